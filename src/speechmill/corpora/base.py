@@ -1,0 +1,96 @@
+"""The contract of an importer: a corpus in its own format -> manifest rows, and an account of every dropped row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from speechmill.manifest import SCHEMA
+
+# What an importer did not keep. `row` is the line in the transcript (1 is the header), null where the whole call fell.
+DROPS: dict[str, pl.DataType] = {
+    "call": pl.String(),
+    "row": pl.Int64(),
+    "reason": pl.String(),
+    "detail": pl.String(),
+    "seconds": pl.Float64(),  # null where not known
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which utterances an importer keeps. Wide on purpose: `select` narrows them for training.
+
+    Under 0.2 s there is no word; past 120 s a row is nearly always a lost time stamp, and costs memory everywhere.
+    """
+
+    min_seconds: float = 0.2
+    max_seconds: float = 120.0
+
+
+@dataclass(frozen=True)
+class CallResult:
+    """One call: its rows (a manifest table without `split`), its drops, the length of its recording."""
+
+    call: str
+    rows: pl.DataFrame
+    drops: pl.DataFrame
+    seconds: float | None  # of the recording; null where it was not reached
+    failure: str | None = None  # why the whole call was dropped
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """What an importer returns.
+
+    Every row of every transcript is in `table` or in `drops`, except the closing ones.
+    """
+
+    table: pl.DataFrame  # manifest rows, ordered by call and start
+    drops: pl.DataFrame  # DROPS
+    calls_read: int
+    calls_left_out: int  # by --include and --exclude
+    seconds: float  # sound in the recordings that were read
+    failures: list[str] = field(default_factory=list)  # one line for each call that could not be read
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Dropped rows (or calls) by reason, most frequent first."""
+        counted = self.drops.group_by("reason").len().sort(["len", "reason"], descending=[True, False])
+        return dict(counted.iter_rows())
+
+
+def empty_rows(extra: dict[str, pl.DataType]) -> pl.DataFrame:
+    return pl.DataFrame(schema=SCHEMA | extra)
+
+
+def drops_table(drops: Iterable[tuple[str, int | None, str, str, float | None]]) -> pl.DataFrame:
+    return pl.DataFrame(list(drops), schema=DROPS, orient="row")
+
+
+def identifier(text: str) -> str:
+    """Letters, digits, "-" and "_": what may name a member of a shard. Anything else becomes "-"."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", text)
+
+
+def with_unique_ids(table: pl.DataFrame) -> pl.DataFrame:
+    """Number the repeats of an id ("a", "a-2", "a-3"), so that each id names one row."""
+    while table["id"].is_duplicated().any():
+        nth = pl.int_range(pl.len()).over("id") + 1
+        table = table.with_columns(
+            pl.when(nth > 1).then(pl.format("{}-{}", "id", nth)).otherwise(pl.col("id")).alias("id")
+        )
+    return table
+
+
+def find_recording(folder: Path, stem: str = "recording") -> Path | None:
+    """The call's audio: WAV before MP3 before FLAC."""
+    for suffix in (".wav", ".mp3", ".flac"):
+        if (folder / f"{stem}{suffix}").is_file():
+            return folder / f"{stem}{suffix}"
+    return None

@@ -1,0 +1,14 @@
+"""The one exception that users see: a single line that says what is wrong and what to do."""
+
+from __future__ import annotations
+
+
+class SpeechmillError(Exception):
+    """Bad input, or a world that does not fit it (full disk, missing file).
+
+    The message is one line: file or place, what was found, what was expected, what to do. The command line prints it
+    and exits with status 2; a traceback would only hide it.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))

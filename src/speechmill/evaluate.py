@@ -1,0 +1,166 @@
+"""Evaluate: checkpoint + shards (or a manifest) -> hypotheses -> scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from speechmill.artefact import write_json, written
+from speechmill.audio import decode
+from speechmill.config import Recipe, SearchSettings
+from speechmill.errors import SpeechmillError
+from speechmill.manifest import read_manifest
+from speechmill.models import build_model
+from speechmill.models.ngram import NgramModel
+from speechmill.progress import Progress
+from speechmill.recognize import Audio, Recognizing
+from speechmill.score import score_utterance, scores
+from speechmill.shards.index import Index, open_index
+from speechmill.shards.read import ShardReader
+from speechmill.shards.write import cut
+from speechmill.tokenizer import load_tokenizer
+from speechmill.train.checkpoint import find_checkpoint, load_weights
+from speechmill.train.loop import LANGUAGE_MODEL_NAME, TOKENIZER_NAME, choose_device
+from speechmill.train.runlog import read_config
+
+_CHUNK_SECONDS = 1200.0  # of audio held in memory at a time
+_ATTRIBUTES = ("native", "session")
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Utterances with their references, and a way to their audio in pieces that fit in memory."""
+
+    name: str
+    ids: list[str]
+    texts: list[str]
+    attributes: dict[str, list[object]]
+    chunks: Iterator[tuple[list[int], list[Audio]]]  # places in `ids`, and the samples of each
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    name: str
+    scores: dict[str, Any]
+    written: Path
+
+
+def evaluate(
+    run: Path, *, on: str | None = None, split: str | None = None, checkpoint: str = "best",
+    search: SearchSettings | None = None,
+) -> Evaluation:  # fmt: skip
+    """Score a run on a set; writes RUN/scores/NAME.json and NAME.utterances.jsonl.
+
+    Args:
+        on: a folder of shards or a manifest; None takes the run's own shards.
+        split: of the set; None takes all its rows (but "test" of the run's own shards).
+        search: None takes the recipe's.
+    """
+    recipe = read_config(run)
+    recognizing = open_recognizer(run, recipe, checkpoint, search)
+    data = open_set(on, split, recipe)
+    hypotheses = [""] * len(data.ids)
+    with Progress(f"evaluate {data.name}", len(data.ids), "utterances") as progress:
+        for places, audio in data.chunks:
+            found = recognizing.all(audio.__getitem__, [len(samples) for samples in audio], "")
+            for place, text in zip(places, found, strict=True):
+                hypotheses[place] = text
+            progress.advance(len(places))
+    utterances = [score_utterance(*row) for row in zip(data.ids, data.texts, hypotheses, strict=True)]
+    result = scores(utterances, data.attributes)
+    result["checkpoint"] = find_checkpoint(run, checkpoint).name
+    result["search"] = recognizing.search.model_dump(mode="json")
+    path = run / "scores" / f"{data.name}.json"
+    with written(path.with_suffix(".utterances.jsonl")) as partial:
+        lines = (json.dumps(utterance.as_dict(), ensure_ascii=False) for utterance in utterances)
+        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_json(path, result)
+    return Evaluation(data.name, result, path)
+
+
+def open_recognizer(run: Path, recipe: Recipe, checkpoint: str, search: SearchSettings | None = None) -> Recognizing:
+    """A run's model with the weights of a checkpoint, ready to recognize."""
+    device = choose_device(recipe)
+    tokenizer = load_tokenizer(run / TOKENIZER_NAME)
+    model = build_model(recipe, len(tokenizer))
+    load_weights(find_checkpoint(run, checkpoint), model, recipe.model_fingerprint())
+    search = search or recipe.search
+    language_model = None
+    if search.kind == "beam" and search.lm_order:
+        language_model = NgramModel.load(run / LANGUAGE_MODEL_NAME)
+    return Recognizing(model.float().to(device).eval(), tokenizer, search, language_model, device)
+
+
+def open_set(on: str | None, split: str | None, recipe: Recipe) -> EvaluationSet:
+    """Raises SpeechmillError where `on` is neither shards nor a manifest, or has no such rows."""
+    rate = recipe.features.sample_rate
+    if on is None:
+        return _shard_set(open_index(Path(recipe.data.shards)), split or "test", split or "test", rate)
+    path = Path(on)
+    name = path.stem + (f"-{split}" if split else "")
+    if path.is_dir():
+        return _shard_set(open_index(path), split, name, rate)
+    return _manifest_set(path, split, name, rate)
+
+
+def _shard_set(index: Index, split: str | None, name: str, rate: int) -> EvaluationSet:
+    if index.sample_rate != rate:
+        raise SpeechmillError(f"{index.folder}: holds audio at {index.sample_rate} Hz, the run's features need {rate}.")
+    rows = index.rows(split).tolist()
+    reader = ShardReader(index)
+    about = [reader.about(row) for row in rows]
+    attributes = {name: [item.get(name) for item in about] for name in _ATTRIBUTES}
+    lengths = [float(index.samples[row]) / rate for row in rows]
+
+    def chunks() -> Iterator[tuple[list[int], list[Audio]]]:
+        for places in _chunked(lengths):
+            yield places, [reader.audio(rows[place]) for place in places]
+
+    return EvaluationSet(name, [item["id"] for item in about], [item["text"] for item in about], attributes, chunks())
+
+
+def _manifest_set(path: Path, split: str | None, name: str, rate: int) -> EvaluationSet:
+    table = read_manifest(path)
+    if split is not None:
+        found = table["split"].unique().to_list()
+        table = table.filter(pl.col("split") == split)
+        if table.is_empty():
+            raise SpeechmillError(f"{path}: no rows of the split {split!r}; there is {', '.join(map(repr, found))}.")
+    if table.is_empty():
+        raise SpeechmillError(f"{path}: the manifest has no rows.")
+    table = table.sort("recording", "start", "id")
+    lengths = (table["end"] - table["start"]).to_list()
+
+    def chunks() -> Iterator[tuple[list[int], list[Audio]]]:
+        current, audio = "", None
+        for places in _chunked(lengths):
+            pieces = []
+            for place in places:
+                recording, start, end = table["recording"][place], table["start"][place], table["end"][place]
+                if recording != current or audio is None:
+                    current, audio = recording, decode(Path(recording), rate)
+                pieces.append(cut(audio, start, end, rate))
+            yield places, pieces
+
+    attributes: dict[str, list[object]] = {name: table[name].to_list() for name in _ATTRIBUTES}
+    return EvaluationSet(name, table["id"].to_list(), table["text"].to_list(), attributes, chunks())
+
+
+def _chunked(lengths: Sequence[float]) -> list[list[int]]:
+    """Places in their order, in pieces of about twenty minutes of audio."""
+    chunks: list[list[int]] = [[]]
+    total = 0.0
+    for place, seconds in enumerate(lengths):
+        if chunks[-1] and total + seconds > _CHUNK_SECONDS:
+            chunks.append([])
+            total = 0.0
+        chunks[-1].append(place)
+        total += seconds
+    return chunks
+
+

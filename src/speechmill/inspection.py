@@ -1,0 +1,147 @@
+"""What is in a manifest or an index: hours, utterances, speakers, calls by split and attribute; lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from speechmill.artefact import written
+from speechmill.errors import SpeechmillError
+from speechmill.manifest import SPLITS, read_manifest
+
+_BARS = " ▏▎▍▌▋▊▉█"  # eighths of a character
+_WIDTH = 50  # characters of the longest bar
+_BIN_SECONDS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+_MOST_BINS = 30
+_NEEDED = ("split", "speaker", "call", "session", "native")
+
+
+def inspect_manifest(path: Path, png: Path | None = None) -> str:
+    """Describe a manifest; the histogram of lengths also goes to `png` where that is given."""
+    table = read_manifest(path)
+    if png is not None:
+        write_png(table, png, path.name)
+    return describe(table, str(path))
+
+
+def describe(table: pl.DataFrame, title: str) -> str:
+    """The text of `inspect`: totals by split, native and session, then the histogram of utterance lengths.
+
+    `table` is a manifest, or any table with `split`, `speaker`, `call`, `session`, `native` and either `seconds` or
+    `start` and `end` (an index of shards, say). Raises SpeechmillError where a column is missing.
+    """
+    rows = _with_seconds(table)
+    parts = [title, _totals(rows), f"utterance lengths ({_lengths_line(rows['seconds'])})", histogram(rows["seconds"])]
+    return "\n\n".join(parts)
+
+
+def _with_seconds(table: pl.DataFrame) -> pl.DataFrame:
+    missing = [name for name in _NEEDED if name not in table.columns]
+    if "seconds" not in table.columns and not {"start", "end"} <= set(table.columns):
+        missing.append("seconds")
+    if missing:
+        raise SpeechmillError(f"inspect: the table has no column {', '.join(missing)}; it has {table.columns}.")
+    if table.is_empty():
+        raise SpeechmillError("inspect: the table has no rows.")
+    return table if "seconds" in table.columns else table.with_columns(seconds=pl.col("end") - pl.col("start"))
+
+
+def _totals(rows: pl.DataFrame) -> str:
+    """A table of hours, utterances, speakers and calls: all rows, by split, and by attribute within each split."""
+    lines = [("", "hours", "share", "utterances", "speakers", "calls")]
+    total = float(rows["seconds"].sum())
+    lines.append(_total("all", rows, total))
+    splits = [split for split in (*SPLITS, "") if split in rows["split"].unique()]
+    for split in splits:
+        part = rows.filter(pl.col("split") == split)
+        held = float(part["seconds"].sum())
+        if split:
+            lines.append(_total(split, part, total))
+        lines += [_total(f"  {name}", some, held) for name, some in _by_attribute(part)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) if place == 0 else cell.rjust(width) for place, (cell, width) in enumerate(cells))
+        for cells in (list(zip(line, widths, strict=True)) for line in lines)
+    )
+
+
+def _by_attribute(rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
+    native, session = pl.col("native"), pl.col("session")
+    parts = [
+        ("native", rows.filter(native)),
+        ("non-native", rows.filter(~native)),
+        ("native unknown", rows.filter(native.is_null())),
+    ]
+    for name in rows["session"].drop_nulls().unique().sort():
+        parts.append((name or "session unknown", rows.filter(session == name)))
+    return [(name, part) for name, part in parts if not part.is_empty()]
+
+
+def _total(name: str, rows: pl.DataFrame, of: float) -> tuple[str, str, str, str, str, str]:
+    seconds = float(rows["seconds"].sum())
+    return (
+        name,
+        f"{seconds / 3600:.2f}",
+        f"{seconds / of:.1%}" if of else "",
+        f"{len(rows)}",
+        f"{rows['speaker'].n_unique()}",
+        f"{rows['call'].n_unique()}",
+    )
+
+
+def _lengths_line(seconds: pl.Series) -> str:
+    values = np.quantile(seconds.to_numpy(), [0, 0.05, 0.5, 0.95, 1])
+    names = ("shortest", "5 %", "median", "95 %", "longest")
+    return ", ".join(f"{name} {value:.2f} s" for name, value in zip(names, values, strict=True))
+
+
+def bin_edges(longest: float) -> npt.NDArray[np.float64]:
+    """Edges in seconds from 0 past the longest utterance: the narrowest round width that gives at most 30 bins."""
+    width = next((width for width in _BIN_SECONDS if longest / width < _MOST_BINS), longest / _MOST_BINS * 1.001)
+    return width * np.arange(int(longest / width) + 2, dtype=np.float64)
+
+
+def histogram(seconds: pl.Series) -> str:
+    """The histogram of utterance lengths as bars of text, a line per bin: from, to, bar, count."""
+    values = seconds.to_numpy()
+    edges = bin_edges(float(values.max()))
+    counts, _ = np.histogram(values, edges)
+    most = max(1, int(counts.max()))
+    return "\n".join(
+        f"{low:7.2f} - {high:7.2f} s  {_bar(count / most)}  {count}"
+        for low, high, count in zip(edges[:-1], edges[1:], counts.tolist(), strict=True)
+    )
+
+
+def _bar(share: float) -> str:
+    eighths = round(share * _WIDTH * 8)
+    if share > 0:
+        eighths = max(1, eighths)
+    bar = _BARS[8] * (eighths // 8) + (_BARS[eighths % 8] if eighths % 8 else "")
+    return bar.ljust(_WIDTH)
+
+
+def write_png(table: pl.DataFrame, path: Path, title: str) -> None:
+    """Draw the histogram of utterance lengths, one line per split, as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = _with_seconds(table)
+    edges = bin_edges(float(rows["seconds"].max()))  # type: ignore[arg-type]
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    names: Sequence[str] = [split for split in (*SPLITS, "") if split in rows["split"].unique()]
+    parts = [rows.filter(pl.col("split") == split)["seconds"].to_numpy() for split in names]
+    labels = [f"{name or 'all'}: {part.sum() / 3600:.2f} h" for name, part in zip(names, parts, strict=True)]
+    axes.hist(parts, bins=edges.tolist(), stacked=True, label=labels)
+    axes.set_xlabel("utterance length (s)")
+    axes.set_ylabel("utterances")
+    axes.set_title(title)
+    axes.legend()
+    with written(path) as partial:
+        figure.savefig(partial, format="png", dpi=120)

@@ -1,0 +1,56 @@
+"""Losses return (sum, count); one place divides by the global count of an update.
+
+That is what makes accumulation, several processes and uneven batches agree. The count is the number of target tokens.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from speechmill.tokenizer import BLANK
+
+
+class LossSum(NamedTuple):
+    sum: Tensor  # scalar, attached to the graph
+    count: int  # target tokens
+
+
+def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> LossSum:
+    """Connectionist temporal classification (Graves et al. 2006), summed over the batch, in nats.
+
+    An utterance that has fewer frames than CTC needs for its targets has an infinite loss; it counts as zero, and has
+    no gradient.
+
+    Args:
+        log_probs: [batch, frames, tokens], log-softmaxed.
+        lengths: [batch], frames.
+        targets: [batch, length], token ids, padded.
+        target_lengths: [batch].
+    """
+    total = torch.nn.functional.ctc_loss(
+        log_probs.transpose(0, 1), targets, lengths, target_lengths, BLANK, reduction="sum", zero_infinity=True
+    )
+    return LossSum(total, int(target_lengths.sum()))
+
+
+def smoothed_nll(log_probs: Tensor, targets: Tensor, target_lengths: Tensor, smoothing: float) -> LossSum:
+    """Label-smoothed negative log-likelihood (Szegedy et al. 2016), summed over the batch's tokens, in nats.
+
+    Args:
+        log_probs: [batch, length, tokens].
+        targets: [batch, length], padded.
+        target_lengths: [batch]; positions behind are not counted.
+    """
+    inside = torch.arange(targets.shape[1], device=targets.device) < target_lengths[:, None]
+    true = log_probs.gather(-1, targets[..., None]).squeeze(-1)
+    per_token = -(1.0 - smoothing) * true - smoothing * log_probs.mean(-1)
+    return LossSum((per_token * inside).sum(), int(target_lengths.sum()))
+
+
+def joint(parts: list[tuple[float, LossSum]], count: int) -> LossSum:
+    """A weighted sum of losses, over a common count."""
+    total = torch.stack([weight * part.sum for weight, part in parts]).sum()
+    return LossSum(total, count)

@@ -1,0 +1,65 @@
+"""The manifest: a Parquet table with one row per utterance. Schema, reading and writing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from speechmill.artefact import read_text, written
+from speechmill.errors import SpeechmillError
+
+# What every manifest has. An importer may add columns (ceo, company, country, ...); they are carried along.
+SCHEMA: dict[str, pl.DataType] = {
+    "id": pl.String(),  # unique in the manifest; letters, digits, "-" and "_": it names the members of a shard
+    "recording": pl.String(),  # absolute path of the audio file
+    "start": pl.Float64(),  # seconds
+    "end": pl.Float64(),  # seconds
+    "text": pl.String(),  # as written in the transcript
+    "speaker": pl.String(),
+    "call": pl.String(),
+    "session": pl.String(),  # "presentation", "q-and-a" or ""
+    "native": pl.Boolean(),  # null where the corpus does not say
+    "split": pl.String(),  # "" until select; then "train", "valid" or "test"
+}
+SPLITS = ("train", "valid", "test")
+
+
+def write_manifest(table: pl.DataFrame, path: Path) -> None:
+    """Write a manifest whole or not at all. Raises SpeechmillError where `table` is not a manifest."""
+    check_columns(table.schema, path)
+    columns = [*SCHEMA, *(name for name in table.columns if name not in SCHEMA)]
+    with written(path) as partial:
+        table.select(columns).write_parquet(partial, compression="zstd", statistics=True)
+
+
+def read_manifest(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
+    """Read a manifest, or some columns of it. Raises SpeechmillError naming the file and what is wrong with it."""
+    return scan_manifest(path).select(columns or pl.all()).collect()
+
+
+def scan_manifest(path: Path) -> pl.LazyFrame:
+    """Open a manifest without reading its rows."""
+    if not path.is_file():
+        raise SpeechmillError(f"{path}: no such manifest; make one with `speechmill import` or `speechmill select`.")
+    try:
+        frame = pl.scan_parquet(path)
+        schema = frame.collect_schema()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise SpeechmillError(f"{path}: not a manifest, a Parquet file was expected ({error}).") from error
+    check_columns(schema, path)
+    return frame
+
+
+def check_columns(schema: pl.Schema, path: Path) -> None:
+    for name, kind in SCHEMA.items():
+        if name not in schema:
+            raise SpeechmillError(f"{path}: the column {name!r} is missing; a manifest has {', '.join(SCHEMA)}.")
+        if schema[name] != kind and schema[name] != pl.Null():
+            raise SpeechmillError(f"{path}: the column {name!r} is {schema[name]}, expected {kind}.")
+
+
+def read_ids(path: Path) -> list[str]:
+    """Ids of calls from a text file, one a line; blank lines and those that begin with # are passed over."""
+    lines = (line.strip() for line in read_text(path).splitlines())
+    return [line for line in lines if line and not line.startswith("#")]

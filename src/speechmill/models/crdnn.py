@@ -1,0 +1,118 @@
+"""The thesis's recognizer, built of SpeechBrain's modules: CRDNN encoder, location-aware attention, joint CTC."""
+
+from __future__ import annotations
+
+import torch
+from speechbrain.decoders.seq2seq import S2SRNNBeamSearcher, S2SRNNGreedySearcher
+from speechbrain.lobes.models.CRDNN import CRDNN
+from speechbrain.nnet.embedding import Embedding
+from speechbrain.nnet.linear import Linear
+from speechbrain.nnet.RNN import LSTM, AttentionalRNNDecoder
+from torch import Tensor, nn
+from torch.nn import functional
+
+from speechmill.config import CrdnnSettings, FeatureSettings, LossSettings, SearchSettings
+from speechmill.losses import LossSum, ctc_loss, joint, smoothed_nll
+from speechmill.models.base import Recognizer
+from speechmill.models.ngram import NgramModel
+from speechmill.tokenizer import BLANK
+
+_EDGE = BLANK  # BOS and EOS share index 0 with blank, as in the thesis
+
+
+class CrdnnRecognizer(Recognizer):
+    """40.2 M parameters at the thesis's sizes and 5,000 tokens."""
+
+    def __init__(self, features: FeatureSettings, settings: CrdnnSettings, loss: LossSettings, tokens: int) -> None:
+        super().__init__(features)
+        self.settings = settings
+        self.loss_settings = loss
+        self.encoder = _encoder(features, settings)
+        self.embedding = Embedding(num_embeddings=tokens, embedding_dim=settings.embedding_size)
+        self.decoder = _decoder(settings)
+        self.ctc_head = Linear(input_size=settings.dnn_size, n_neurons=tokens)
+        self.head = Linear(input_size=settings.decoder_size, n_neurons=tokens)
+
+    def encode(self, features: Tensor) -> Tensor:
+        """[batch, frames, n_mels] -> [batch, steps, dnn_size]; steps are frames / time_pooling."""
+        encoded: Tensor = self.encoder(features)
+        return encoded
+
+    def steps(self, frames: Tensor, total: int) -> Tensor:
+        """Encoder steps of each utterance, the last one whole."""
+        pooling = self.settings.time_pooling
+        return ((frames + pooling - 1) // pooling).clamp(max=total)
+
+    def loss(
+        self, features: Tensor, frames: Tensor, targets: Tensor, target_lengths: Tensor, *, with_ctc: bool
+    ) -> LossSum:
+        encoded = self.encode(features)
+        steps = self.steps(frames, encoded.shape[1])
+        edge = torch.full_like(targets[:, :1], _EDGE)
+        bos = torch.cat([edge, targets], dim=1)
+        eos = torch.cat([targets, edge], dim=1).scatter(1, target_lengths[:, None], _EDGE)
+        decoded, _ = self.decoder(self.embedding(bos), encoded, (steps / encoded.shape[1]).float())
+        log_probs = functional.log_softmax(self.head(decoded).float(), dim=-1)
+        nll = smoothed_nll(log_probs, eos, target_lengths + 1, self.loss_settings.label_smoothing)
+        weight = self.loss_settings.ctc_weight
+        if not with_ctc or weight == 0.0:
+            return LossSum(nll.sum, int(target_lengths.sum()))
+        ctc_log_probs = functional.log_softmax(self.ctc_head(encoded).float(), dim=-1)
+        ctc = ctc_loss(ctc_log_probs, steps, targets, target_lengths)
+        return joint([(1.0 - weight, nll), (weight, ctc)], ctc.count)
+
+    def transcribe(
+        self, features: Tensor, frames: Tensor, search: SearchSettings, language_model: NgramModel | None
+    ) -> list[list[int]]:
+        del language_model  # the recipe's checks keep it away
+        encoded = self.encode(features)
+        relative = (self.steps(frames, encoded.shape[1]) / encoded.shape[1]).float()
+        parts = {"embedding": self.embedding, "decoder": self.decoder, "linear": self.head}
+        limits = {"bos_index": _EDGE, "eos_index": _EDGE, "min_decode_ratio": 0.0, "max_decode_ratio": 1.0}
+        searcher: nn.Module
+        if search.kind == "greedy":
+            searcher = S2SRNNGreedySearcher(**parts, **limits)
+        else:
+            searcher = S2SRNNBeamSearcher(**parts, **limits, beam_size=search.beam)
+        hypotheses = searcher(encoded, relative)[0]
+        return [[int(token) for token in tokens if int(token) != _EDGE] for tokens in hypotheses]
+
+
+def _encoder(features: FeatureSettings, settings: CrdnnSettings) -> nn.Module:
+    kernel = (settings.cnn_kernel, settings.cnn_kernel)
+    return CRDNN(
+        input_shape=[None, None, features.n_mels],
+        activation=nn.LeakyReLU,
+        dropout=settings.dropout,
+        cnn_blocks=len(settings.cnn_channels),
+        cnn_channels=settings.cnn_channels,
+        cnn_kernelsize=kernel,
+        inter_layer_pooling_size=[2] * len(settings.cnn_channels),
+        time_pooling=True,
+        using_2d_pooling=False,
+        time_pooling_size=settings.time_pooling,
+        rnn_class=LSTM,
+        rnn_layers=settings.rnn_layers,
+        rnn_neurons=settings.rnn_size,
+        rnn_bidirectional=True,
+        rnn_re_init=True,
+        dnn_blocks=settings.dnn_blocks,
+        dnn_neurons=settings.dnn_size,
+    )
+
+
+def _decoder(settings: CrdnnSettings) -> nn.Module:
+    return AttentionalRNNDecoder(
+        enc_dim=settings.dnn_size,
+        input_size=settings.embedding_size,
+        rnn_type="gru",
+        attn_type="location",
+        hidden_size=settings.decoder_size,
+        attn_dim=settings.attention_size,
+        num_layers=1,
+        scaling=1.0,
+        channels=settings.attention_channels,
+        kernel_size=settings.attention_kernel,
+        re_init=True,
+        dropout=settings.dropout,
+    )

@@ -1,0 +1,156 @@
+"""A small CTC recognizer for CPUs. Hypotheses do not depend on what else is in the batch: padding is masked."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from speechmill.config import CtcSettings, FeatureSettings, SearchSettings
+from speechmill.losses import LossSum, ctc_loss
+from speechmill.models.base import Recognizer
+from speechmill.models.ngram import NgramModel
+from speechmill.models.search import ctc_beam, ctc_greedy
+
+
+class CtcRecognizer(Recognizer):
+    """Strided convolutions, then blocks over time, then one linear layer over the tokens."""
+
+    def __init__(self, features: FeatureSettings, settings: CtcSettings, tokens: int) -> None:
+        super().__init__(features)
+        self.stem = Stem(features.n_mels, settings)
+        block = LstmBlock if settings.encoder == "lstm" else ConformerBlock
+        self.blocks = nn.ModuleList(block(settings) for _ in range(settings.layers))
+        self.norm = nn.LayerNorm(settings.size)
+        self.head = nn.Linear(settings.size, tokens)
+
+    def log_probs(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """[batch, steps, tokens] log probabilities, and the steps of each utterance, [batch]."""
+        x, steps = self.stem(features, frames)
+        inside = torch.arange(x.shape[1], device=x.device) < steps[:, None]
+        for block in self.blocks:
+            x = block(x, steps, inside)
+        return functional.log_softmax(self.head(self.norm(x)).float(), dim=-1), steps
+
+    def loss(
+        self, features: Tensor, frames: Tensor, targets: Tensor, target_lengths: Tensor, *, with_ctc: bool = True
+    ) -> LossSum:
+        del with_ctc  # there is nothing else to train
+        log_probs, steps = self.log_probs(features, frames)
+        return ctc_loss(log_probs, steps, targets, target_lengths)
+
+    def transcribe(
+        self, features: Tensor, frames: Tensor, search: SearchSettings, language_model: NgramModel | None
+    ) -> list[list[int]]:
+        log_probs, steps = self.log_probs(features, frames)
+        if search.kind == "greedy":
+            return ctc_greedy(log_probs, steps)
+        return [
+            ctc_beam(utterance[:length].cpu().numpy(), search, language_model)
+            for utterance, length in zip(log_probs, steps.tolist(), strict=True)
+        ]
+
+
+class Stem(nn.Module):
+    """3x3 convolutions of stride 2 in time and frequency, then a projection."""
+
+    def __init__(self, n_mels: int, settings: CtcSettings) -> None:
+        super().__init__()
+        halvings = {4: 2, 8: 3}[settings.stride]
+        sizes = [1] + [settings.channels] * halvings
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+        )
+        bins = n_mels
+        for _ in range(halvings):
+            bins = (bins + 1) // 2
+        self.project = nn.Linear(settings.channels * bins, settings.size)
+        self.dropout = nn.Dropout(settings.dropout)
+
+    def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        x = features[:, None]
+        for convolution in self.convolutions:
+            x = functional.relu(convolution(x))
+            frames = (frames + 1) // 2
+            inside = torch.arange(x.shape[2], device=x.device) < frames[:, None]
+            x = x * inside[:, None, :, None]
+        x = self.project(x.transpose(1, 2).flatten(2))
+        return self.dropout(x), frames
+
+
+class LstmBlock(nn.Module):
+    """Pre-normalised bidirectional LSTM with a residual connection.
+
+    The backward direction reads each utterance reversed within its own length, so that it never starts on padding:
+    two plain LSTMs are several times faster on a CPU than one over packed sequences.
+    """
+
+    def __init__(self, settings: CtcSettings) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(settings.size)
+        self.ahead = nn.LSTM(settings.size, settings.size, batch_first=True)
+        self.back = nn.LSTM(settings.size, settings.size, batch_first=True)
+        self.project = nn.Linear(2 * settings.size, settings.size)
+        self.dropout = nn.Dropout(settings.dropout)
+
+    def forward(self, x: Tensor, steps: Tensor, inside: Tensor) -> Tensor:
+        y = self.norm(x)
+        place = torch.arange(x.shape[1], device=x.device)
+        mirrored = torch.where(inside, steps[:, None] - 1 - place, place)[..., None]
+        ahead = self.ahead(y)[0]
+        back = self.back(y.gather(1, mirrored.expand_as(y)))[0]
+        back = back.gather(1, mirrored.expand_as(back))
+        return x + self.dropout(self.project(torch.cat([ahead, back], dim=-1)))
+
+
+class ConformerBlock(nn.Module):
+    """Half feed-forward, attention, convolution, half feed-forward (Gulati et al. 2020), with layer norms throughout.
+
+    The depthwise convolution is what tells positions apart; there is no further position encoding.
+    """
+
+    def __init__(self, settings: CtcSettings) -> None:
+        super().__init__()
+        size = settings.size
+        self.heads = settings.heads
+        self.feed_in = _feed_forward(settings)
+        self.attention_norm = nn.LayerNorm(size)
+        self.qkv = nn.Linear(size, 3 * size)
+        self.attention_out = nn.Linear(size, size)
+        self.convolution_norm = nn.LayerNorm(size)
+        self.expand = nn.Linear(size, 2 * size)
+        self.depthwise = nn.Conv1d(size, size, settings.kernel, padding=settings.kernel // 2, groups=size)
+        self.depthwise_norm = nn.LayerNorm(size)
+        self.contract = nn.Linear(size, size)
+        self.feed_out = _feed_forward(settings)
+        self.norm = nn.LayerNorm(size)
+        self.dropout = nn.Dropout(settings.dropout)
+
+    def forward(self, x: Tensor, steps: Tensor, inside: Tensor) -> Tensor:
+        del steps
+        x = x + 0.5 * self.feed_in(x)
+        x = x + self.dropout(self._attend(self.attention_norm(x), inside))
+        x = x + self.dropout(self._convolve(self.convolution_norm(x), inside))
+        x = x + 0.5 * self.feed_out(x)
+        return self.norm(x)
+
+    def _attend(self, x: Tensor, inside: Tensor) -> Tensor:
+        batch, time, size = x.shape
+        q, k, v = self.qkv(x).view(batch, time, 3, self.heads, size // self.heads).permute(2, 0, 3, 1, 4)
+        y = functional.scaled_dot_product_attention(q, k, v, attn_mask=inside[:, None, None, :])
+        return self.attention_out(y.transpose(1, 2).reshape(batch, time, size))
+
+    def _convolve(self, x: Tensor, inside: Tensor) -> Tensor:
+        y = functional.glu(self.expand(x), dim=-1) * inside[..., None]
+        y = self.depthwise(y.transpose(1, 2)).transpose(1, 2)
+        return self.contract(functional.silu(self.depthwise_norm(y)))
+
+
+def _feed_forward(settings: CtcSettings) -> nn.Sequential:
+    size = settings.size
+    return nn.Sequential(
+        nn.LayerNorm(size), nn.Linear(size, 4 * size), nn.SiLU(), nn.Dropout(settings.dropout),
+        nn.Linear(4 * size, size), nn.Dropout(settings.dropout),
+    )  # fmt: skip
+
+

@@ -1,0 +1,104 @@
+"""The whole way in one folder: import -> select -> shard -> tokenizer -> train -> evaluate -> compare.
+
+Every stage finds its output when that is whole, so running it again does only what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from speechmill.artefact import read_json, write_json
+from speechmill.compare import compare, read_run
+from speechmill.compare.examples import examples
+from speechmill.config import Recipe
+from speechmill.corpora import import_corpus
+from speechmill.errors import SpeechmillError
+from speechmill.evaluate import evaluate
+from speechmill.score import Edit, scores_table, show_alignment
+from speechmill.select import select_manifest
+from speechmill.shards.write import shard_manifest
+from speechmill.tokenizer import train_tokenizer
+from speechmill.train.checkpoint import find_checkpoint
+from speechmill.train.loop import train
+
+
+T = TypeVar("T")
+
+
+def pipeline(
+    kind: str, source: Path, folder: Path, recipe: Recipe, split: str = "test",
+    make_source: Callable[[], object] | None = None,
+) -> str:  # fmt: skip
+    """Take a corpus to a scored recognizer in `folder`; returns what to show at the end.
+
+    Args:
+        split: that is scored.
+        make_source: makes the corpus, where it is a made one.
+    """
+    manifest, selected = folder / "corpus.parquet", folder / "selected.parquet"
+    shards, tokenizer, run = folder / "shards", folder / "tokenizer.model", folder / "run"
+    recipe = recipe.model_copy(
+        update={"data": recipe.data.model_copy(update={"shards": str(shards), "tokenizer": str(tokenizer)})}
+    )
+    stages = Stages(folder)
+    if make_source is not None:
+        print(stages.run("demo-corpus", make_source))
+    print(stages.run("import", lambda: import_corpus(kind, source, manifest)).text())
+    print(stages.run("select", lambda: select_manifest(manifest, selected, recipe.select)).text())
+    processes = os.cpu_count() or 1
+    report = stages.run("shard", lambda: shard_manifest(selected, shards, recipe.shard, processes))
+    print(f"{shards}: {report.shards} shards, {report.utterances} utterances, {report.hours:.2f} h")
+    made, _ = stages.run("tokenizer", lambda: train_tokenizer(selected, tokenizer, recipe.tokenizer))
+    print(f"{tokenizer}: {len(made)} pieces, fingerprint {made.fingerprint}")
+    trained = stages.run("train", lambda: train(recipe, run))
+    if not trained.finished:
+        raise SpeechmillError(f"{run}: training was stopped by {trained.stopped_by} after {trained.updates} updates; "
+                              f"run the same command to go on.")  # fmt: skip
+    scored = stages.run("evaluate", lambda: _evaluated(run, split))
+    stages.run("compare", lambda: compare([run], folder / "report"))
+    write_json(folder / "scores.json", {split: scored, "seconds": stages.seconds})
+    return summary(run, split, scored, folder, stages.seconds)
+
+
+def _evaluated(run: Path, split: str) -> dict[str, Any]:
+    """The scores of the best checkpoint; those on disk when they are of that one."""
+    path = run / "scores" / f"{split}.json"
+    if path.is_file():
+        scores: dict[str, Any] = read_json(path)
+        if scores.get("checkpoint") == find_checkpoint(run, "best").name:
+            return scores
+    return evaluate(run, split=split).scores
+
+
+def summary(run: Path, split: str, scored: dict[str, Any], folder: Path, seconds: dict[str, float]) -> str:
+    """The scores, three examples, the times and the path of the report."""
+    lines = ["", f"Scores on {split}", scores_table(scored), ""]
+    shown = [example for example in examples([read_run(run)], split) if example.kind == "typical"]
+    for example in shown:
+        transcript = example.transcripts[0]
+        lines += [example.id, show_alignment(Edit(op, ref, hyp) for op, ref, hyp in transcript.alignment)]
+        lines += [f"as written:  {transcript.reference}", f"recognized:  {transcript.hypothesis}", ""]
+    times = ", ".join(f"{name} {value:.0f}" for name, value in seconds.items())
+    return "\n".join([*lines, f"seconds: {times}", f"report: {folder / 'report' / 'compare.html'}"])
+
+
+class Stages:
+    """Runs stages and adds up the wall-clock of each over all runs, in stages.json."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "stages.json"
+        self.seconds: dict[str, float] = read_json(self._path) if self._path.is_file() else {}
+
+    def run(self, name: str, stage: Callable[[], T]) -> T:
+        print(f"-- {name}", file=sys.stderr)
+        started = time.monotonic()
+        try:
+            return stage()
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - started, 3)
+            write_json(self._path, self.seconds)

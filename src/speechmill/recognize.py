@@ -1,0 +1,74 @@
+"""Utterances -> hypotheses: what validation, `evaluate` and `transcribe` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from speechmill.config import SearchSettings
+from speechmill.loader import padded
+from speechmill.models.base import Recognizer
+from speechmill.models.ngram import NgramModel
+from speechmill.progress import Progress
+from speechmill.tokenizer import Tokenizer
+
+_PADDED_SECONDS = 120.0  # of audio in a batch, about
+
+Audio = npt.NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class Recognizing:
+    """A recognizer ready to be used: model (in evaluation mode), tokenizer, search."""
+
+    model: Recognizer
+    tokenizer: Tokenizer
+    search: SearchSettings
+    language_model: NgramModel | None
+    device: torch.device
+
+    @torch.inference_mode()
+    def batch(self, audio: list[Audio]) -> list[str]:
+        """The hypotheses of a few utterances, each of int16 samples at the model's rate."""
+        stacked, lengths = padded(list(audio), np.int16)
+        samples = stacked.to(self.device).to(next(self.model.parameters()).dtype) / 32768.0
+        features, frames = self.model.log_mel(samples, lengths.to(self.device))
+        features = self.model.log_mel.normalize(features, frames)
+        tokens = self.model.transcribe(features, frames, self.search, self.language_model)
+        return [self.tokenizer.decode(ids) for ids in tokens]
+
+    def all(self, audio: Callable[[int], Audio], samples: Sequence[int], name: str) -> list[str]:
+        """The hypotheses of many utterances, in their order.
+
+        Args:
+            audio: gives the samples of utterance i.
+            samples: how many samples each has; utterances of like length are recognized together.
+            name: of the progress bar; empty shows none.
+        """
+        hypotheses = [""] * len(samples)
+        rate = self.model.log_mel.settings.sample_rate
+        was_training = self.model.training
+        self.model.eval()
+        with Progress(name, len(samples), "utterances") as progress:
+            for group in _groups(samples, int(_PADDED_SECONDS * rate)):
+                for place, text in zip(group, self.batch([audio(i) for i in group]), strict=True):
+                    hypotheses[place] = text
+                if name:
+                    progress.advance(len(group))
+        self.model.train(was_training)
+        return hypotheses
+
+
+def _groups(samples: Sequence[int], limit: int) -> list[list[int]]:
+    """Utterances by ascending length, as many together as the padded limit allows."""
+    groups: list[list[int]] = []
+    for place in sorted(range(len(samples)), key=lambda i: (samples[i], i)):
+        if groups and samples[place] * (len(groups[-1]) + 1) <= limit:
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    return groups

@@ -1,0 +1,97 @@
+"""Scores over all utterances and by group: each utterance counts in its own group, whatever batch it was decoded in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from speechmill.errors import SpeechmillError
+from speechmill.score.align import Edit
+from speechmill.score.rates import Rates, compare_texts
+from speechmill.text import THESIS
+
+WORST = 20
+"""So many of the worst utterances are listed in `scores.json`."""
+
+
+@dataclass(frozen=True, slots=True)
+class UtteranceScore:
+    """One utterance's texts as written, its counts, and the alignment of its normalised words."""
+
+    id: str
+    reference: str
+    hypothesis: str
+    rates: Rates
+    alignment: tuple[Edit, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the utterance's line of `<name>.utterances.jsonl`; `wer` is null where the reference has no words."""
+        return {
+            "id": self.id,
+            "reference": self.reference,
+            "hypothesis": self.hypothesis,
+            "wer": self.rates.wer,
+            "errors": self.rates.word.errors,
+            "words": self.rates.word.words,
+            "alignment": [list(edit) for edit in self.alignment],
+        }
+
+
+def score_utterance(identifier: str, reference: str, hypothesis: str) -> UtteranceScore:
+    """Score one utterance, both texts as written."""
+    rates, alignment = compare_texts(reference, hypothesis)
+    return UtteranceScore(identifier, reference, hypothesis, rates, tuple(alignment))
+
+
+def scores(utterances: Sequence[UtteranceScore], attributes: Mapping[str, Sequence[object]]) -> dict[str, Any]:
+    """Return what `scores.json` holds: rates over all, `by` attribute and value, and the worst utterances.
+
+    Args:
+        utterances: the scored utterances.
+        attributes: attribute (`native`, `session`, ...) -> its value for each utterance, in their order. Values become
+            keys as text, booleans as `true` and `false`; an utterance without a value (None or "") is in no group of
+            that attribute. An attribute without any value has an empty entry.
+
+    Raises:
+        SpeechmillError: an attribute has more or fewer values than there are utterances.
+    """
+    for attribute, values in attributes.items():
+        if len(values) != len(utterances):
+            raise SpeechmillError(
+                f"scoring by {attribute!r}: {len(values)} values for {len(utterances)} utterances; give one for each"
+            )
+    return {
+        **sum((utterance.rates for utterance in utterances), start=Rates()).as_dict(),
+        "by": {attribute: _by_value(utterances, values) for attribute, values in attributes.items()},
+        "normalization": THESIS,
+        "worst": [_summary(utterance) for utterance in worst(utterances)],
+    }
+
+
+def worst(utterances: Iterable[UtteranceScore], count: int = WORST) -> list[UtteranceScore]:
+    """Return up to `count` utterances that have errors: highest rate first, then most errors, then by id.
+
+    Words heard where the reference has none come first: their rate has no bound.
+    """
+    wrong = (utterance for utterance in utterances if utterance.rates.word.errors)
+    return sorted(wrong, key=_badness)[:count]
+
+
+def _badness(utterance: UtteranceScore) -> tuple[float, int, str]:
+    rate = utterance.rates.wer
+    return (float("-inf") if rate is None else -rate, -utterance.rates.word.errors, utterance.id)
+
+
+def _summary(utterance: UtteranceScore) -> dict[str, Any]:
+    line = utterance.as_dict()
+    return {key: line[key] for key in ("id", "wer", "errors", "words", "reference", "hypothesis")}
+
+
+def _by_value(utterances: Iterable[UtteranceScore], values: Iterable[object]) -> dict[str, dict[str, Any]]:
+    sums: dict[str, Rates] = {}
+    for utterance, value in zip(utterances, values, strict=True):
+        if value is not None and value != "":
+            key = str(value).lower() if isinstance(value, bool) else str(value)
+            sums[key] = sums.get(key, Rates()) + utterance.rates
+    return {key: sums[key].as_dict() for key in sorted(sums)}

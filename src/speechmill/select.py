@@ -1,0 +1,326 @@
+"""Select: which utterances of a manifest, and which split each belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from speechmill.artefact import fingerprint, read_json, sha256_file, write_json, written
+from speechmill.config import SelectSettings
+from speechmill.errors import SpeechmillError
+from speechmill.manifest import SPLITS, read_ids, read_manifest, write_manifest
+from speechmill.quotas import Cell, quotas
+from speechmill.splits import assign_splits, call_groups, rank_key
+from speechmill.vocabulary import unseen_words
+
+_VERSION = 1  # of what select does: raise it where the same manifest and settings would give other rows
+_SECONDS = pl.col("end") - pl.col("start")
+_Q_AND_A = "q-and-a"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What `select` decides."""
+
+    table: pl.DataFrame  # the chosen rows in the order of the manifest, with `split`
+    dropped: pl.DataFrame  # id, seconds, reason: every other row
+    wishes: list[str]  # what could not be met, and by how much
+    summary: dict[str, Any]  # counts and hours, as written to OUT.select.json
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The outcome of `select_manifest`."""
+
+    manifest: Path
+    done_before: bool  # the output was whole already
+    summary: dict[str, Any]
+
+    def text(self) -> str:
+        """A few lines for the terminal."""
+        lines = [f"{self.manifest}" + (" (already there, nothing to do)" if self.done_before else "")]
+        for split, row in self.summary["splits"].items():
+            lines.append(f"{split:<5} {row['hours']:10.2f} h  {row['utterances']:9} utterances  {row['calls']:6} calls")
+        unseen = self.summary["unseen_test_words"]
+        if unseen["tokens"]:
+            lines.append(
+                f"test words never seen in training: {unseen['token_share']:.2%} of {unseen['tokens']} words, "
+                f"{unseen['type_share']:.2%} of {unseen['types']} different ones"
+            )
+        if self.summary["dropped"]:
+            reasons = (f"{name} {row['utterances']}" for name, row in self.summary["dropped"].items())
+            lines.append(f"left out: {', '.join(reasons)}; listed in {dropped_path(self.manifest)}")
+        return "\n".join(lines + [f"wish not met: {wish}" for wish in self.summary["wishes"]])
+
+
+def select_manifest(manifest: Path, out: Path, settings: SelectSettings) -> Selected:
+    """Select from `manifest` into `out`, with OUT.dropped.parquet (id, seconds, reason) and OUT.select.json.
+
+    An output that is whole, of the same manifest and settings, is left as it is. Raises SpeechmillError for a manifest
+    or a wish that makes no sense: a column or file that is not there, a call asked into two splits, no training data.
+    """
+    table = read_manifest(manifest)
+    if manifest.resolve() == out.resolve():
+        raise SpeechmillError(f"{out}: select would overwrite the manifest that it reads; choose another output.")
+    lists = {name: sorted(_ids(settings, name) or ()) for name in _LISTS}
+    name = fingerprint([_VERSION, sha256_file(manifest), settings.model_dump(mode="json"), lists])
+    if summary := _finished(out, name):
+        return Selected(out, True, summary)
+    selection = select(table, settings)
+    with written(dropped_path(out)) as partial:
+        selection.dropped.write_parquet(partial, compression="zstd")
+    write_manifest(selection.table, out)
+    summary = selection.summary | {"fingerprint": name, "manifest_sha256": sha256_file(out)}
+    write_json(report_path(out), summary)
+    return Selected(out, False, summary)
+
+
+def dropped_path(out: Path) -> Path:
+    return out.with_suffix(".dropped.parquet")
+
+
+def report_path(out: Path) -> Path:
+    return out.with_suffix(".select.json")
+
+
+def _finished(out: Path, name: str) -> dict[str, Any] | None:
+    if not (report_path(out).is_file() and dropped_path(out).is_file() and out.is_file()):
+        return None
+    summary: dict[str, Any] = read_json(report_path(out))
+    same = summary.get("fingerprint") == name and summary.get("manifest_sha256") == sha256_file(out)
+    return summary if same else None
+
+
+def select(table: pl.DataFrame, settings: SelectSettings) -> Selection:
+    """Choose rows and splits: a pure function of the table and the settings.
+
+    Rows are filtered; whole calls (or groups tied by `disjoint`) go to test, valid or train in an order that depends
+    only on the seed and their names; train is then cut to `hours`. Calls are taken in that order, `include` first, the
+    last one in part, so that a small training set lies inside a larger one and valid and test are always the same.
+    With shares, each kind (native or not, Q&A or not) is cut by itself, to quotas that only grow with the hours.
+    """
+    _check(table, settings)
+    wishes = _unknown_calls(table, settings)
+    groups = call_groups(table, settings.disjoint)
+    rows = table.select(
+        "id", "call", "session", "native", seconds=_SECONDS, place=pl.int_range(pl.len()), reason=_unwanted(settings)
+    )
+    kept = rows.filter(pl.col("reason").is_null())
+    splits = _splits(table, kept, groups, settings)
+    call_split = pl.DataFrame(
+        {"call": list(groups), "split": [splits.get(group, "train") for group in groups.values()]},
+        schema={"call": pl.String, "split": pl.String},
+    )
+    kept = kept.join(call_split, on="call", how="left", maintain_order="left")
+    train, beyond = _cut(kept.filter(pl.col("split") == "train"), settings)
+    chosen = pl.concat([kept.filter(pl.col("split") != "train").select("place", "split"), train]).sort("place")
+    if train.is_empty() and settings.shares.train > 0:
+        raise SpeechmillError(f"select: no training data is left of {len(table)} rows ({_reasons(rows)}).")
+    result = table[chosen["place"]].with_columns(chosen["split"])
+    dropped = pl.concat([rows.filter(pl.col("reason").is_not_null()).select("place", "reason"), beyond]).sort("place")
+    dropped = rows[dropped["place"]].select("id", "seconds").with_columns(dropped["reason"])
+    wishes += _wishes(result, kept, groups, settings)
+    return Selection(result, dropped, wishes, _summary(result, dropped, wishes))
+
+
+def _check(table: pl.DataFrame, settings: SelectSettings) -> None:
+    if table.is_empty():
+        raise SpeechmillError("select: the manifest has no rows.")
+    asked = {"disjoint": settings.disjoint, "test_where": list(settings.test_where)}
+    asked["ceo_only"] = ["ceo"] if settings.ceo_only else []
+    for setting, columns in asked.items():
+        for column in columns:
+            if column not in table.columns:
+                raise SpeechmillError(
+                    f"select.{setting}: the manifest has no column {column!r}; it has {', '.join(table.columns)}."
+                )
+
+
+_LISTS = ("include", "include_only", "exclude", "valid_calls", "test_calls")
+
+
+def _ids(settings: SelectSettings, name: str) -> list[str] | None:
+    """The calls that a setting lists, or those in the file that it names; None where it is empty."""
+    value: list[str] | str = getattr(settings, name)
+    if isinstance(value, str) and value:
+        if not Path(value).is_file():
+            raise SpeechmillError(
+                f"select.{name}: {value}: no such file; a list of calls or a file of them is expected."
+            )
+        value = read_ids(Path(value))
+    return list(value) or None
+
+
+def _unknown_calls(table: pl.DataFrame, settings: SelectSettings) -> list[str]:
+    known = set(table["call"].unique())
+    wishes = []
+    for name in _LISTS:
+        asked = set(_ids(settings, name) or ())
+        if unknown := sorted(asked - known):
+            wishes.append(f"{name}: {len(unknown)} of {len(asked)} calls are not in the manifest: {_few(unknown)}")
+    for column, values in settings.test_where.items():
+        if unknown := sorted(set(values) - set(table[column].cast(pl.String).drop_nulls().unique())):
+            wishes.append(f"test_where: no row has {column} {_few(unknown)}")
+    return wishes
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _unwanted(settings: SelectSettings) -> pl.Expr:
+    """Why a row is left out before anything is counted; null for the others. The first reason that applies is given."""
+    rules: list[tuple[str, pl.Expr]] = []
+    only, exclude = _ids(settings, "include_only"), _ids(settings, "exclude")
+    if exclude:
+        rules.append(("excluded", pl.col("call").is_in(exclude)))
+    if only:
+        rules.append(("not-in-include-only", ~pl.col("call").is_in(only)))
+    if settings.ceo_only:
+        rules.append(("not-ceo", ~pl.col("ceo").fill_null(False)))
+    rules.append(("too-short", settings.min_seconds > _SECONDS))
+    rules.append(("too-long", settings.max_seconds < _SECONDS))
+    rules += [("drop-text", pl.col("text").str.contains(pattern)) for pattern in settings.drop_text]
+    return pl.coalesce(pl.when(wrong).then(pl.lit(reason)) for reason, wrong in rules)
+
+
+def _splits(
+    table: pl.DataFrame, kept: pl.DataFrame, groups: dict[str, str], settings: SelectSettings
+) -> dict[str, str]:
+    """Group of calls -> split."""
+    by_call = dict(kept.group_by("call").agg(pl.col("seconds").sum()).sort("call").iter_rows())
+    seconds = dict.fromkeys(groups.values(), 0.0)
+    for call, length in by_call.items():
+        seconds[groups[call]] += length
+    test = set(_ids(settings, "test_calls") or ())
+    for column, values in settings.test_where.items():
+        test |= set(table.filter(pl.col(column).cast(pl.String).is_in(values))["call"].unique())
+    fixed = {"test": test & groups.keys(), "valid": set(_ids(settings, "valid_calls") or ()) & groups.keys()}
+    total = sum(seconds.values())
+    wanted = {"test": settings.shares.test * total, "valid": settings.shares.valid * total}
+    return assign_splits(groups, seconds, wanted, fixed, settings.seed)
+
+
+def _cut(train: pl.DataFrame, settings: SelectSettings) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Cut the training rows to hours and shares: (place, split) of those taken, (place, reason) of the others."""
+    first = set(_ids(settings, "include") or ())
+    calls = sorted(train["call"].unique(), key=lambda call: (call not in first, rank_key(settings.seed, call)))
+    order = pl.DataFrame({"call": calls, "turn": range(len(calls))}, schema={"call": pl.String, "turn": pl.Int64})
+    native = pl.col("native") if settings.native_share is not None else pl.lit(None, pl.Boolean)
+    q_and_a = pl.col("session") == _Q_AND_A if settings.qa_share is not None else pl.lit(None, pl.Boolean)
+    rows = train.join(order, on="call").select("place", "turn", "seconds", native=native, q_and_a=q_and_a)
+    if settings.native_share is not None:
+        unknown = rows.filter(pl.col("native").is_null())
+        rows = rows.filter(pl.col("native").is_not_null())
+    else:
+        unknown = rows.clear()
+    cells = ["native", "q_and_a"]
+    held = rows.group_by(cells).agg(pl.col("seconds").sum())
+    available: dict[Cell, float] = {(n, s): seconds for n, s, seconds in held.sort(cells).iter_rows()}
+    wanted = None if settings.hours is None else settings.hours * 3600
+    quota = quotas(available, settings.native_share, settings.qa_share, wanted)
+    limits = pl.DataFrame(
+        [(n, s, seconds) for (n, s), seconds in quota.items()],
+        schema={"native": pl.Boolean, "q_and_a": pl.Boolean, "quota": pl.Float64},
+        orient="row",
+    )
+    rows = rows.sort("turn", "place").with_columns(sum=pl.col("seconds").cum_sum().over(cells))
+    rows = rows.join(limits, on=cells, nulls_equal=True, maintain_order="left")
+    # An utterance is in where its middle is: the sum is as near to the quota as whole utterances allow.
+    taken = pl.col("sum") - pl.col("seconds") / 2 < pl.col("quota")
+    chosen = rows.filter(taken).select("place", pl.lit("train").alias("split"))
+    beyond = rows.filter(~taken).select("place", pl.lit("not-needed").alias("reason"))
+    unknown = unknown.select("place", pl.lit("native-unknown").alias("reason"))
+    return chosen, pl.concat([beyond, unknown])
+
+
+def _wishes(result: pl.DataFrame, kept: pl.DataFrame, groups: dict[str, str], settings: SelectSettings) -> list[str]:
+    """Compare what was asked with what there is."""
+    wishes = []
+    train = result.filter(pl.col("split") == "train").with_columns(seconds=_SECONDS)
+    have = float(train["seconds"].sum())
+    grain = float(train["seconds"].max() or 0.0)  # type: ignore[arg-type]
+    if settings.hours is not None and abs(settings.hours * 3600 - have) > grain:
+        wanted = settings.hours
+        wishes.append(f"hours: {have / 3600:.2f} of {wanted:g} h, {wanted - have / 3600:.2f} h are missing")
+    shares = {
+        "native_share": (settings.native_share, pl.col("native")),
+        "qa_share": (settings.qa_share, pl.col("session") == _Q_AND_A),
+    }
+    for name, (share, held) in shares.items():
+        if share is None or not have:
+            continue
+        got = float(train.filter(held)["seconds"].sum()) / have
+        if abs(got - share) > max(0.005, 2 * grain / have):
+            wishes.append(f"{name}: {got:.3f} instead of {share:g}, {got - share:+.3f}")
+    left = set(_ids(settings, "include") or ()) & set(kept["call"].unique()) - set(result["call"].unique())
+    if left:
+        wishes.append(f"include: {len(left)} calls do not fit into the hours and shares: {_few(sorted(left))}")
+    return wishes + _split_wishes(result, kept, groups, settings)
+
+
+def _split_wishes(
+    result: pl.DataFrame, kept: pl.DataFrame, groups: dict[str, str], settings: SelectSettings
+) -> list[str]:
+    wishes = []
+    total = float(kept["seconds"].sum())
+    fixed = {"valid": bool(settings.valid_calls), "test": bool(settings.test_calls or settings.test_where)}
+    for split in ("valid", "test"):
+        wanted = getattr(settings.shares, split) * total
+        got = float(result.filter(pl.col("split") == split).select(_SECONDS.sum()).item() or 0.0)
+        if fixed[split] and not got:
+            wishes.append(f"{split}: none of the calls asked for is left")
+        elif not fixed[split] and abs(got - wanted) > 0.2 * wanted:
+            held = kept.group_by(pl.col("call").replace_strict(groups)).agg(pl.col("seconds").sum())
+            largest = float(held["seconds"].max() or 0.0)  # type: ignore[arg-type]
+            wishes.append(
+                f"{split}: {got / 3600:.2f} h instead of {wanted / 3600:.2f} h; calls are not cut, and of "
+                f"{len(held)} calls or tied groups of calls the largest has {largest / 3600:.2f} h"
+            )
+    return wishes
+
+
+def _summary(result: pl.DataFrame, dropped: pl.DataFrame, wishes: list[str]) -> dict[str, Any]:
+    rows = result.with_columns(seconds=_SECONDS)
+    text = {split: rows.filter(pl.col("split") == split)["text"] for split in SPLITS}
+    unseen = unseen_words(text["train"], text["test"])
+    return {
+        "splits": {split: _counts(rows.filter(pl.col("split") == split)) for split in SPLITS},
+        "dropped": {
+            reason: {"utterances": count, "hours": round(seconds / 3600, 6)}
+            for reason, count, seconds in dropped.group_by("reason")
+            .agg(pl.len().alias("count"), pl.col("seconds").sort().sum())
+            .sort(["count", "reason"], descending=[True, False])
+            .iter_rows()
+        },
+        "wishes": wishes,
+        "unseen_test_words": {
+            "tokens": unseen.tokens,
+            "types": unseen.types,
+            "unseen_tokens": unseen.unseen_tokens,
+            "unseen_types": unseen.unseen_types,
+            "token_share": round(unseen.token_share, 6),
+            "type_share": round(unseen.type_share, 6),
+        },
+    }
+
+
+def _counts(rows: pl.DataFrame) -> dict[str, Any]:
+    seconds = float(rows["seconds"].sum())
+    share = 1 / seconds if seconds else 0.0
+    return {
+        "utterances": len(rows),
+        "hours": round(seconds / 3600, 6),
+        "calls": rows["call"].n_unique(),
+        "speakers": rows["speaker"].n_unique(),
+        "native_share": round(float(rows.filter(pl.col("native"))["seconds"].sum()) * share, 6),
+        "qa_share": round(float(rows.filter(pl.col("session") == _Q_AND_A)["seconds"].sum()) * share, 6),
+    }
+
+
+def _reasons(rows: pl.DataFrame) -> str:
+    counted = rows.group_by("reason").len().drop_nulls().sort("reason")
+    return ", ".join(f"{reason} {count}" for reason, count in counted.iter_rows()) or "all are valid or test"

@@ -1,0 +1,1 @@
+"""Shards: plain TARs by the WebDataset convention, and the index that makes them addressable."""

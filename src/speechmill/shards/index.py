@@ -1,0 +1,141 @@
+"""The index: where each utterance lies in the shards, as a memory-mapped Arrow file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.ipc
+
+from speechmill.artefact import written
+from speechmill.errors import SpeechmillError
+from speechmill.shards.plan import read_plan_info
+
+INDEX_NAME = "index.arrow"
+NATIVE_UNKNOWN = -1
+
+# Row order is the order on disk: shard by shard, member by member.
+SCHEMA: dict[str, type[pl.DataType]] = {
+    "id": pl.String,
+    "shard": pl.String,  # file name without ".tar"; an Enum in the file
+    "offset": pl.Int64,  # of the audio payload in the TAR, bytes
+    "size": pl.Int32,  # of the audio payload, bytes
+    "json_offset": pl.Int64,
+    "json_size": pl.Int32,
+    "samples": pl.Int32,  # at the shards' sample rate
+    "characters": pl.Int32,  # of the text as written
+    "split": pl.String,  # an Enum in the file, like the next three
+    "call": pl.String,
+    "speaker": pl.String,
+    "session": pl.String,
+    "native": pl.Int8,  # 1, 0, or -1 where the corpus does not say
+}
+_ENUMS = ("shard", "split", "call", "speaker", "session")
+
+
+@dataclass(frozen=True)
+class Index:
+    """An opened index. Arrays are views of the mapped file: opening reads no rows."""
+
+    folder: Path
+    table: pa.Table
+    sample_rate: int
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @cached_property
+    def shard_names(self) -> list[str]:
+        return self.names("shard")
+
+    @cached_property
+    def shard(self) -> npt.NDArray[np.integer]:
+        return self.codes("shard")
+
+    @cached_property
+    def offset(self) -> npt.NDArray[np.int64]:
+        return self.numbers("offset")
+
+    @cached_property
+    def size(self) -> npt.NDArray[np.int32]:
+        return self.numbers("size")
+
+    @cached_property
+    def json_offset(self) -> npt.NDArray[np.int64]:
+        return self.numbers("json_offset")
+
+    @cached_property
+    def json_size(self) -> npt.NDArray[np.int32]:
+        return self.numbers("json_size")
+
+    @cached_property
+    def samples(self) -> npt.NDArray[np.int32]:
+        return self.numbers("samples")
+
+    def id(self, row: int) -> str:
+        return str(self.table.column("id")[row].as_py())
+
+    def rows(self, split: str | None) -> npt.NDArray[np.int64]:
+        """The rows of a split (None: all), in disk order."""
+        if split is None:
+            return np.arange(len(self), dtype=np.int64)
+        names = self.names("split")
+        if split not in names:
+            raise SpeechmillError(f"{self.folder}: no split {split!r} here; there is {', '.join(map(repr, names))}.")
+        return np.flatnonzero(self.codes("split") == names.index(split)).astype(np.int64)
+
+    def shard_path(self, shard: int) -> Path:
+        return self.folder / f"{self.shard_names[shard]}.tar"
+
+    def numbers(self, column: str) -> npt.NDArray[Any]:
+        """A numeric column."""
+        values: npt.NDArray[Any] = self.table.column(column).chunk(0).to_numpy()
+        return values
+
+    def names(self, column: str) -> list[str]:
+        """The different values of a text column (shard, split, call, speaker, session)."""
+        values: list[str] = self.table.column(column).chunk(0).dictionary.to_pylist()
+        return values
+
+    def codes(self, column: str) -> npt.NDArray[np.integer]:
+        """A text column as places in `names`."""
+        values: npt.NDArray[np.integer] = self.table.column(column).chunk(0).indices.to_numpy()
+        return values
+
+
+def write_index(table: pl.DataFrame, folder: Path) -> None:
+    """Write the index of a finished folder of shards; `table` has the columns of SCHEMA, in disk order."""
+    enums = {name: pl.Enum(table[name].unique().sort()) for name in _ENUMS}
+    table = table.select(pl.col(name).cast(enums.get(name, kind)) for name, kind in SCHEMA.items())
+    # Uncompressed and in one chunk, so that columns can be mapped without a copy.
+    arrow = table.rechunk().to_arrow().combine_chunks()
+    with written(folder / INDEX_NAME) as partial, pa.OSFile(str(partial), "wb") as sink:
+        with pyarrow.ipc.new_file(sink, arrow.schema) as writer:
+            writer.write_table(arrow)
+
+
+def open_index(folder: Path) -> Index:
+    """Open the index of a shard folder. Raises SpeechmillError where there is none or its shards have changed."""
+    path = folder / INDEX_NAME
+    if not folder.is_dir():
+        raise SpeechmillError(f"{folder}: no such folder of shards; make one with `speechmill shard`.")
+    if not path.is_file():
+        raise SpeechmillError(f"{path}: no index; finish the shards with `speechmill shard`.")
+    try:
+        table = pyarrow.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise SpeechmillError(f"{path}: not an index ({error}); remove it and run `speechmill shard` again.") from error
+    missing = [name for name in SCHEMA if name not in table.column_names]
+    if missing:
+        raise SpeechmillError(f"{path}: the index has no column {missing[0]!r}; write it again with this version.")
+    index = Index(folder, table, read_plan_info(folder).sample_rate)
+    for number in range(len(index.shard_names)):
+        if not index.shard_path(number).is_file():
+            raise SpeechmillError(f"{index.shard_path(number)}: this shard of the index is gone.")
+    return index

@@ -1,0 +1,71 @@
+"""Read utterances out of shards by their place in the index."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from speechmill.audio import decode_bytes
+from speechmill.errors import SpeechmillError
+from speechmill.shards.index import Index
+from speechmill.shards.tar import BLOCK
+
+
+class ShardReader:
+    """Random access to the utterances of an index. Files stay open; one reader per process."""
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self._files: dict[int, int] = {}
+
+    def audio(self, row: int) -> npt.NDArray[np.int16]:
+        """The samples (int16, mono, at the index's rate) of one utterance.
+
+        Raises SpeechmillError naming shard and utterance where the TAR or the audio is damaged.
+        """
+        data = self._payload(row, int(self.index.offset[row]), int(self.index.size[row]), ".flac")
+        try:
+            samples, rate = decode_bytes(data)
+        except SpeechmillError as error:
+            raise self._damaged(row, str(error)) from error
+        if rate != self.index.sample_rate or len(samples) != int(self.index.samples[row]):
+            raise self._damaged(
+                row, f"{len(samples)} samples at {rate} Hz, the index says {self.index.samples[row]} at "
+                f"{self.index.sample_rate}"
+            )  # fmt: skip
+        return samples
+
+    def about(self, row: int) -> dict[str, Any]:
+        """The JSON member of one utterance: id, text, speaker and the manifest's other columns."""
+        offset, size = self.index.json_offset[row], self.index.json_size[row]
+        data = self._payload(row, int(offset), int(size), ".json")
+        try:
+            about: dict[str, Any] = json.loads(data)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise self._damaged(row, f"its JSON does not parse ({error})") from error
+        return about
+
+    def _payload(self, row: int, offset: int, size: int, suffix: str) -> bytes:
+        """Header and payload in one read: a member of another name there means another TAR than the index's."""
+        shard = int(self.index.shard[row])
+        if shard not in self._files:
+            try:
+                self._files[shard] = os.open(self.index.shard_path(shard), os.O_RDONLY)
+            except OSError as error:
+                raise SpeechmillError(f"{self.index.shard_path(shard)}: cannot be opened ({error.strerror}).") from error
+        data = os.pread(self._files[shard], BLOCK + size, offset - BLOCK)
+        name = data[:100].split(b"\0", 1)[0].decode("utf-8", "replace")
+        if len(data) != BLOCK + size or name != f"{self.index.id(row)}{suffix}":
+            raise self._damaged(row, f"the TAR has {name!r} where the index has it")
+        return data[BLOCK:]
+
+    def _damaged(self, row: int, what: str) -> SpeechmillError:
+        path = self.index.shard_path(int(self.index.shard[row]))
+        return SpeechmillError(
+            f"{path}: the utterance {self.index.id(row)!r} is damaged: {what}; "
+            f"check the folder with `speechmill shards verify` and write the shard again."
+        )

@@ -1,0 +1,147 @@
+"""SentencePiece tokenizers with a fingerprint. Index 0 is unknown, blank, BOS and EOS at once, as in the thesis."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import sentencepiece
+
+from speechmill.artefact import fingerprint, read_json, sha256, write_json, written
+from speechmill.config import TokenizerSettings
+from speechmill.errors import SpeechmillError
+from speechmill.manifest import scan_manifest
+from speechmill.text import normalize
+
+BLANK = 0
+_THREADS = 4  # fixed: the unigram trainer's sums depend on it
+
+
+class Tokenizer:
+    """Text to token ids and back. `fingerprint` names the model's bytes and its settings."""
+
+    def __init__(self, model: bytes, settings: TokenizerSettings) -> None:
+        self._model = model
+        self.settings = settings
+        self.fingerprint = fingerprint({"model": sha256(model), "settings": settings.model_dump(mode="json")})
+        self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+
+    def __len__(self) -> int:
+        return int(self._pieces.get_piece_size())
+
+    def __getstate__(self) -> tuple[bytes, TokenizerSettings]:
+        return self._model, self.settings
+
+    def __setstate__(self, state: tuple[bytes, TokenizerSettings]) -> None:
+        self.__init__(*state)  # type: ignore[misc]
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text; characters that training never saw become 0, unknown."""
+        text = normalize(text) if self.settings.text == "normalized" else text
+        ids: list[int] = self._pieces.encode(text)
+        return ids
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids; 0 (unknown) is left out."""
+        text: str = self._pieces.decode([token for token in ids if token != BLANK])
+        return text
+
+    def save(self, path: Path) -> None:
+        """Write the SentencePiece model at `path` and its settings beside it, those last: they say that it is whole."""
+        with written(path) as partial:
+            partial.write_bytes(self._model)
+        note = {"fingerprint": self.fingerprint, "pieces": len(self), "settings": self.settings.model_dump(mode="json")}
+        write_json(_note_path(path), note)
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Open a tokenizer. Raises SpeechmillError where the model or its note is missing, or they do not belong together."""
+    if not path.is_file():
+        raise SpeechmillError(f"{path}: no such tokenizer; make one with `speechmill tokenizer`.")
+    note = read_json(_note_path(path))
+    try:
+        tokenizer = Tokenizer(path.read_bytes(), TokenizerSettings(**note["settings"]))
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise SpeechmillError(f"{path}: not a tokenizer of Speechmill ({error}).") from error
+    if tokenizer.fingerprint != note["fingerprint"]:
+        raise SpeechmillError(f"{path}: was changed after its note was written; train it again.")
+    return tokenizer
+
+
+def train_tokenizer(manifest: Path, out: Path, settings: TokenizerSettings) -> tuple[Tokenizer, bool]:
+    """Train on the texts of the manifest's train split; returns the tokenizer and whether it was there already.
+
+    Raises SpeechmillError where the text does not allow so many pieces, or `out` is a tokenizer of other settings.
+    """
+    texts = _train_texts(manifest)
+    source = fingerprint({"texts": sha256("\n".join(texts).encode()), "settings": settings.model_dump(mode="json")})
+    if out.is_file() and _note_path(out).is_file():
+        if read_json(_note_path(out)).get("source", source) == source and load_tokenizer(out).settings == settings:
+            return load_tokenizer(out), True
+        raise SpeechmillError(f"{out}: is a tokenizer of another text or other settings; remove it or choose another name.")
+    tokenizer = Tokenizer(_train(texts, settings, manifest), settings)
+    tokenizer.save(out)
+    write_json(_note_path(out), read_json(_note_path(out)) | {"source": source})
+    return tokenizer, False
+
+
+def check_tokenizer(tokenizer: Tokenizer, settings: TokenizerSettings, path: Path) -> None:
+    """Raise SpeechmillError where a tokenizer is not the one that a recipe asks for."""
+    for name, wanted in settings.model_dump().items():
+        found = getattr(tokenizer.settings, name)
+        if found != wanted:
+            raise SpeechmillError(
+                f"{path}: this tokenizer has {name} {found}, the recipe's tokenizer.{name} is {wanted}; "
+                f"train one with `speechmill tokenizer` or change the recipe."
+            )
+
+
+def _note_path(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def _train_texts(manifest: Path) -> list[str]:
+    texts = scan_manifest(manifest).filter(pl.col("split") == "train").select("text").collect()["text"].to_list()
+    if not texts:
+        raise SpeechmillError(f"{manifest}: no rows in the train split; run `speechmill select` first.")
+    return texts
+
+
+def _train(texts: list[str], settings: TokenizerSettings, manifest: Path) -> bytes:
+    if settings.text == "normalized":
+        texts = [normalize(text) for text in texts]
+    options: dict[str, Any] = {
+        "vocab_size": settings.size,
+        "model_type": settings.kind,
+        "character_coverage": settings.character_coverage,
+        "unk_id": BLANK, "bos_id": -1, "eos_id": -1, "pad_id": -1,
+        "num_threads": _THREADS,
+        "input_sentence_size": 2_000_000, "shuffle_input_sentence": True,
+        "max_sentence_length": 100_000,
+        "minloglevel": 2,
+    }  # fmt: skip
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(texts), model_writer=model, **options)
+    except RuntimeError as error:
+        raise SpeechmillError(_explain(str(error), settings, manifest)) from error
+    return model.getvalue()
+
+
+def _explain(error: str, settings: TokenizerSettings, manifest: Path) -> str:
+    most = re.search(r"value <= (\d+)", error)
+    if most:
+        return (
+            f"{manifest}: its train text allows at most {most[1]} pieces, tokenizer.size asks for {settings.size}; "
+            f"set tokenizer.size={most[1]} or less."
+        )
+    least = re.search(r"(?:required_chars|meta_pieces)[^0-9]*.*?(\d+)", error)
+    if "too small" in error.lower() or "required_chars" in error:
+        characters = f" ({least[1]} are needed)" if least else ""
+        return f"{manifest}: tokenizer.size {settings.size} is too small for the text's characters{characters}; raise it."
+    if "vocab" in error.lower():
+        return f"{manifest}: its train text does not allow {settings.size} pieces (tokenizer.size): {error.strip()}"
+    return f"{manifest}: no tokenizer could be trained: {error.strip()}"

@@ -1,0 +1,122 @@
+"""Checkpoints: a folder each, written beside and renamed. The last K and the best K are kept."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from speechmill.artefact import read_json, write_json, written_folder
+from speechmill.errors import SpeechmillError
+
+
+@dataclass
+class TrainState:
+    """Where training stands, besides weights and optimizer. Random states are not in it: (seed, batch number) rules."""
+
+    update: int = 0  # updates done
+    seconds: float = 0.0  # of training so far, over all its runs
+    samples: int = 0  # of audio heard, padding not counted
+    skipped: int = 0  # updates skipped for non-finite numbers, in all
+    skipped_in_a_row: int = 0
+    epoch_starts: list[int] = field(default_factory=lambda: [0])  # see Schedule
+    interval: dict[str, float] = field(default_factory=dict)  # sums since the last line of the log
+    valid_wer: float | None = None  # of the last validation, where it was made at this very update
+    best_wer: float | None = None
+    best_update: int | None = None
+
+
+def save_checkpoint(
+    run: Path, state: TrainState, model: torch.nn.Module, optimizer: torch.optim.Optimizer, model_fingerprint: str
+) -> Path:
+    """Write checkpoints/step_N; complete or absent."""
+    path = _folder(run) / f"step_{state.update:08d}"
+    with written_folder(path) as partial:
+        torch.save(model.state_dict(), partial / "model.pt")
+        torch.save(optimizer.state_dict(), partial / "optimizer.pt")
+        write_json(partial / "state.json", {"model": model_fingerprint, **asdict(state)})
+    return path
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first."""
+    return sorted(path for path in _folder(run).glob("step_*") if (path / "state.json").is_file())
+
+
+def read_state(path: Path) -> TrainState:
+    values = read_json(path / "state.json")
+    values.pop("model", None)
+    try:
+        return TrainState(**values)
+    except TypeError as error:
+        raise SpeechmillError(f"{path / 'state.json'}: not a checkpoint of this version ({error}).") from error
+
+
+def find_checkpoint(run: Path, which: str) -> Path:
+    """The checkpoint that `which` names: "best" (by validation WER; the last where none was validated), "last", or a
+    number of updates."""
+    found = checkpoints(run)
+    if not found:
+        raise SpeechmillError(f"{run}: no checkpoint here; was it trained with `speechmill train`?")
+    if which == "last":
+        return found[-1]
+    if which == "best":
+        validated = [(wer, path) for path in found if (wer := read_state(path).valid_wer) is not None]
+        return min(validated, key=lambda pair: pair[0])[1] if validated else found[-1]
+    for path in found:
+        if which.isdigit() and int(which) == int(path.name.removeprefix("step_")):
+            return path
+    names = ", ".join(str(int(path.name.removeprefix("step_"))) for path in found)
+    raise SpeechmillError(f"{run}: no checkpoint {which!r}; there are best, last, {names}.")
+
+
+def load_weights(path: Path, model: torch.nn.Module, model_fingerprint: str) -> None:
+    """Load a checkpoint's weights. Raises SpeechmillError where they were trained with another recipe."""
+    if read_json(path / "state.json").get("model") != model_fingerprint:
+        raise SpeechmillError(
+            f"{path}: a checkpoint of another recipe (features, model or tokenizer differ); "
+            f"use the recipe that it was trained with, or another run folder."
+        )
+    try:
+        model.load_state_dict(_load(path / "model.pt"))
+    except RuntimeError as error:
+        raise SpeechmillError(f"{path}: its weights do not fit the recipe's model ({error}).") from error
+
+
+def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
+    try:
+        optimizer.load_state_dict(_load(path / "optimizer.pt"))
+    except (ValueError, KeyError) as error:
+        raise SpeechmillError(f"{path}: its optimizer state does not fit the recipe's optimizer ({error}).") from error
+
+
+def prune_checkpoints(run: Path, keep_last: int, keep_best: int) -> None:
+    """Remove all but the last and the best checkpoints."""
+    found = checkpoints(run)
+    keep = set(found[-keep_last:])
+    validated = [(wer, path) for path in found if (wer := read_state(path).valid_wer) is not None]
+    keep |= {path for _, path in sorted(validated)[:keep_best]}
+    for path in found:
+        if path not in keep:
+            # Renamed first: a folder that is half removed must not look like a checkpoint.
+            doomed = path.with_name(f".{path.name}.partial")
+            shutil.rmtree(doomed, ignore_errors=True)
+            path.rename(doomed)
+            shutil.rmtree(doomed)
+
+
+def _folder(run: Path) -> Path:
+    return run / "checkpoints"
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise SpeechmillError(f"{path}: this file of the checkpoint is gone.") from error
+    except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file; each is told
+        raise SpeechmillError(f"{path}: damaged ({type(error).__name__}: {error}); use another checkpoint.") from error
+    return loaded

@@ -1,0 +1,347 @@
+"""The training loop. It reads top to bottom: update, log, validate, save, until the recipe's updates are done."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from speechmill.config import Recipe, SearchSettings
+from speechmill.errors import SpeechmillError
+from speechmill.features import StatisticsSum
+from speechmill.loader import Batch, BatchDataset, batches, utterances_of
+from speechmill.models import build_model
+from speechmill.models.base import Recognizer
+from speechmill.models.ngram import NgramModel
+from speechmill.ordering import permutation
+from speechmill.progress import Progress
+from speechmill.recognize import Recognizing
+from speechmill.schedule import Schedule
+from speechmill.score import score_pairs
+from speechmill.shards.index import Index, open_index
+from speechmill.shards.read import ShardReader
+from speechmill.strategies import check_strategy
+from speechmill.strategies.base import Strategy, UpdateStats
+from speechmill.strategies.single import Single
+from speechmill.tokenizer import Tokenizer, check_tokenizer, load_tokenizer
+from speechmill.train.checkpoint import (
+    TrainState, checkpoints, load_optimizer, load_weights, prune_checkpoints, read_state, save_checkpoint,
+)  # fmt: skip
+from speechmill.train.optim import build_optimizer, learning_rate
+from speechmill.train.runlog import (
+    RunLog, check_same_experiment, read_metrics, write_config, write_environment,
+)  # fmt: skip
+from speechmill.train.signals import StopRequest, stop_on_signals
+
+TOKENIZER_NAME = "tokenizer.model"
+LANGUAGE_MODEL_NAME = "lm.npz"
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    run: Path
+    updates: int
+    finished: bool
+    already_whole: bool
+    best_wer: float | None
+    best_update: int | None
+    stopped_by: str
+
+
+@dataclass
+class Training:
+    """All that the loop works with."""
+
+    recipe: Recipe
+    run: Path
+    index: Index
+    schedule: Schedule
+    dataset: BatchDataset
+    tokenizer: Tokenizer
+    model: Recognizer
+    optimizer: torch.optim.Optimizer
+    strategy: Strategy
+    state: TrainState
+    device: torch.device
+
+
+def train(recipe: Recipe, run: Path) -> TrainReport:
+    """Make or continue the run folder `run`.
+
+    Raises SpeechmillError where the run, the shards or the tokenizer are not the recipe's, or training cannot go on.
+    """
+    check_strategy(recipe)
+    done = finished_report(recipe, run)
+    if done is not None:
+        return done
+    work = prepare(recipe, run)
+    state, settings = work.state, recipe.train
+    log = RunLog(run, state.update)
+    with stop_on_signals() as stop, Progress("train", settings.updates, "updates") as progress:
+        progress.resume_at(state.update)
+        clock = _Clock(state.seconds)
+        loaded = load_ahead(work)
+        while state.update < settings.updates and not stop:
+            with clock.waiting():
+                update_batches = [next(loaded) for _ in range(recipe.schedule.batches_per_update)]
+            stats = work.strategy.update(update_batches, state.update)
+            state.update += 1
+            account(work, stats, update_batches)
+            if state.update % settings.log_every == 0:
+                log.write(train_record(work, clock))
+            due = state.update % settings.validate_every == 0 or state.update == settings.updates
+            if due:
+                log.write(validate(work, clock))
+            if due or state.update % settings.checkpoint_every == 0:
+                save(work, log, clock)
+            progress.advance(note=note(state, stats))
+        if stop:
+            save(work, log, clock)
+        else:
+            log.write({"event": "end", "update": state.update, "seconds": clock.seconds(),
+                       "audio_seconds": audio_seconds(work), "best_update": state.best_update,
+                       "best_wer": state.best_wer})  # fmt: skip
+            log.sync()
+    log.close()
+    return report(recipe, run, state, stop)
+
+
+def finished_report(recipe: Recipe, run: Path) -> TrainReport | None:
+    """The report of a run that has nothing left to do."""
+    if not (run / "config.yaml").is_file():
+        return None
+    check_same_experiment(run, recipe)
+    ended = [record for record in read_metrics(run) if record["event"] == "end"]
+    if not ended or ended[-1]["update"] < recipe.train.updates or not checkpoints(run):
+        return None
+    last = ended[-1]
+    return TrainReport(run, last["update"], True, True, last["best_wer"], last["best_update"], "")
+
+
+def prepare(recipe: Recipe, run: Path) -> Training:
+    """Open data and tokenizer, build the model, and take up the last checkpoint if there is one."""
+    device = choose_device(recipe)
+    index = open_index(Path(_needed(recipe.data.shards, "data.shards")))
+    if index.sample_rate != recipe.features.sample_rate:
+        raise SpeechmillError(
+            f"{index.folder}: holds audio at {index.sample_rate} Hz, features.sample_rate is "
+            f"{recipe.features.sample_rate}; shard again or change the recipe."
+        )
+    tokenizer_path = Path(_needed(recipe.data.tokenizer, "data.tokenizer"))
+    tokenizer = load_tokenizer(tokenizer_path)
+    check_tokenizer(tokenizer, recipe.tokenizer, tokenizer_path)
+    _check_run_tokenizer(run, tokenizer)
+    saved = checkpoints(run)
+    state = read_state(saved[-1]) if saved else TrainState()
+    utterances = utterances_of(index, "train", tokenizer if recipe.schedule.max_tokens else None)
+    schedule = Schedule(utterances, recipe.schedule, state.epoch_starts)
+    dataset = BatchDataset(index, schedule, tokenizer)
+    torch.manual_seed(recipe.train.seed)
+    model = build_model(recipe, len(tokenizer))
+    if recipe.train.precision == "float64":
+        model = model.double()
+    if saved:
+        load_weights(saved[-1], model, recipe.model_fingerprint())
+    else:
+        start_run(recipe, run, device, model, tokenizer)
+        set_statistics(model, dataset, recipe)
+    write_config(run, recipe)
+    save_language_model(recipe, run, index, tokenizer)
+    model = model.to(device).train()
+    optimizer = build_optimizer(model.parameters(), recipe.optim)
+    if saved:
+        load_optimizer(saved[-1], optimizer)
+    strategy = Single(model, optimizer, recipe, device)
+    return Training(recipe, run, index, schedule, dataset, tokenizer, model, optimizer, strategy, state, device)
+
+
+def start_run(recipe: Recipe, run: Path, device: torch.device, model: Recognizer, tokenizer: Tokenizer) -> None:
+    """Make the run folder whole enough to be evaluated anywhere: it has its own tokenizer."""
+    tokenizer.save(run / TOKENIZER_NAME)
+    write_config(run, recipe)
+    write_environment(run, device, sum(parameter.numel() for parameter in model.parameters()))
+    shutil.rmtree(run / "events", ignore_errors=True)
+
+
+def choose_device(recipe: Recipe) -> torch.device:
+    wanted = recipe.train.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise SpeechmillError("train.device cuda: no CUDA device here; use train.device=auto or cpu.")
+    torch.set_num_threads(recipe.train.threads or os.cpu_count() or 1)
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def set_statistics(model: Recognizer, dataset: BatchDataset, recipe: Recipe) -> None:
+    """Mean and deviation of the features over the schedule's first batches; frozen from then on."""
+    numbers = range(min(recipe.features.statistics_batches, _epoch_length(dataset)))
+    total = StatisticsSum(recipe.features.n_mels)
+    dtype = next(model.parameters()).dtype
+    with torch.inference_mode(), Progress("feature statistics", len(numbers), "batches") as progress:
+        for batch in batches(dataset, numbers, recipe.train.loader_workers, pin=False):
+            total.add(*model.log_mel.log_mel(batch.audio.to(dtype) / 32768.0, batch.lengths))
+            progress.advance()
+    model.log_mel.set_statistics(*total.result())
+
+
+def save_language_model(recipe: Recipe, run: Path, index: Index, tokenizer: Tokenizer) -> None:
+    """Count the n-gram model of the recipe's search from the train text."""
+    path = run / LANGUAGE_MODEL_NAME
+    if recipe.search.lm_order == 0 or path.is_file():
+        return
+    reader = ShardReader(index)
+    texts = (reader.about(row)["text"] for row in index.rows("train").tolist())
+    sentences = (tokenizer.encode(text) for text in texts)
+    NgramModel.train(sentences, recipe.search.lm_order, len(tokenizer)).save(path)
+
+
+def load_ahead(work: Training) -> Iterator[Batch]:
+    """The batches from where training stands, loaded ahead of need."""
+    per_update = work.recipe.schedule.batches_per_update
+    numbers = range(work.state.update * per_update, work.recipe.train.updates * per_update)
+    return batches(work.dataset, numbers, work.recipe.train.loader_workers, pin=work.device.type == "cuda")
+
+
+def account(work: Training, stats: UpdateStats, update_batches: list[Batch]) -> None:
+    """Add an update to the sums of the log. Raises SpeechmillError when too many in a row were not finite."""
+    state, sums = work.state, work.state.interval
+    heard = sum(int(batch.lengths.sum()) for batch in update_batches)
+    state.samples += heard
+    state.skipped += stats.skipped
+    state.skipped_in_a_row = state.skipped_in_a_row + 1 if stats.skipped else 0
+    for name, value in {
+        "loss": stats.loss, "tokens": stats.tokens, "norm": 0.0 if stats.skipped else stats.gradient_norm,
+        "updates": 0 if stats.skipped else 1, "samples": heard,
+        "padded": sum(batch.audio.numel() for batch in update_batches),
+    }.items():  # fmt: skip
+        sums[name] = sums.get(name, 0) + value
+    if state.skipped_in_a_row >= work.recipe.train.max_nonfinite:
+        raise SpeechmillError(
+            f"{work.run}: {state.skipped_in_a_row} updates in a row had a loss or gradient that is not finite "
+            f"(train.max_nonfinite), the last, {state.update}, with {', '.join(stats.ids[:5])}...; "
+            f"lower optim.lr or look at these utterances. The last checkpoint stands."
+        )
+
+
+def train_record(work: Training, clock: _Clock) -> dict[str, object]:
+    """A line of the log, over the updates since the last one."""
+    state, sums = work.state, work.state.interval
+    record = {
+        "event": "train",
+        "update": state.update,
+        "seconds": clock.seconds(),
+        "audio_seconds": audio_seconds(work),
+        "epoch": work.schedule.locate(state.update * work.recipe.schedule.batches_per_update - 1)[0],
+        "loss": sums["loss"] / sums["tokens"] if sums["tokens"] else None,
+        "lr": learning_rate(work.recipe.optim, state.update - 1, work.recipe.train.updates),
+        "grad_norm": sums["norm"] / sums["updates"] if sums["updates"] else None,
+        "padding": 1.0 - sums["samples"] / sums["padded"],
+        "data_wait": clock.waited_share(),
+        "skipped": state.skipped,
+    }
+    state.interval = {}
+    return record
+
+
+def validate(work: Training, clock: _Clock) -> dict[str, object]:
+    """Greedy search over the validation split; the same utterances each time."""
+    started = time.monotonic()
+    rows = work.index.rows("valid")
+    limit = work.recipe.train.validate_utterances
+    if limit and limit < len(rows):
+        rows = rows[permutation(len(rows), 0)[:limit]]
+    reader = ShardReader(work.index)
+    recognizing = Recognizing(work.model, work.tokenizer, SearchSettings(), None, work.device)
+    hypotheses = recognizing.all(lambda i: reader.audio(int(rows[i])), work.index.samples[rows].tolist(), "validate")
+    rates = score_pairs([reader.about(int(row))["text"] for row in rows], hypotheses)
+    state = work.state
+    state.valid_wer = rates.wer
+    if rates.wer is not None and (state.best_wer is None or rates.wer < state.best_wer):
+        state.best_wer, state.best_update = rates.wer, state.update
+    return {
+        "event": "valid", "update": state.update, "seconds": clock.seconds(), "audio_seconds": audio_seconds(work),
+        "wer": rates.wer, "wer_p": rates.wer_p, "cer": rates.cer, "cer_p": rates.cer_p, "utterances": len(rows),
+        "valid_seconds": time.monotonic() - started,
+    }  # fmt: skip
+
+
+def save(work: Training, log: RunLog, clock: _Clock) -> None:
+    state, settings = work.state, work.recipe.train
+    state.seconds = clock.seconds()
+    state.epoch_starts = work.schedule.epoch_starts
+    log.sync()
+    save_checkpoint(work.run, state, work.model, work.optimizer, work.recipe.model_fingerprint())
+    prune_checkpoints(work.run, settings.keep_last, settings.keep_best)
+    state.valid_wer = None
+
+
+def note(state: TrainState, stats: UpdateStats) -> str:
+    loss = f"loss {stats.loss / stats.tokens:.3f}" if stats.tokens else "skipped"
+    best = f", best WER {state.best_wer:.1%}" if state.best_wer is not None else ""
+    return loss + best
+
+
+def audio_seconds(work: Training) -> float:
+    return work.state.samples / work.index.sample_rate
+
+
+def report(recipe: Recipe, run: Path, state: TrainState, stop: StopRequest) -> TrainReport:
+    finished = state.update >= recipe.train.updates
+    return TrainReport(run, state.update, finished, False, state.best_wer, state.best_update, stop.name)
+
+
+class _Clock:
+    """Wall-clock of training over all its runs, and the share of it spent waiting for data."""
+
+    def __init__(self, before: float) -> None:
+        self._start = time.monotonic() - before
+        self._interval = time.monotonic()
+        self._waited = 0.0
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+    def waiting(self) -> _Waiting:
+        return _Waiting(self)
+
+    def add_wait(self, seconds: float) -> None:
+        self._waited += seconds
+
+    def waited_share(self) -> float:
+        """Since the last call."""
+        now = time.monotonic()
+        share = self._waited / max(1e-9, now - self._interval)
+        self._interval, self._waited = now, 0.0
+        return share
+
+
+class _Waiting:
+    def __init__(self, clock: _Clock) -> None:
+        self._clock = clock
+
+    def __enter__(self) -> None:
+        self._from = time.monotonic()
+
+    def __exit__(self, *error: object) -> None:
+        self._clock.add_wait(time.monotonic() - self._from)
+
+
+def _needed(value: str, key: str) -> str:
+    if not value:
+        raise SpeechmillError(f"{key} is not set; add it to the recipe or give it as {key}=PATH.")
+    return value
+
+
+def _check_run_tokenizer(run: Path, tokenizer: Tokenizer) -> None:
+    path = run / TOKENIZER_NAME
+    if checkpoints(run) and load_tokenizer(path).fingerprint != tokenizer.fingerprint:
+        raise SpeechmillError(f"{run}: was trained with another tokenizer ({path}); use that one or another run folder.")
+
+
+def _epoch_length(dataset: BatchDataset) -> int:
+    dataset.schedule.locate(0)
+    return dataset.schedule.epoch_starts[1]

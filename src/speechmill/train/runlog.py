@@ -1,0 +1,140 @@
+"""What a run writes down: config, environment, metrics.jsonl and TensorBoard events."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+import yaml
+
+import speechmill
+from speechmill.artefact import disk_errors, read_text, write_json, write_text
+from speechmill.config import Recipe, recipe_from_plain
+from speechmill.errors import SpeechmillError
+
+# What a resumed run may change without becoming another experiment.
+_FREE = {
+    "train": {"updates", "validate_every", "validate_utterances", "checkpoint_every", "keep_last", "keep_best",
+              "log_every", "max_nonfinite", "loader_workers", "threads", "device"},
+    "data": {"shards", "tokenizer"},
+}  # fmt: skip
+_FREE_SECTIONS = {"name", "select", "shard", "search"}
+
+
+def read_config(run: Path) -> Recipe:
+    """The resolved recipe of a run folder."""
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise SpeechmillError(f"{run}: not a run folder (no config.yaml); make one with `speechmill train`.")
+    values = yaml.safe_load(read_text(path))
+    if not isinstance(values, dict):
+        raise SpeechmillError(f"{path}: not a recipe.")
+    return recipe_from_plain(values, path)
+
+
+def write_config(run: Path, recipe: Recipe) -> None:
+    write_text(run / "config.yaml", yaml.safe_dump(recipe.plain(), sort_keys=False, allow_unicode=True))
+
+
+def check_same_experiment(run: Path, recipe: Recipe) -> None:
+    """Raise SpeechmillError where a run folder was trained with settings that would make this another experiment."""
+    old, new = read_config(run).plain(), recipe.plain()
+    for section, values in new.items():
+        if section in _FREE_SECTIONS:
+            continue
+        for key in sorted(values.keys() | old[section].keys()):
+            if key not in _FREE.get(section, set()) and values.get(key) != old[section].get(key):
+                raise SpeechmillError(
+                    f"{run}: was trained with another recipe: {section}.{key} is {old[section].get(key)!r} there and "
+                    f"{values.get(key)!r} here; use the same setting or another run folder."
+                )
+
+
+def environment(device: torch.device, parameters: int) -> dict[str, Any]:
+    return {
+        "speechmill": speechmill.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "parameters": parameters,
+        "command": sys.argv,
+    }
+
+
+def write_environment(run: Path, device: torch.device, parameters: int) -> None:
+    write_json(run / "environment.json", environment(device, parameters))
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        return platform.processor()
+    return platform.processor()
+
+
+class RunLog:
+    """Appends to metrics.jsonl and to TensorBoard; a resumed run first drops the lines behind its checkpoint."""
+
+    def __init__(self, run: Path, update: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
+
+        self.path = run / "metrics.jsonl"
+        kept = [line for line in read_metrics(run) if line["update"] <= update and line["event"] != "end"]
+        write_text(self.path, "".join(_line(record) for record in kept))
+        with disk_errors(self.path):
+            self._stream: TextIO = self.path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(run / "events"), purge_step=update + 1)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Add one record; its numbers go to TensorBoard as event/name at the record's update."""
+        with disk_errors(self.path):
+            self._stream.write(_line(record))
+            self._stream.flush()
+        for name, value in record.items():
+            if isinstance(value, int | float) and name != "update":
+                self._board.add_scalar(f"{record['event']}/{name}", value, record["update"])
+
+    def sync(self) -> None:
+        """Make sure that what was written survives, before a checkpoint says that it did."""
+        with disk_errors(self.path):
+            os.fsync(self._stream.fileno())
+        self._board.flush()
+
+    def close(self) -> None:
+        self._stream.close()
+        self._board.close()
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The records of metrics.jsonl; a last line that a kill cut off is left out."""
+    path = run / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    lines = read_text(path).splitlines(keepends=True)
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                break
+            raise SpeechmillError(f"{path}, line {number}: not valid JSON ({error.msg}).") from error
+    return records
+
+
+def _line(record: dict[str, Any]) -> str:
+    # repr of a float is exact, so equal lines mean equal bits.
+    return json.dumps(record) + "\n"

@@ -1,0 +1,101 @@
+"""Transcribe: any audio file -> text with times. Long recordings are cut at their quietest moments."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from speechmill.audio import decode
+from speechmill.recognize import Audio, Recognizing
+
+FORMATS = ("text", "json", "srt", "vtt")
+_WHOLE = 20.0  # seconds up to which a recording is not cut
+_SHORTEST, _LONGEST = 4.0, 16.0  # seconds of a piece of a longer one
+_PAUSE = 0.3  # seconds over which loudness is averaged to find a pause
+_STEP = 0.01  # seconds
+
+
+@dataclass(frozen=True)
+class Segment:
+    start: float  # seconds
+    end: float  # seconds
+    text: str
+
+
+@dataclass(frozen=True)
+class Transcript:
+    file: str
+    seconds: float
+    text: str
+    segments: list[Segment]
+
+
+def transcribe(recognizing: Recognizing, path: Path) -> Transcript:
+    """The text of one audio file of any rate and number of channels."""
+    rate = recognizing.model.log_mel.settings.sample_rate
+    audio = decode(path, rate)
+    spans = cut_at_pauses(audio, rate)
+    pieces = [audio[start:end] for start, end in spans]
+    texts = recognizing.all(pieces.__getitem__, [len(piece) for piece in pieces], f"transcribe {path.name}")
+    segments = [
+        Segment(round(start / rate, 3), round(end / rate, 3), text)
+        for (start, end), text in zip(spans, texts, strict=True)
+        if text
+    ]
+    return Transcript(str(path), len(audio) / rate, " ".join(segment.text for segment in segments), segments)
+
+
+def cut_at_pauses(audio: Audio, rate: int) -> list[tuple[int, int]]:
+    """Spans (samples) that cover a recording; each but the last ends at the quietest moment 4 to 16 s after its start."""
+    if len(audio) <= _WHOLE * rate:
+        return [(0, len(audio))]
+    level = _loudness(audio, round(_STEP * rate))
+    cuts = [0]
+    while len(level) - cuts[-1] > _LONGEST / _STEP:
+        first, last = cuts[-1] + int(_SHORTEST / _STEP), cuts[-1] + int(_LONGEST / _STEP)
+        cuts.append(first + int(np.argmin(level[first:last])))
+    edges = [cut * round(_STEP * rate) for cut in cuts] + [len(audio)]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def _loudness(audio: Audio, hop: int) -> npt.NDArray[np.float64]:
+    """Mean square of each hop, averaged over the length of a pause around it."""
+    hops = len(audio) // hop
+    power = np.square(audio[: hops * hop].reshape(hops, hop).astype(np.float64)).mean(axis=1)
+    width = round(_PAUSE / _STEP)
+    return np.convolve(power, np.ones(width) / width, mode="same")
+
+
+def render(transcripts: list[Transcript], form: str) -> str:
+    """Transcripts as text (a line each), JSON (a list), SubRip or WebVTT subtitles."""
+    if form == "json":
+        return json.dumps([asdict(transcript) for transcript in transcripts], ensure_ascii=False, indent=1)
+    if form == "text":
+        return "\n".join(transcript.text for transcript in transcripts)
+    if form == "srt":
+        return "\n".join(_srt(transcript) for transcript in transcripts)
+    return "\n".join(["WEBVTT", "", *(_cues(transcript, ".") for transcript in transcripts)])
+
+
+def _srt(transcript: Transcript) -> str:
+    cues = _cues(transcript, ",").split("\n\n")
+    return "\n\n".join(f"{number}\n{cue}" for number, cue in enumerate(cues, 1))
+
+
+def _cues(transcript: Transcript, decimal: str) -> str:
+    cues = [
+        f"{_time(segment.start, decimal)} --> {_time(segment.end, decimal)}\n{segment.text}"
+        for segment in transcript.segments
+    ]
+    return "\n\n".join(cues)
+
+
+def _time(seconds: float, decimal: str) -> str:
+    """3723.5 -> 01:02:03.500"""
+    milliseconds = round(seconds * 1000)
+    whole = milliseconds // 1000
+    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}{decimal}{milliseconds % 1000:03d}"
