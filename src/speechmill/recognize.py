@@ -37,7 +37,6 @@ class Recognizing:
         stacked, lengths = padded(list(audio), np.int16)
         samples = stacked.to(self.device).to(next(self.model.parameters()).dtype) / 32768.0
         features, frames = self.model.log_mel(samples, lengths.to(self.device))
-        features = self.model.log_mel.normalize(features, frames)
         tokens = self.model.transcribe(features, frames, self.search, self.language_model)
         return [self.tokenizer.decode(ids) for ids in tokens]
 

@@ -12,8 +12,10 @@ A folder under MEDIA is complete or absent, so that a killed run goes on where i
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
+import signal
 import threading
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -24,7 +26,7 @@ from typing import Any
 
 import soundfile
 
-from speechmill.artefact import disk_errors, fingerprint, read_json, write_json, written_folder
+from speechmill.artefact import fingerprint, read_json, write_json, written_folder
 from speechmill.corpora.demo.espeak import find_library
 from speechmill.corpora.demo.render import Recording, render
 from speechmill.corpora.demo.script import INSTRUCTIONS, Call, normalized, write_calls
@@ -171,6 +173,7 @@ def _finish(process: BaseProcess, receiver: Connection) -> None:
 
 def _run(job: _Job, sender: Connection) -> None:
     """In a process of its own: make one call, and tell the parent what went wrong in one line."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends its children
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         make_call(job)
@@ -191,18 +194,18 @@ def _end_with_parent() -> None:
 def make_call(job: _Job) -> None:
     """Speak one call and write its folder."""
     recording = render(job.call, job.rate, job.seed)
-    with written_folder(job.folder) as folder, disk_errors(job.folder):
-        _write_audio(folder / f"recording{job.suffix}", recording)
+    with written_folder(job.folder) as folder:
+        (folder / f"recording{job.suffix}").write_bytes(encoded(recording, job.suffix))
         (folder / "transcript_timealigned.txt").write_text(transcript(job.call, recording), encoding="utf-8")
         (folder / "words.tsv").write_text(word_times(recording), encoding="utf-8")
 
 
-def _write_audio(path: Path, recording: Recording) -> None:
-    kind, coding = ("MP3", "MPEG_LAYER_III") if path.suffix == ".mp3" else ("WAV", "PCM_16")
-    try:
-        soundfile.write(path, recording.samples, recording.rate, format=kind, subtype=coding)
-    except soundfile.LibsndfileError as error:
-        raise SpeechmillError(f"{path}: cannot write {kind} ({error})") from error
+def encoded(recording: Recording, suffix: str) -> bytes:
+    """The recording as WAV (16 bit) or MP3. Made in memory, so that a full disk is an OSError like any other."""
+    kind, coding = ("MP3", "MPEG_LAYER_III") if suffix == ".mp3" else ("WAV", "PCM_16")
+    stream = io.BytesIO()
+    soundfile.write(stream, recording.samples, recording.rate, format=kind, subtype=coding)
+    return stream.getvalue()
 
 
 def transcript(call: Call, recording: Recording) -> str:
