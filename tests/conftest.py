@@ -6,6 +6,7 @@ Session-scoped: tests read them and change only copies (`shutil.copytree`).
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +28,38 @@ settings.register_profile(
 )
 settings.load_profile("speechmill")
 
+
+def calm_lazy_modules() -> None:
+    """Hypothesis asks every module for its file; SpeechBrain's lazy ones then import what is not installed (k2)."""
+    importutils = sys.modules.get("speechbrain.utils.importutils")
+    if importutils is not None:
+        importutils.LazyModule.__file__ = None  # type: ignore[attr-defined]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems() -> None:
+    calm_lazy_modules()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    calm_lazy_modules()
+
+
 RATE = 8000  # Hz, of the recordings and of the shards
 CALLS = 12
 ROWS = 6  # utterances of a call
 # A word is a tone of a quarter of a second.
-TONES = {"cash": 400, "cost": 550, "debt": 740, "growth": 980, "margin": 1280, "price": 1650, "sales": 2100, "share": 2700}
+TONES = {
+    "cash": 400,
+    "cost": 550,
+    "debt": 740,
+    "growth": 980,
+    "margin": 1280,
+    "price": 1650,
+    "sales": 2100,
+    "share": 2700,
+}
 WORD_SECONDS = 0.25
 GAP_SECONDS = 0.05
 TEST_CALLS = ["1010", "1011"]
@@ -84,7 +112,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for call in range(1000, 1000 + CALLS):
         native = call % 2 == 0
         write_call(source / "MEDIA", call, native)
-        about[str(call)] = {"partition": 5 if native else 2, "ceoID": f"{call}0", "company": f"C{call}", "country": "XX"}
+        about[str(call)] = {
+            "partition": 5 if native else 2,
+            "ceoID": f"{call}0",
+            "company": f"C{call}",
+            "country": "XX",
+        }
     (source / "metadata").mkdir()
     (source / "metadata" / "BizSpeech_MetaData.json").write_text(json.dumps(about), encoding="utf-8")
     return source

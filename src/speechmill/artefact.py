@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,11 @@ from typing import Any
 from speechmill.errors import SpeechmillError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_HELD = {errno.EACCES, errno.EAGAIN}
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+# NumPy says "4 requested and 0 written"; of PyTorch, only its ZIP writer is named.
+_FULL_TEXTS = ("No space left", "quota exceeded", " requested and ", "inline_container.cc")
+_REFUSED = {errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 
 
 @contextlib.contextmanager
@@ -22,13 +29,16 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn a full disk or a refused write under `path` into one clear line."""
     try:
         yield
-    except OSError as error:
-        # Polars and libsndfile report a full disk by text only.
-        if error.errno in _FULL or "No space left" in str(error):
+    except SpeechmillError:
+        raise
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        # Polars, Arrow, NumPy and PyTorch report a full disk by text only, and in classes of their own.
+        if number in _FULL or any(text in str(error) for text in _FULL_TEXTS):
             raise SpeechmillError(
                 f"{path}: the disk is full; nothing half-written was kept. Free some space and run the command again."
             ) from error
-        if error.errno in {errno.EACCES, errno.EROFS, errno.ENOTDIR}:
+        if isinstance(error, OSError) and number in _REFUSED:
             raise SpeechmillError(f"{path}: cannot write here ({error.strerror}); choose another place.") from error
         raise
 
@@ -65,15 +75,57 @@ def written_folder(path: Path) -> Iterator[Path]:
         partial.mkdir()
         try:
             yield partial
-            for file in partial.rglob("*"):
-                if file.is_file():
-                    fsync(file)
+            for inner in partial.rglob("*"):
+                fsync(inner)
             if path.exists():
                 shutil.rmtree(path)
             publish(partial, path)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes from making the artefact `path`, a file or a folder, while the block runs.
+
+    A POSIX record lock on `.NAME.lock` beside it: the kernel gives it back when the process dies, and forked children
+    do not share it, so that neither a killed command nor its orphans leave anything locked. It says nothing to a second
+    block in the same process. Raises SpeechmillError where another process holds it.
+    """
+    path = path.resolve()
+    lock = path.with_name(f".{path.name}.lock")
+    with disk_errors(path):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _lock(lock, path)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)  # while it is held: who opened it meanwhile sees that it is gone and tries anew
+        os.close(descriptor)
+
+
+def _lock(lock: Path, path: Path) -> int:
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if lock.exists() and os.path.samestat(os.fstat(descriptor), lock.stat()):
+                return descriptor
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                message = f"{lock.parent}: this file system has no locks; start one command at a time."
+                warnings.warn(message, stacklevel=4)
+                return descriptor
+            os.close(descriptor)
+            if error.errno in _HELD:
+                raise SpeechmillError(
+                    f"{path}: another command is working on it; wait until that has ended, or choose another place."
+                ) from error
+            if error.errno != errno.ENOENT:  # else its holder removed it between the two looks: try anew
+                raise
+        else:
+            os.close(descriptor)
 
 
 def publish(partial: Path, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command line: verbs in the order of the pipeline; no logic. Heavy modules are imported by the verb that needs them."""
+"""The command line: verbs in the order of the pipeline; no logic. A verb imports the heavy modules that it needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CORES = os.cpu_count() or 1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit status: 0, 2 for bad input (one line on standard error), 130 when interrupted."""
-    parsed = build_parser().parse_args(arguments)
+    parsed = parse_arguments(arguments)
     try:
         status: int | None = parsed.run(parsed)
     except SpeechmillError as error:
@@ -30,6 +30,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"speechmill {parsed.verb}: interrupted; run the same command to go on.", file=sys.stderr)
         return 130
     return status or 0
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> Arguments:
+    """Parse a command; leaves the program with status 2 and the usage where it is not one.
+
+    argparse gives an optional list of positionals up when an option stands before it, as in `train RECIPE --run DIR
+    key.path=value`: what it leaves over is taken up here.
+    """
+    parser = build_parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    if rest and not (hasattr(parsed, "overrides") and all("=" in word and not word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        parsed.overrides = [*parsed.overrides, *rest]
+    return parsed
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -50,7 +65,13 @@ def build_parser() -> argparse.ArgumentParser:
 Verbs = argparse._SubParsersAction  # the type that add_subparsers returns has no public name
 
 
-def _verb(verbs: Verbs, name: str, run: Callable[[Arguments], int | None], about: str, example: str) -> argparse.ArgumentParser:  # type: ignore[type-arg]  # fmt: skip
+def _verb(
+    verbs: Verbs,  # type: ignore[type-arg]
+    name: str,
+    run: Callable[[Arguments], int | None],
+    about: str,
+    example: str,
+) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(
         name, help=about, description=about, epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -121,9 +142,7 @@ def _add_demo_corpus(verbs: Verbs) -> None:  # type: ignore[type-arg]
 def _demo_corpus(args: Arguments) -> None:
     from speechmill.corpora.demo import make_demo_corpus
 
-    summary = make_demo_corpus(
-        args.folder, calls=args.calls, hours=args.hours, seed=args.seed, workers=args.processes
-    )
+    summary = make_demo_corpus(args.folder, calls=args.calls, hours=args.hours, seed=args.seed, workers=args.processes)
     print(f"{args.folder}: {summary}")
 
 
@@ -278,7 +297,9 @@ def _add_evaluate(verbs: Verbs) -> None:  # type: ignore[type-arg]
     parser.add_argument("--split", help="default: test of the run's own shards; all rows of another set")
     parser.add_argument("--checkpoint", default="best", help="best, last or a number of updates (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the scores there too; - prints them alone")
-    parser.add_argument("overrides", nargs="*", metavar="search.key=value", help="another search, e.g. search.kind=greedy")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="search.key=value", help="another search, e.g. search.kind=greedy"
+    )
 
 
 def _evaluate(args: Arguments) -> None:

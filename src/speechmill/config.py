@@ -27,12 +27,13 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+_BRANCHES = {"crdnn", "ctc", "list[str]", "str"}
 
 
 class Section(BaseModel):
     """Settings are frozen, and a key that nobody reads is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class Shares(Section):
@@ -105,6 +106,8 @@ class FeatureSettings(Section):
     n_fft: Count = 400
     window_ms: Positive = 25.0
     hop_ms: Positive = 10.0
+    floor_db: Positive = 80.0  # below an utterance's loudest bin; what is quieter is raised to it
+    utterance_mean: bool = False  # subtract each utterance's own mean per bin: takes the microphone out
     statistics_batches: Count = 200  # the frozen mean and variance come from this many batches
 
 
@@ -138,6 +141,16 @@ class CtcSettings(Section):
     layers: Count = 4
     heads: Count = 4  # conformer
     kernel: Count = 15  # conformer's depthwise convolution
+    inner_ctc: Share = 0.3  # of the loss, for CTC on the outputs of the inner blocks
+
+    @model_validator(mode="after")
+    def _sizes(self) -> CtcSettings:
+        if self.encoder == "conformer" and self.size % self.heads:
+            raise ValueError(f"size {self.size} is not a multiple of heads {self.heads}")
+        if self.encoder == "conformer" and self.kernel % 2 == 0:
+            raise ValueError(f"kernel {self.kernel} is even; an odd one keeps the number of frames")
+        return self
+
     dropout: Share = 0.1
 
 
@@ -222,7 +235,8 @@ class TrainSettings(Section):
     loader_workers: Natural = 2
     threads: Natural = 0  # of PyTorch in the training process; 0: all cores
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    # auto: bfloat16 autocast where the device is fast at it, float32 elsewhere
+    precision: Literal["auto", "float32", "bfloat16", "float64"] = "float32"
 
 
 class DataSettings(Section):
@@ -294,15 +308,15 @@ class _Source:
         for end in range(len(path), 0, -1):
             if tuple(path[:end]) in self.places:
                 return self.places[tuple(path[:end])]
-        return "recipe"
+        below = (place for known, place in self.places.items() if known[: len(path)] == tuple(path))
+        return next(below, "recipe")
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read, merge and check a recipe. Raises SpeechmillError: one line with the file, the line and the key."""
     source = _Source()
     _read_file(path, source, ())
-    for override in overrides:
-        _put_override(source, override)
+    _put_overrides(source, overrides)
     return _validate(source, path)
 
 
@@ -319,8 +333,7 @@ def override_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     source = _Source()
     for key, value in recipe.plain().items():
         source.put((key,), value, "recipe")
-    for override in overrides:
-        _put_override(source, override)
+    _put_overrides(source, overrides)
     return _validate(source, Path("recipe"))
 
 
@@ -339,12 +352,17 @@ def _read_file(path: Path, source: _Source, parents: tuple[Path, ...]) -> None:
         values = {}
     if not isinstance(values, dict):
         raise SpeechmillError(f"{path}: a mapping of sections was expected, found {type(values).__name__}.")
+    lines = _lines_by_key(node, path)
     includes = values.pop("include", [])
     includes = [includes] if isinstance(includes, str) else includes
+    if not isinstance(includes, list) or not all(isinstance(name, str) for name in includes):
+        raise SpeechmillError(
+            f"{path}, line {lines[('include',)]}: include: a recipe file or a list of them was expected, "
+            f"found {includes!r}."
+        )
     for name in includes:
-        _read_file(path.parent / str(name), source, (*parents, path.resolve()))
+        _read_file(path.parent / name, source, (*parents, path.resolve()))
     _drop_changed_kind(source, values)
-    lines = dict(_lines(node, ())) if node is not None else {}
     for key, value in values.items():
         _put_with_lines(source, (str(key),), value, path, lines)
 
@@ -352,7 +370,9 @@ def _read_file(path: Path, source: _Source, parents: tuple[Path, ...]) -> None:
 def _drop_changed_kind(source: _Source, values: dict[str, Any]) -> None:
     # Another kind of model has other keys: those of the included one must not linger.
     old, new = source.values.get("model"), values.get("model")
-    if isinstance(old, dict) and isinstance(new, dict) and new.get("kind", old.get("kind")) != old.get("kind"):
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return
+    if "kind" in old and "kind" in new and old["kind"] != new["kind"]:
         source.values["model"] = {}
 
 
@@ -368,12 +388,27 @@ def _put_with_lines(
         source.put(path, value, place)
 
 
+def _lines_by_key(node: yaml.Node | None, path: Path) -> dict[tuple[str, ...], int]:
+    lines: dict[tuple[str, ...], int] = {}
+    for key, line in _lines(node, ()) if node is not None else ():
+        if key in lines:  # YAML would take the last one and forget the others
+            raise SpeechmillError(f"{path}, line {line}: {'.'.join(key)} is there twice, first in line {lines[key]}.")
+        lines[key] = line
+    return lines
+
+
 def _lines(node: yaml.Node, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             inner = (*path, str(key.value))
             yield inner, key.start_mark.line + 1
             yield from _lines(value, inner)
+
+
+def _put_overrides(source: _Source, overrides: Sequence[str]) -> None:
+    # The kind of the model first: it drops the settings of the other kind, and must not drop other overrides.
+    for override in sorted(overrides, key=lambda override: not override.startswith(("model.kind=", "model="))):
+        _put_override(source, override)
 
 
 def _put_override(source: _Source, override: str) -> None:
@@ -385,8 +420,8 @@ def _put_override(source: _Source, override: str) -> None:
     except yaml.YAMLError as error:
         raise SpeechmillError(f"{override!r}: the value is not valid YAML.") from error
     path = tuple(key.strip().split("."))
-    if path[:1] == ("model",) and isinstance(source.values.get("model"), dict):
-        _drop_changed_kind(source, {"model": {path[1]: value}} if len(path) == 2 else {"model": {}})
+    if path in {("model",), ("model", "kind")}:
+        _drop_changed_kind(source, {"model": value if path == ("model",) else {"kind": value}})
     source.put(path, value, "command line")
 
 
@@ -396,8 +431,9 @@ def _validate(source: _Source, path: Path) -> Recipe:
         return Recipe.model_validate(source.values)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        keys = [str(part) for part in first["loc"] if not (first["loc"][0] == "model" and part in ("crdnn", "ctc"))]
-        message = first["msg"].removeprefix("Value error, ")
+        # pydantic puts the branch of a union into the path.
+        keys = [str(part) for part in first["loc"] if part not in _BRANCHES]
+        message = _message(first["type"], first["msg"].removeprefix("Value error, "), first.get("input"))
         found = first.get("input")
         shown = f", found {found!r}" if not isinstance(found, dict | BaseModel) else ""
         place = source.place(keys) if keys else str(path)
@@ -405,13 +441,25 @@ def _validate(source: _Source, path: Path) -> Recipe:
         raise SpeechmillError(f"{place}: {name}{message}{shown}.") from error
 
 
+def _message(kind: str, message: str, found: Any) -> str:
+    if kind in {"union_tag_not_found", "union_tag_invalid"}:
+        return f"kind {'is missing' if kind == 'union_tag_not_found' else 'is not known'}, expected 'crdnn' or 'ctc'"
+    if kind == "string_type" and isinstance(found, int | float):
+        return f"{message} (put it in quotes)"
+    return message
+
+
 def _check_keys(source: _Source, kind: type[BaseModel], values: dict[str, Any], path: tuple[str, ...]) -> None:
     """Unknown keys first, each with the nearest known one: pydantic's own message does not say it."""
     for key, value in values.items():
         place = source.place((*path, key))
         if key not in kind.model_fields:
-            raise SpeechmillError(f"{place}: unknown key {'.'.join((*path, key))!r}{_nearest(key, kind, path)}.")
-        inner = _section_of(kind.model_fields[key].annotation, value)
+            raise SpeechmillError(f"{place}: unknown key {'.'.join((*path, key))!r}{_nearest(key, kind, path)}")
+        annotation = kind.model_fields[key].annotation
+        if isinstance(value, bool) and annotation is not bool:
+            # YAML reads yes, no, on and off as truth values, and pydantic would take them for 1 and 0.
+            raise SpeechmillError(f"{place}: {'.'.join((*path, key))}: found {value}, which is no value of this key.")
+        inner = _section_of(annotation, value)
         if inner is None:
             continue
         if not isinstance(value, dict):
@@ -439,6 +487,9 @@ def _section_of(annotation: Any, value: Any) -> type[BaseModel] | None:
 
 def _nearest(key: str, kind: type[BaseModel], path: tuple[str, ...]) -> str:
     """The nearest known key, here or in any section."""
+    for other in (CrdnnSettings, CtcSettings) if path == ("model",) else ():
+        if key in other.model_fields:
+            return f"; it belongs to model.kind {other.model_fields['kind'].default}."
     for name, section in Recipe.model_fields.items():
         inner = _section_of(section.annotation, {"kind": "crdnn"})
         if inner is not None and key in inner.model_fields:
@@ -446,4 +497,4 @@ def _nearest(key: str, kind: type[BaseModel], path: tuple[str, ...]) -> str:
     here = difflib.get_close_matches(key, list(kind.model_fields), n=1, cutoff=0.5)
     if here:
         return f"; did you mean {'.'.join((*path, here[0]))!r}?"
-    return f"; known here: {', '.join(kind.model_fields)}"
+    return f"; known here: {', '.join(kind.model_fields)}."

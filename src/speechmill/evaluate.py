@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from speechmill.artefact import write_json, written
+from speechmill.artefact import locked, write_json, written
 from speechmill.audio import decode
 from speechmill.config import Recipe, SearchSettings
 from speechmill.errors import SpeechmillError
@@ -76,10 +76,11 @@ def evaluate(
     result["checkpoint"] = find_checkpoint(run, checkpoint).name
     result["search"] = recognizing.search.model_dump(mode="json")
     path = run / "scores" / f"{data.name}.json"
-    with written(path.with_suffix(".utterances.jsonl")) as partial:
-        lines = (json.dumps(utterance.as_dict(), ensure_ascii=False) for utterance in utterances)
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    write_json(path, result)
+    with locked(path):
+        with written(path.with_suffix(".utterances.jsonl")) as partial:
+            lines = (json.dumps(utterance.as_dict(), ensure_ascii=False) for utterance in utterances)
+            partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_json(path, result)
     return Evaluation(data.name, result, path)
 
 
@@ -92,8 +93,19 @@ def open_recognizer(run: Path, recipe: Recipe, checkpoint: str, search: SearchSe
     search = search or recipe.search
     language_model = None
     if search.kind == "beam" and search.lm_order:
-        language_model = NgramModel.load(run / LANGUAGE_MODEL_NAME)
+        language_model = _language_model(run / LANGUAGE_MODEL_NAME, search.lm_order)
     return Recognizing(model.float().to(device).eval(), tokenizer, search, language_model, device)
+
+
+def _language_model(path: Path, order: int) -> NgramModel:
+    found = NgramModel.load(path) if path.is_file() else None
+    if found is None or found.order != order:
+        there = f"has order {found.order}" if found else "is not there"
+        raise SpeechmillError(
+            f"{path}: the language model {there}, search.lm_order is {order}; training counts one, "
+            f"so set search.lm_order in its recipe, or 0 for a search without."
+        )
+    return found
 
 
 def open_set(on: str | None, split: str | None, recipe: Recipe) -> EvaluationSet:
@@ -162,5 +174,3 @@ def _chunked(lengths: Sequence[float]) -> list[list[int]]:
         chunks[-1].append(place)
         total += seconds
     return chunks
-
-

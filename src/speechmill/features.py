@@ -9,14 +9,12 @@ from torch import Tensor, nn
 
 from speechmill.config import AugmentSettings, FeatureSettings
 
-_FLOOR_DB = 80.0  # below an utterance's loudest bin
-
 
 class LogMel(nn.Module):
     """Log-mel filter banks in decibels, equal to `speechbrain.lobes.features.Fbank` (a test compares them).
 
-    Hamming window, power spectrum, triangles that are symmetric in Hz, 10 log10 with a floor 80 dB below the
-    utterance's maximum; then the corpus's mean and deviation per bin, set once by `set_statistics` and frozen.
+    Hamming window, power spectrum, triangles that are symmetric in Hz, 10 log10 with a floor `floor_db` below
+    the utterance's loudest bin; then the corpus's mean and deviation per bin, set once by `set_statistics` and frozen.
     """
 
     window: Tensor
@@ -56,7 +54,10 @@ class LogMel(nn.Module):
         frames = self.frames(lengths)
         inside = torch.arange(level.shape[1], device=level.device) < frames[:, None]
         loudest = level.masked_fill(~inside[..., None], -math.inf).amax(dim=(1, 2), keepdim=True)
-        return torch.maximum(level, loudest - _FLOOR_DB) * inside[..., None], frames
+        level = torch.maximum(level, loudest - self.settings.floor_db) * inside[..., None]
+        if self.settings.utterance_mean:
+            level = (level - level.sum(dim=1, keepdim=True) / frames[:, None, None]) * inside[..., None]
+        return level, frames
 
     def normalize(self, features: Tensor, frames: Tensor) -> Tensor:
         inside = torch.arange(features.shape[1], device=features.device) < frames[:, None]
@@ -127,6 +128,8 @@ def augment_audio(
 
 def change_speed(audio: Tensor, lengths: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
     """Play each utterance `factor` times as fast, by linear interpolation: pitch and formants move along."""
+    # float64: in float32 a place half a minute into the audio is known only to a sixteenth of a sample.
+    factor = factor.double()
     new_lengths = (lengths / factor).floor().long().clamp(min=1)
     position = torch.arange(int(new_lengths.max()), device=audio.device) * factor[:, None]
     left = position.long().clamp(max=audio.shape[1] - 1)
@@ -150,9 +153,7 @@ def add_noise(audio: Tensor, lengths: Tensor, ratio_db: tuple[float, float], gen
     return audio + noise * (loud * 10.0 ** (-wanted / 20.0))[:, None]
 
 
-def augment_features(
-    features: Tensor, frames: Tensor, settings: AugmentSettings, generator: torch.Generator
-) -> Tensor:
+def augment_features(features: Tensor, frames: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
     """Warp the mel axis, mask bands of time and frequency (SpecAugment, Park et al. 2019), on normalised features.
 
     Args:
@@ -169,7 +170,7 @@ def augment_features(
         keep &= ((bins < start[:, None]) | (bins >= (start + width)[:, None]))[:, None, :]
     steps = torch.arange(features.shape[1], device=features.device)
     for _ in range(settings.time_masks):
-        most = torch.minimum(frames * settings.time_mask_share, torch.full_like(frames, settings.time_mask_frames))
+        most = (frames * settings.time_mask_share).floor().clamp(max=settings.time_mask_frames)
         width = (_uniform(len(features), 0, 1, generator, features) * (most + 1)).floor()
         start = (_uniform(len(features), 0, 1, generator, features) * (frames - width)).floor()
         keep &= ((steps < start[:, None]) | (steps >= (start + width)[:, None]))[:, :, None]
@@ -177,7 +178,7 @@ def augment_features(
 
 
 def warp_frequency(features: Tensor, factor: Tensor) -> Tensor:
-    """Stretch the mel axis of each utterance by `factor` (a crude change of vocal tract length), linearly interpolated."""
+    """Stretch the mel axis of each utterance by `factor`, linearly interpolated: like another vocal tract length."""
     bins = features.shape[2]
     position = (torch.arange(bins, device=features.device) / factor[:, None]).clamp(max=bins - 1)
     left = position.long()

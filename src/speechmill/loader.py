@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from speechmill.errors import SpeechmillError
 from speechmill.schedule import Schedule, Utterances
 from speechmill.shards.index import Index
 from speechmill.shards.read import ShardReader
@@ -27,7 +28,7 @@ class Batch(NamedTuple):
     target_lengths: Tensor  # int64 [batch]
 
     def to(self, device: torch.device) -> Batch:
-        moved = (part.to(device, non_blocking=True) for part in self[2:])  # type: ignore[attr-defined]
+        moved = (part.to(device, non_blocking=True) for part in self[2:])
         return Batch(self.number, self.ids, *moved)
 
 
@@ -69,12 +70,32 @@ def utterances_of(index: Index, split: str, tokenizer: Tokenizer | None) -> Utte
 
 def batches(dataset: BatchDataset, numbers: Iterable[int], workers: int, pin: bool) -> Iterator[Batch]:
     """Load batches in the order of `numbers`, ahead of need, in worker processes (none: in this one)."""
-    loader: DataLoader[Batch] = DataLoader(
-        dataset,
+    loader: DataLoader[Batch | SpeechmillError] = DataLoader(
+        _Answers(dataset),
         batch_size=None,
         sampler=numbers,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         pin_memory=pin,
     )
-    return iter(loader)
+    return _raising(iter(loader))
+
+
+class _Answers(Dataset[Batch | SpeechmillError]):
+    """Errors cross the process border as values: raised in a worker, torch would wrap them into a traceback."""
+
+    def __init__(self, dataset: BatchDataset) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, number: int) -> Batch | SpeechmillError:
+        try:
+            return self._dataset[number]
+        except SpeechmillError as error:
+            return SpeechmillError(str(error))
+
+
+def _raising(answers: Iterator[Batch | SpeechmillError]) -> Iterator[Batch]:
+    for answer in answers:
+        if isinstance(answer, SpeechmillError):
+            raise answer
+        yield answer

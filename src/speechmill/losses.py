@@ -15,7 +15,12 @@ from speechmill.tokenizer import BLANK
 
 class LossSum(NamedTuple):
     sum: Tensor  # scalar, attached to the graph
-    count: int  # target tokens
+    count: int  # type: ignore[assignment]  # target tokens; tuple.count is not used
+
+
+def log_softmax(logits: Tensor) -> Tensor:
+    """Log probabilities over the last axis, in float32 at least, whatever the precision of the encoder."""
+    return torch.nn.functional.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=-1)
 
 
 def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> LossSum:

@@ -35,7 +35,7 @@ def permutation(count: int, *keys: int) -> npt.NDArray[np.int64]:
 
 def hash_names(names: Iterable[str], seed: int) -> U64:
     """Hash names, with a seed, into uniform 64-bit numbers (BLAKE2b)."""
-    salt = seed.to_bytes(8, "little", signed=True)
+    salt = (seed % 2**64).to_bytes(8, "little")
     return np.array(
         [int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8, salt=salt).digest(), "little") for name in names],
         dtype=np.uint64,

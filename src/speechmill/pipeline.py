@@ -10,9 +10,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from speechmill.artefact import read_json, write_json
+from speechmill.artefact import locked, read_json, write_json
 from speechmill.compare import compare, read_run
 from speechmill.compare.examples import examples
 from speechmill.config import Recipe
@@ -20,12 +20,12 @@ from speechmill.corpora import import_corpus
 from speechmill.errors import SpeechmillError
 from speechmill.evaluate import evaluate
 from speechmill.score import Edit, scores_table, show_alignment
+from speechmill.score.align import Operation
 from speechmill.select import select_manifest
 from speechmill.shards.write import shard_manifest
 from speechmill.tokenizer import train_tokenizer
 from speechmill.train.checkpoint import find_checkpoint
 from speechmill.train.loop import train
-
 
 T = TypeVar("T")
 
@@ -40,6 +40,13 @@ def pipeline(
         split: that is scored.
         make_source: makes the corpus, where it is a made one.
     """
+    with locked(folder):
+        return _pipeline(kind, source, folder, recipe, split, make_source)
+
+
+def _pipeline(
+    kind: str, source: Path, folder: Path, recipe: Recipe, split: str, make_source: Callable[[], object] | None
+) -> str:
     manifest, selected = folder / "corpus.parquet", folder / "selected.parquet"
     shards, tokenizer, run = folder / "shards", folder / "tokenizer.model", folder / "run"
     recipe = recipe.model_copy(
@@ -81,7 +88,8 @@ def summary(run: Path, split: str, scored: dict[str, Any], folder: Path, seconds
     shown = [example for example in examples([read_run(run)], split) if example.kind == "typical"]
     for example in shown:
         transcript = example.transcripts[0]
-        lines += [example.id, show_alignment(Edit(op, ref, hyp) for op, ref, hyp in transcript.alignment)]
+        aligned = (Edit(cast(Operation, op), ref or None, hyp or None) for op, ref, hyp in transcript.alignment)
+        lines += [example.id, show_alignment(aligned)]
         lines += [f"as written:  {transcript.reference}", f"recognized:  {transcript.hypothesis}", ""]
     times = ", ".join(f"{name} {value:.0f}" for name, value in seconds.items())
     return "\n".join([*lines, f"seconds: {times}", f"report: {folder / 'report' / 'compare.html'}"])

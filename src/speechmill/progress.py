@@ -54,7 +54,7 @@ class Progress:
         if self.total:
             share = min(1.0, self.done / self.total)
             speed = (self.done - self._first) / max(elapsed, 1e-9)
-            left = (self.total - self.done) / speed if speed > 0 else float("nan")
+            left = max(0.0, self.total - self.done) / speed if speed > 0 else float("nan")
             text += f"/{self.total:.0f} {self.unit} {share:4.0%}, {clock(elapsed)} gone, {clock(left)} left"
             if self._tty:
                 filled = int(20 * share)

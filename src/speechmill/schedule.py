@@ -8,6 +8,7 @@ and the batches are shuffled. Batch numbers run on through the epochs; update u 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +64,7 @@ def plan_epoch(utterances: Utterances, settings: ScheduleSettings, epoch: int) -
     length = utterances.samples * (1.0 + settings.length_jitter * noise)
     members = np.lexsort((length, window))
     bounds = np.searchsorted(window[members], np.arange(window.max() + 2))
-    pieces = [_cut(utterances, members[a:b], settings) + a for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    pieces = [_cut(utterances, members[a:b], settings) + a for a, b in pairwise(bounds)]
     starts = np.concatenate([*(piece[:-1] for piece in pieces), [len(members)]]).astype(np.int64)
     return _arrange(members, starts, _order_of_batches([len(piece) - 1 for piece in pieces], settings, epoch))
 

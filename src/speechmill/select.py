@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from speechmill.artefact import fingerprint, read_json, sha256_file, write_json, written
+from speechmill.artefact import fingerprint, locked, read_json, sha256_file, write_json, written
 from speechmill.config import SelectSettings
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import SPLITS, read_ids, read_manifest, write_manifest
@@ -70,11 +70,12 @@ def select_manifest(manifest: Path, out: Path, settings: SelectSettings) -> Sele
     if summary := _finished(out, name):
         return Selected(out, True, summary)
     selection = select(table, settings)
-    with written(dropped_path(out)) as partial:
-        selection.dropped.write_parquet(partial, compression="zstd")
-    write_manifest(selection.table, out)
-    summary = selection.summary | {"fingerprint": name, "manifest_sha256": sha256_file(out)}
-    write_json(report_path(out), summary)
+    with locked(out):
+        with written(dropped_path(out)) as partial:
+            selection.dropped.write_parquet(partial, compression="zstd")
+        write_manifest(selection.table, out)
+        summary = selection.summary | {"fingerprint": name, "manifest_sha256": sha256_file(out)}
+        write_json(report_path(out), summary)
     return Selected(out, False, summary)
 
 

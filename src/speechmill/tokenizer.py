@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import sentencepiece
 
-from speechmill.artefact import fingerprint, read_json, sha256, write_json, written
+from speechmill.artefact import disk_errors, fingerprint, locked, read_json, sha256, write_json, written
 from speechmill.config import TokenizerSettings
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import scan_manifest
@@ -49,25 +49,32 @@ class Tokenizer:
         text: str = self._pieces.decode([token for token in ids if token != BLANK])
         return text
 
-    def save(self, path: Path) -> None:
-        """Write the SentencePiece model at `path` and its settings beside it, those last: they say that it is whole."""
+    def save(self, path: Path, source: str | None = None) -> None:
+        """Write the SentencePiece model at `path` and its settings beside it, those last: they say that it is whole.
+
+        Args:
+            source: fingerprint of the text and the settings that it was trained on.
+        """
+        with disk_errors(path):
+            _note_path(path).unlink(missing_ok=True)  # the note of an older model must not vouch for this one
         with written(path) as partial:
             partial.write_bytes(self._model)
         note = {"fingerprint": self.fingerprint, "pieces": len(self), "settings": self.settings.model_dump(mode="json")}
-        write_json(_note_path(path), note)
+        write_json(_note_path(path), note | ({"source": source} if source else {}))
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """Open a tokenizer. Raises SpeechmillError where the model or its note is missing, or they do not belong together."""
+    """Open a tokenizer. SpeechmillError where the model or its note is missing, or they do not belong together."""
     if not path.is_file():
         raise SpeechmillError(f"{path}: no such tokenizer; make one with `speechmill tokenizer`.")
     note = read_json(_note_path(path))
     try:
+        expected = note["fingerprint"]
         tokenizer = Tokenizer(path.read_bytes(), TokenizerSettings(**note["settings"]))
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         raise SpeechmillError(f"{path}: not a tokenizer of Speechmill ({error}).") from error
-    if tokenizer.fingerprint != note["fingerprint"]:
-        raise SpeechmillError(f"{path}: was changed after its note was written; train it again.")
+    if tokenizer.fingerprint != expected:
+        raise SpeechmillError(f"{path}: was changed after its note was written; remove it and train it again.")
     return tokenizer
 
 
@@ -79,12 +86,15 @@ def train_tokenizer(manifest: Path, out: Path, settings: TokenizerSettings) -> t
     texts = _train_texts(manifest)
     source = fingerprint({"texts": sha256("\n".join(texts).encode()), "settings": settings.model_dump(mode="json")})
     if out.is_file() and _note_path(out).is_file():
-        if read_json(_note_path(out)).get("source", source) == source and load_tokenizer(out).settings == settings:
-            return load_tokenizer(out), True
-        raise SpeechmillError(f"{out}: is a tokenizer of another text or other settings; remove it or choose another name.")
+        there = load_tokenizer(out)
+        if read_json(_note_path(out)).get("source", source) == source and there.settings == settings:
+            return there, True
+        raise SpeechmillError(
+            f"{out}: a tokenizer of another text or other settings; remove it or choose another name."
+        )
     tokenizer = Tokenizer(_train(texts, settings, manifest), settings)
-    tokenizer.save(out)
-    write_json(_note_path(out), read_json(_note_path(out)) | {"source": source})
+    with locked(out):
+        tokenizer.save(out, source)
     return tokenizer, False
 
 
@@ -113,8 +123,29 @@ def _train_texts(manifest: Path) -> list[str]:
 def _train(texts: list[str], settings: TokenizerSettings, manifest: Path) -> bytes:
     if settings.text == "normalized":
         texts = [normalize(text) for text in texts]
+    try:
+        model = _run_trainer(texts, settings, settings.size)
+        if settings.kind == "char":
+            _check_characters(texts, settings, manifest)
+    except RuntimeError as error:
+        raise SpeechmillError(_explain(str(error), settings, manifest)) from error
+    return model
+
+
+def _check_characters(texts: list[str], settings: TokenizerSettings, manifest: Path) -> None:
+    # Of single characters SentencePiece makes fewer pieces than it is asked for, or leaves some out, and says nothing.
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=_run_trainer(texts, settings, 2**20)).get_piece_size()
+    if pieces != settings.size:
+        most = "at most" if pieces < settings.size else "at least"
+        raise SpeechmillError(
+            f"{manifest}: a char tokenizer of its train text has {most} {pieces} pieces, tokenizer.size asks for "
+            f"{settings.size}; set tokenizer.size={pieces}."
+        )
+
+
+def _run_trainer(texts: list[str], settings: TokenizerSettings, size: int) -> bytes:
     options: dict[str, Any] = {
-        "vocab_size": settings.size,
+        "vocab_size": size,
         "model_type": settings.kind,
         "character_coverage": settings.character_coverage,
         "unk_id": BLANK, "bos_id": -1, "eos_id": -1, "pad_id": -1,
@@ -124,10 +155,7 @@ def _train(texts: list[str], settings: TokenizerSettings, manifest: Path) -> byt
         "minloglevel": 2,
     }  # fmt: skip
     model = io.BytesIO()
-    try:
-        sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(texts), model_writer=model, **options)
-    except RuntimeError as error:
-        raise SpeechmillError(_explain(str(error), settings, manifest)) from error
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(texts), model_writer=model, **options)
     return model.getvalue()
 
 
@@ -138,10 +166,14 @@ def _explain(error: str, settings: TokenizerSettings, manifest: Path) -> str:
             f"{manifest}: its train text allows at most {most[1]} pieces, tokenizer.size asks for {settings.size}; "
             f"set tokenizer.size={most[1]} or less."
         )
-    least = re.search(r"(?:required_chars|meta_pieces)[^0-9]*.*?(\d+)", error)
-    if "too small" in error.lower() or "required_chars" in error:
-        characters = f" ({least[1]} are needed)" if least else ""
-        return f"{manifest}: tokenizer.size {settings.size} is too small for the text's characters{characters}; raise it."
+    least = re.search(r"smaller than required_chars\. \d+ vs (\d+)", error)
+    if least:
+        return (
+            f"{manifest}: the characters of its train text need {least[1]} pieces, tokenizer.size asks for "
+            f"{settings.size}; set tokenizer.size={least[1]} or more."
+        )
+    if "sentences_.empty()" in error:
+        return f"{manifest}: the texts of its train split are empty, so there is nothing to train a tokenizer on."
     if "vocab" in error.lower():
         return f"{manifest}: its train text does not allow {settings.size} pieces (tokenizer.size): {error.strip()}"
     return f"{manifest}: no tokenizer could be trained: {error.strip()}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import numpy as np
 import numpy.typing as npt
@@ -50,16 +52,17 @@ def transcribe(recognizing: Recognizing, path: Path) -> Transcript:
 
 
 def cut_at_pauses(audio: Audio, rate: int) -> list[tuple[int, int]]:
-    """Spans (samples) that cover a recording; each but the last ends at the quietest moment 4 to 16 s after its start."""
+    """Spans (samples) that cover a recording; each but the last ends where it is quietest, 4 to 16 s on."""
     if len(audio) <= _WHOLE * rate:
         return [(0, len(audio))]
     level = _loudness(audio, round(_STEP * rate))
     cuts = [0]
     while len(level) - cuts[-1] > _LONGEST / _STEP:
         first, last = cuts[-1] + int(_SHORTEST / _STEP), cuts[-1] + int(_LONGEST / _STEP)
+        last = min(last, len(level) - int(_SHORTEST / _STEP))  # what is left is not too short to be recognized
         cuts.append(first + int(np.argmin(level[first:last])))
     edges = [cut * round(_STEP * rate) for cut in cuts] + [len(audio)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))
 
 
 def _loudness(audio: Audio, hop: int) -> npt.NDArray[np.float64]:
@@ -76,22 +79,16 @@ def render(transcripts: list[Transcript], form: str) -> str:
         return json.dumps([asdict(transcript) for transcript in transcripts], ensure_ascii=False, indent=1)
     if form == "text":
         return "\n".join(transcript.text for transcript in transcripts)
+    segments = [segment for transcript in transcripts for segment in transcript.segments]
     if form == "srt":
-        return "\n".join(_srt(transcript) for transcript in transcripts)
-    return "\n".join(["WEBVTT", "", *(_cues(transcript, ".") for transcript in transcripts)])
+        return "\n\n".join(f"{number}\n{_cue(segment, ',')}" for number, segment in enumerate(segments, 1))
+    # "&" and "<" begin markup in WebVTT.
+    escaped = [replace(segment, text=escape(segment.text)) for segment in segments]
+    return "\n\n".join(["WEBVTT", *(_cue(segment, ".") for segment in escaped)])
 
 
-def _srt(transcript: Transcript) -> str:
-    cues = _cues(transcript, ",").split("\n\n")
-    return "\n\n".join(f"{number}\n{cue}" for number, cue in enumerate(cues, 1))
-
-
-def _cues(transcript: Transcript, decimal: str) -> str:
-    cues = [
-        f"{_time(segment.start, decimal)} --> {_time(segment.end, decimal)}\n{segment.text}"
-        for segment in transcript.segments
-    ]
-    return "\n\n".join(cues)
+def _cue(segment: Segment, decimal: str) -> str:
+    return f"{_time(segment.start, decimal)} --> {_time(segment.end, decimal)}\n{segment.text}"
 
 
 def _time(seconds: float, decimal: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from speechmill.artefact import write_text
+from speechmill.artefact import locked, write_text
 from speechmill.compare.page import write_page
 from speechmill.compare.runs import Run, read_run, settings_that_differ
 from speechmill.compare.tables import markdown_table, terminal_table, write_xlsx
@@ -46,12 +46,13 @@ def compare(runs: list[Path], out: Path | None) -> Comparison:
     read = [read_run(path) for path in folders]
     files = _files(out) if out is not None else []
     for file in files:
-        if file.suffix == ".html":
-            write_page(read, file)
-        elif file.suffix == ".xlsx":
-            write_xlsx(read, file)
-        else:
-            write_text(file, markdown_table(read))
+        with locked(file):
+            if file.suffix == ".html":
+                write_page(read, file)
+            elif file.suffix == ".xlsx":
+                write_xlsx(read, file)
+            else:
+                write_text(file, markdown_table(read))
     return Comparison(read, terminal_table(read), files)
 
 

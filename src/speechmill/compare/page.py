@@ -174,13 +174,13 @@ def _table(
 
 
 def _heading(column: Column, names: list[str]) -> str:
-    text = _run(column.title, names) if column.title in names else escape(column.title)
+    text = _run(column.title, names) if column.runs == "heading" else escape(column.title)
     note = f' title="{escape(column.note)}"' if column.note else ""
     return f'<th scope="col" class="{column.kind}"{note}>{text}</th>'
 
 
 def _cell(cell: Cell, column: Column, names: list[str], best: bool) -> str:
-    if column.title == "run" and isinstance(cell, str):
+    if column.runs == "cells" and isinstance(cell, str):
         return f'<th scope="row">{_run(cell, names)}</th>'
     kind = "gap" if cell is None else "best" if best else ""
     text = escape(shown(cell, column.kind))
@@ -235,5 +235,5 @@ def _environments(runs: Sequence[Run], names: list[str]) -> str:
         [key, *(plain(environment[key]) if key in environment else None for environment in flat)] for key in keys
     ]
     rows.append(["folder", *(str(run.path) for run in runs)])
-    table = Table([Column("", "text"), *(Column(name, "text") for name in names)], rows)
+    table = Table([Column("", "text"), *(Column(name, "text", runs="heading") for name in names)], rows)
     return _section("Environment", _table(table, names))

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import openpyxl
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
@@ -48,11 +48,15 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, the kind of its cells (a key of FORMATS) and what it means, where the heading does not say it."""
+    """A heading, the kind of its cells (a key of FORMATS) and what it means, where the heading does not say it.
+
+    `runs` says where names of runs stand, since a run may be named as any column is, "run" before all.
+    """
 
     title: str
     kind: str
     note: str = ""
+    runs: Literal["", "heading", "cells"] = ""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Table:
 
 def scores_table(runs: Sequence[Run]) -> Table:
     """One row per scored set and run that was scored on it."""
-    columns = [Column("scored set", "text"), Column("run", "text")]
+    columns = [Column("scored set", "text"), Column("run", "text", runs="cells")]
     columns += [Column(title, "rate") for title in RATES.values()]
     columns += [Column("native WER", "rate"), Column("non-native WER", "rate"), Column("utterances", "count")]
     rows: list[list[Cell]] = [
@@ -113,12 +117,12 @@ def training_table(runs: Sequence[Run]) -> Table:
         column = Column(f"time to {100 * level:.2f} %", "duration", note)
         facts.insert(3, (column, lambda run: run.seconds_to_wer(level)))
     rows = [[name, *(value(run) for _, value in facts)] for name, run in zip(distinct_names(runs), runs, strict=True)]
-    return Table([Column("run", "text"), *(column for column, _ in facts)], rows)
+    return Table([Column("run", "text", runs="cells"), *(column for column, _ in facts)], rows)
 
 
 def settings_table(runs: Sequence[Run]) -> Table:
     """One row per setting that is not equal in all runs, one column per run."""
-    columns = [Column("setting", "text"), *(Column(name, "text") for name in distinct_names(runs))]
+    columns = [Column("setting", "text"), *(Column(name, "text", runs="heading") for name in distinct_names(runs))]
     rows: list[list[Cell]] = [
         [key, *(None if value is None else plain(value) for value in values)]
         for key, values in settings_that_differ(runs).items()

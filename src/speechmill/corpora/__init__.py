@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from speechmill.artefact import fingerprint, read_json, sha256_file, write_json, written
+from speechmill.artefact import fingerprint, locked, read_json, sha256_file, write_json, written
 from speechmill.corpora.base import ImportResult, Limits, find_recording
 from speechmill.corpora.bizspeech import METADATA, TRANSCRIPT, import_bizspeech, list_calls
 from speechmill.errors import SpeechmillError
@@ -71,11 +71,12 @@ def import_corpus(
     if report := _finished(out, name):
         return Imported(out, True, report)
     result = import_bizspeech(source, include=include, exclude=exclude, limits=limits)
-    with written(drops_path(out)) as partial:
-        result.drops.write_csv(partial, separator="\t", quote_style="never")
-    write_manifest(result.table, out)
-    report = _report(result) | {"fingerprint": name, "manifest_sha256": sha256_file(out), "settings": settings}
-    write_json(report_path(out), report)
+    with locked(out):
+        with written(drops_path(out)) as partial:
+            result.drops.write_csv(partial, separator="\t", quote_style="never")
+        write_manifest(result.table, out)
+        report = _report(result) | {"fingerprint": name, "manifest_sha256": sha256_file(out), "settings": settings}
+        write_json(report_path(out), report)
     return Imported(out, False, report)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from speechmill.config import CrdnnSettings, FeatureSettings, LossSettings, SearchSettings
-from speechmill.losses import LossSum, ctc_loss, joint, smoothed_nll
+from speechmill.losses import LossSum, ctc_loss, joint, log_softmax, smoothed_nll
 from speechmill.models.base import Recognizer
 from speechmill.models.ngram import NgramModel
 from speechmill.tokenizer import BLANK
@@ -35,6 +35,9 @@ class CrdnnRecognizer(Recognizer):
 
     def encode(self, features: Tensor) -> Tensor:
         """[batch, frames, n_mels] -> [batch, steps, dnn_size]; steps are frames / time_pooling."""
+        missing = self.settings.time_pooling - features.shape[1]
+        if missing > 0:  # too short to be pooled into one step
+            features = functional.pad(features, (0, 0, 0, missing))
         encoded: Tensor = self.encoder(features)
         return encoded
 
@@ -52,12 +55,12 @@ class CrdnnRecognizer(Recognizer):
         bos = torch.cat([edge, targets], dim=1)
         eos = torch.cat([targets, edge], dim=1).scatter(1, target_lengths[:, None], _EDGE)
         decoded, _ = self.decoder(self.embedding(bos), encoded, (steps / encoded.shape[1]).float())
-        log_probs = functional.log_softmax(self.head(decoded).float(), dim=-1)
+        log_probs = log_softmax(self.head(decoded))
         nll = smoothed_nll(log_probs, eos, target_lengths + 1, self.loss_settings.label_smoothing)
         weight = self.loss_settings.ctc_weight
         if not with_ctc or weight == 0.0:
             return LossSum(nll.sum, int(target_lengths.sum()))
-        ctc_log_probs = functional.log_softmax(self.ctc_head(encoded).float(), dim=-1)
+        ctc_log_probs = log_softmax(self.ctc_head(encoded))
         ctc = ctc_loss(ctc_log_probs, steps, targets, target_lengths)
         return joint([(1.0 - weight, nll), (weight, ctc)], ctc.count)
 
@@ -80,7 +83,7 @@ class CrdnnRecognizer(Recognizer):
 
 def _encoder(features: FeatureSettings, settings: CrdnnSettings) -> nn.Module:
     kernel = (settings.cnn_kernel, settings.cnn_kernel)
-    return CRDNN(
+    encoder: nn.Module = CRDNN(
         input_shape=[None, None, features.n_mels],
         activation=nn.LeakyReLU,
         dropout=settings.dropout,
@@ -99,10 +102,11 @@ def _encoder(features: FeatureSettings, settings: CrdnnSettings) -> nn.Module:
         dnn_blocks=settings.dnn_blocks,
         dnn_neurons=settings.dnn_size,
     )
+    return encoder
 
 
 def _decoder(settings: CrdnnSettings) -> nn.Module:
-    return AttentionalRNNDecoder(
+    decoder: nn.Module = AttentionalRNNDecoder(
         enc_dim=settings.dnn_size,
         input_size=settings.embedding_size,
         rnn_type="gru",
@@ -116,3 +120,4 @@ def _decoder(settings: CrdnnSettings) -> nn.Module:
         re_init=True,
         dropout=settings.dropout,
     )
+    return decoder

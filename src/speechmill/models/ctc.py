@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from speechmill.config import CtcSettings, FeatureSettings, SearchSettings
-from speechmill.losses import LossSum, ctc_loss
+from speechmill.losses import LossSum, ctc_loss, joint, log_softmax
 from speechmill.models.base import Recognizer
 from speechmill.models.ngram import NgramModel
 from speechmill.models.search import ctc_beam, ctc_greedy
@@ -23,26 +25,33 @@ class CtcRecognizer(Recognizer):
         self.blocks = nn.ModuleList(block(settings) for _ in range(settings.layers))
         self.norm = nn.LayerNorm(settings.size)
         self.head = nn.Linear(settings.size, tokens)
+        self.inner = settings.inner_ctc if settings.layers > 1 else 0.0
 
-    def log_probs(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """[batch, steps, tokens] log probabilities, and the steps of each utterance, [batch]."""
+    def log_probs(self, features: Tensor, frames: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Log probabilities after each block, [batch, steps, tokens], and the steps of each utterance, [batch]."""
         x, steps = self.stem(features, frames)
         inside = torch.arange(x.shape[1], device=x.device) < steps[:, None]
-        for block in self.blocks:
+        outputs = []
+        for number, block in enumerate(self.blocks, 1):
             x = block(x, steps, inside)
-        return functional.log_softmax(self.head(self.norm(x)).float(), dim=-1), steps
+            if (self.training and self.inner) or number == len(self.blocks):
+                outputs.append(log_softmax(self.head(self.norm(x))))
+        return outputs, steps
 
     def loss(
         self, features: Tensor, frames: Tensor, targets: Tensor, target_lengths: Tensor, *, with_ctc: bool = True
     ) -> LossSum:
         del with_ctc  # there is nothing else to train
-        log_probs, steps = self.log_probs(features, frames)
-        return ctc_loss(log_probs, steps, targets, target_lengths)
+        outputs, steps = self.log_probs(features, frames)
+        losses = [ctc_loss(log_probs, steps, targets, target_lengths) for log_probs in outputs]
+        weights = [self.inner / max(1, len(losses) - 1)] * (len(losses) - 1) + [1.0 - self.inner]
+        return joint(list(zip(weights, losses, strict=True)), losses[-1].count)
 
     def transcribe(
         self, features: Tensor, frames: Tensor, search: SearchSettings, language_model: NgramModel | None
     ) -> list[list[int]]:
-        log_probs, steps = self.log_probs(features, frames)
+        outputs, steps = self.log_probs(features, frames)
+        log_probs = outputs[-1]
         if search.kind == "greedy":
             return ctc_greedy(log_probs, steps)
         return [
@@ -58,9 +67,7 @@ class Stem(nn.Module):
         super().__init__()
         halvings = {4: 2, 8: 3}[settings.stride]
         sizes = [1] + [settings.channels] * halvings
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
-        )
+        self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(sizes))
         bins = n_mels
         for _ in range(halvings):
             bins = (bins + 1) // 2
@@ -100,7 +107,8 @@ class LstmBlock(nn.Module):
         ahead = self.ahead(y)[0]
         back = self.back(y.gather(1, mirrored.expand_as(y)))[0]
         back = back.gather(1, mirrored.expand_as(back))
-        return x + self.dropout(self.project(torch.cat([ahead, back], dim=-1)))
+        added: Tensor = self.dropout(self.project(torch.cat([ahead, back], dim=-1)))
+        return x + added
 
 
 class ConformerBlock(nn.Module):
@@ -131,19 +139,21 @@ class ConformerBlock(nn.Module):
         x = x + 0.5 * self.feed_in(x)
         x = x + self.dropout(self._attend(self.attention_norm(x), inside))
         x = x + self.dropout(self._convolve(self.convolution_norm(x), inside))
-        x = x + 0.5 * self.feed_out(x)
-        return self.norm(x)
+        x = self.norm(x + 0.5 * self.feed_out(x))
+        return x
 
     def _attend(self, x: Tensor, inside: Tensor) -> Tensor:
         batch, time, size = x.shape
         q, k, v = self.qkv(x).view(batch, time, 3, self.heads, size // self.heads).permute(2, 0, 3, 1, 4)
         y = functional.scaled_dot_product_attention(q, k, v, attn_mask=inside[:, None, None, :])
-        return self.attention_out(y.transpose(1, 2).reshape(batch, time, size))
+        attended: Tensor = self.attention_out(y.transpose(1, 2).reshape(batch, time, size))
+        return attended
 
     def _convolve(self, x: Tensor, inside: Tensor) -> Tensor:
         y = functional.glu(self.expand(x), dim=-1) * inside[..., None]
         y = self.depthwise(y.transpose(1, 2)).transpose(1, 2)
-        return self.contract(functional.silu(self.depthwise_norm(y)))
+        contracted: Tensor = self.contract(functional.silu(self.depthwise_norm(y)))
+        return contracted
 
 
 def _feed_forward(settings: CtcSettings) -> nn.Sequential:
@@ -152,5 +162,3 @@ def _feed_forward(settings: CtcSettings) -> nn.Sequential:
         nn.LayerNorm(size), nn.Linear(size, 4 * size), nn.SiLU(), nn.Dropout(settings.dropout),
         nn.Linear(4 * size, size), nn.Dropout(settings.dropout),
     )  # fmt: skip
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -79,7 +80,7 @@ class NgramModel:
         try:
             with np.load(path, allow_pickle=False) as data:
                 grams, counts, tokens = data["grams"], data["counts"], int(data["tokens"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise SpeechmillError(f"{path}: not a language model of Speechmill ({error}).") from error
         rows = (tuple(gram[gram != -2].tolist()) for gram in grams)
         return cls(grams.shape[1], tokens, dict(zip(rows, counts.tolist(), strict=True)))

@@ -41,7 +41,8 @@ def ctc_beam(
     # prefix -> (log P that it ends in blank, log P that it ends in its last token, language score)
     beam: dict[tuple[int, ...], tuple[float, float, float]] = {(): (0.0, _NEVER, 0.0)}
     for frame in log_probs:
-        likely = [(int(token), float(frame[token])) for token in np.flatnonzero(frame > _PRUNE)]
+        tried = (frame > _PRUNE) | (frame == frame.max())  # one at least, however flat the frame
+        likely = [(int(token), float(frame[token])) for token in np.flatnonzero(tried)]
         ended: dict[tuple[int, ...], list[float]] = {}
         for prefix, (blank, token_end, language) in beam.items():
             _extend(prefix, blank, token_end, language, likely, ended, search, language_model)
@@ -52,7 +53,7 @@ def ctc_beam(
             prefix: _add(blank, token) + language + search.lm_weight * language_model.end(prefix)
             for prefix, (blank, token, language) in beam.items()
         }
-        return list(max(finished, key=lambda prefix: finished[prefix]))
+        return list(max(finished.items(), key=lambda item: item[1])[0])
     return list(next(iter(beam)))
 
 

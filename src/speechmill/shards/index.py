@@ -46,6 +46,7 @@ class Index:
     folder: Path
     table: pa.Table
     sample_rate: int
+    fingerprint: str  # of the plan: manifest and settings
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -115,9 +116,12 @@ def write_index(table: pl.DataFrame, folder: Path) -> None:
     table = table.select(pl.col(name).cast(enums.get(name, kind)) for name, kind in SCHEMA.items())
     # Uncompressed and in one chunk, so that columns can be mapped without a copy.
     arrow = table.rechunk().to_arrow().combine_chunks()
-    with written(folder / INDEX_NAME) as partial, pa.OSFile(str(partial), "wb") as sink:
-        with pyarrow.ipc.new_file(sink, arrow.schema) as writer:
-            writer.write_table(arrow)
+    with (
+        written(folder / INDEX_NAME) as partial,
+        pa.OSFile(str(partial), "wb") as sink,
+        pyarrow.ipc.new_file(sink, arrow.schema) as writer,
+    ):
+        writer.write_table(arrow)
 
 
 def open_index(folder: Path) -> Index:
@@ -134,8 +138,12 @@ def open_index(folder: Path) -> Index:
     missing = [name for name in SCHEMA if name not in table.column_names]
     if missing:
         raise SpeechmillError(f"{path}: the index has no column {missing[0]!r}; write it again with this version.")
-    index = Index(folder, table, read_plan_info(folder).sample_rate)
+    info = read_plan_info(folder)
+    index = Index(folder, table, info.sample_rate, info.fingerprint)
     for number in range(len(index.shard_names)):
         if not index.shard_path(number).is_file():
-            raise SpeechmillError(f"{index.shard_path(number)}: this shard of the index is gone.")
+            raise SpeechmillError(
+                f"{index.shard_path(number)}: this shard of the index is gone; bring it back, or remove the folder "
+                f"and run `speechmill shard` again."
+            )
     return index

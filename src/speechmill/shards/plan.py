@@ -15,6 +15,7 @@ from speechmill.errors import SpeechmillError
 from speechmill.ordering import hash_names, mix
 
 PLAN_NAME = "plan.json"
+_ID = "^[A-Za-z0-9_-]{1,95}$"  # with the longest suffix it fills the name field of a TAR header
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,7 @@ def plan_shards(table: pl.DataFrame, settings: ShardSettings) -> pl.DataFrame:
     Returns:
         the manifest's columns, `group` (int32) and `shard` (file name without ".tar"), sorted as they will be written.
     """
-    if table.is_empty():
-        raise SpeechmillError("the manifest has no rows, so there is nothing to shard.")
-    repeated = table.filter(pl.col("id").is_duplicated())
-    if not repeated.is_empty():
-        raise SpeechmillError(
-            f"the utterance {repeated['id'][0]!r} occurs {repeated.height} times in the manifest; "
-            f"ids name the members of a shard and must differ."
-        )
+    _check(table)
     table = table.with_columns(pl.col("split").replace("", "all").fill_null("all"))
     planned = table.join(_groups_of_calls(table, settings), on=["split", "call"], how="left")
     planned = planned.sort("group", "_order", "start", "id")
@@ -83,19 +77,42 @@ def plan_shards(table: pl.DataFrame, settings: ShardSettings) -> pl.DataFrame:
     return planned.drop("_deal", "_shards", "_first", "_order")
 
 
+def _check(table: pl.DataFrame) -> None:
+    if table.is_empty():
+        raise SpeechmillError("the manifest has no rows, so there is nothing to shard.")
+    for name in ("id", "recording", "start", "end", "text", "call"):
+        missing = table[name].is_null() | (~table[name].is_finite() if table[name].dtype.is_float() else False)
+        if missing.any():
+            raise SpeechmillError(f"{missing.sum()} rows of the manifest have no {name}; each needs one.")
+    odd = table.filter(~pl.col("id").str.contains(_ID))
+    if not odd.is_empty():
+        raise SpeechmillError(
+            f"the utterance id {odd['id'][0]!r} cannot name a member of a shard; "
+            f"1 to 95 letters, digits, - and _ were expected."
+        )
+    repeated = table.filter(pl.col("id").is_duplicated())
+    if not repeated.is_empty():
+        raise SpeechmillError(
+            f"the utterance {repeated['id'][0]!r} occurs {repeated.height} times in the manifest; "
+            f"ids name the members of a shard and must differ."
+        )
+
+
 def _groups_of_calls(table: pl.DataFrame, settings: ShardSettings) -> pl.DataFrame:
     """For each (split, call): its group and place there, the group's number of shards and its first shard's number."""
-    calls = table.group_by("split", "call").agg((pl.col("end") - pl.col("start")).sum().alias("seconds"))
+    # Whole microseconds: a sum of floats would depend on the order of the rows.
+    lengths = ((pl.col("end") - pl.col("start")) * 1e6).round().cast(pl.Int64)
+    calls = table.group_by("split", "call").agg(lengths.sum().alias("micros"))
     calls = calls.with_columns(pl.Series("_hash", hash_names(calls["call"], settings.seed)))
     calls = calls.sort("split", "_hash", "call")
-    total = pl.col("seconds").sum().over("split")
-    before = pl.col("seconds").cum_sum().over("split") - pl.col("seconds")
-    groups = (total / (settings.shard_seconds * settings.group_shards)).round().clip(lower_bound=1)
+    total = pl.col("micros").sum().over("split")
+    before = pl.col("micros").cum_sum().over("split") - pl.col("micros")
+    groups = (total / (settings.shard_seconds * 1e6 * settings.group_shards)).round().clip(lower_bound=1)
     calls = calls.with_columns(
         (before * groups / total).floor().clip(upper_bound=groups - 1).alias("_in_split"),
         pl.int_range(pl.len()).over("split").alias("_order"),
     )
-    shards = (pl.col("seconds").sum() / settings.shard_seconds).round().clip(lower_bound=1).cast(pl.Int64)
+    shards = (pl.col("micros").sum() / (settings.shard_seconds * 1e6)).round().clip(lower_bound=1).cast(pl.Int64)
     sizes = calls.group_by("split", "_in_split").agg(shards.alias("_shards")).sort("split", "_in_split")
     sizes = sizes.with_columns(
         (pl.col("_shards").cum_sum().over("split") - pl.col("_shards")).alias("_first"),

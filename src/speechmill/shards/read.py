@@ -56,10 +56,13 @@ class ShardReader:
             try:
                 self._files[shard] = os.open(self.index.shard_path(shard), os.O_RDONLY)
             except OSError as error:
-                raise SpeechmillError(f"{self.index.shard_path(shard)}: cannot be opened ({error.strerror}).") from error
+                path = self.index.shard_path(shard)
+                raise SpeechmillError(f"{path}: cannot be opened ({error.strerror}).") from error
         data = os.pread(self._files[shard], BLOCK + size, offset - BLOCK)
         name = data[:100].split(b"\0", 1)[0].decode("utf-8", "replace")
-        if len(data) != BLOCK + size or name != f"{self.index.id(row)}{suffix}":
+        if len(data) != BLOCK + size:
+            raise self._damaged(row, "the TAR ends within it")
+        if name != f"{self.index.id(row)}{suffix}":
             raise self._damaged(row, f"the TAR has {name!r} where the index has it")
         return data[BLOCK:]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import BinaryIO
 from speechmill.errors import SpeechmillError
 
 BLOCK = tarfile.BLOCKSIZE  # a header is one block, payloads are padded to whole blocks
-_PICKLES = {".pkl", ".pickle", ".pyd", ".pth", ".pt", ".joblib", ".npy", ".npz"}
+_PICKLES = {"pkl", "pickle", "pyd", "pth", "pt", "joblib", "npy", "npz"}
 
 
 @dataclass(frozen=True)
@@ -59,17 +58,23 @@ def scan(path: Path) -> Iterator[Member]:
     the folder, links and devices, pickles (loading one runs whatever code its writer chose).
     """
     size = path.stat().st_size
+    end = 0
     try:
         with tarfile.open(path, "r:") as tar:
             for info in tar:
                 check_name(path, info.name)
                 if not info.isreg():
-                    raise SpeechmillError(f"{path}: the member {info.name!r} is no regular file; shards hold only those.")
+                    raise SpeechmillError(f"{path}: {info.name!r} is no regular file; a shard holds only those.")
                 if info.offset_data + info.size > size:
                     raise SpeechmillError(f"{path}: cut off within the member {info.name!r}; write this shard again.")
                 yield Member(info.name, info.offset_data, info.size)
+                end = info.offset_data + -(-info.size // BLOCK) * BLOCK
     except tarfile.TarError as error:
         raise SpeechmillError(f"{path}: not a readable TAR ({error}); write this shard again.") from error
+    with path.open("rb") as stream:
+        stream.seek(end)
+        if stream.read(BLOCK) != b"\0" * BLOCK:  # tarfile takes a broken header for the end
+            raise SpeechmillError(f"{path}: cut off or damaged at byte {end}; write this shard again.")
 
 
 def check_name(path: Path, name: str) -> None:
@@ -77,7 +82,7 @@ def check_name(path: Path, name: str) -> None:
         raise SpeechmillError(
             f"{path}: the member name {name!r} leads out of the folder; a shard from a source like this is not read."
         )
-    if os.path.splitext(name)[1].lower() in _PICKLES:
+    if _PICKLES & set(name.lower().split("/")[-1].split(".")[1:]):  # any of them: ".pkl.gz" is one too
         raise SpeechmillError(
             f"{path}: the member {name!r} is a pickle (or may hold one), which can run code when loaded; "
             f"convert it to FLAC and JSON."

@@ -20,7 +20,10 @@ def token_counts(index: Index, tokenizer: Tokenizer) -> npt.NDArray[np.int32]:
     path = index.folder / f"tokens-{tokenizer.fingerprint}.npy"
     if not path.is_file():
         _count(index, tokenizer, path)
-    counts: npt.NDArray[np.int32] = np.load(path, mmap_mode="r", allow_pickle=False)
+    try:
+        counts: npt.NDArray[np.int32] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise SpeechmillError(f"{path}: not a column of token counts ({error}); remove it, it is made anew.") from error
     if len(counts) != len(index):
         raise SpeechmillError(f"{path}: has {len(counts)} rows, the index {len(index)}; remove it, it is made anew.")
     return counts

@@ -19,7 +19,8 @@ def verify(folder: Path) -> list[str]:
     index = open_index(folder)
     reader = ShardReader(index)
     problems: list[str] = []
-    for number, rows in enumerate(track(_rows_by_shard(index.shard.tolist()), "verify", len(index.shard_names), "shards")):
+    by_shard = _rows_by_shard(index.shard.tolist())
+    for number, rows in enumerate(track(by_shard, "verify", len(by_shard), "shards")):
         problems += _verify_tar(index.shard_path(number), index.table.take(rows).to_pylist())
         for row in rows:
             try:

@@ -8,6 +8,7 @@ import multiprocessing
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from speechmill.artefact import disk_errors, partial_path, publish, sha256_file, write_text, written
+from speechmill.artefact import disk_errors, locked, partial_path, publish, sha256_file, write_text, written
 from speechmill.audio import decode, encode_flac
 from speechmill.config import ShardSettings
 from speechmill.errors import SpeechmillError
@@ -25,6 +26,7 @@ from speechmill.progress import Progress
 from speechmill.shards.index import INDEX_NAME, NATIVE_UNKNOWN, open_index, write_index
 from speechmill.shards.plan import PLAN_NAME, PlanInfo, plan_info, plan_shards, read_plan_info, write_plan_info
 from speechmill.shards.tar import TarWriter
+from speechmill.workers import end_with_parent
 
 DROPPED_NAME = "dropped.tsv"
 _PARTS = ".parts"  # one index table per finished shard, until the index is written
@@ -54,12 +56,13 @@ def shard_manifest(manifest: Path, out: Path, settings: ShardSettings, processes
     _check_folder(out, info)
     whole = (out / INDEX_NAME).is_file()
     if not whole:
-        with disk_errors(out):
-            out.mkdir(parents=True, exist_ok=True)
-            (out / _PARTS).mkdir(exist_ok=True)
-        write_plan_info(out, info)
-        _write_groups(plan, out, settings, processes)
-        _finish(plan, out)
+        with locked(out):
+            with disk_errors(out):
+                out.mkdir(parents=True, exist_ok=True)
+                (out / _PARTS).mkdir(exist_ok=True)
+            write_plan_info(out, info)
+            _write_groups(plan, out, settings, processes)
+            _finish(plan, out)
     shutil.rmtree(out / _PARTS, ignore_errors=True)
     index = open_index(out)
     seconds = float(index.samples.sum(dtype="int64")) / settings.sample_rate
@@ -81,20 +84,25 @@ def _check_folder(out: Path, info: PlanInfo) -> None:
 def _write_groups(plan: pl.DataFrame, out: Path, settings: ShardSettings, processes: int) -> None:
     groups = plan.partition_by("group", maintain_order=True)
     todo = [group for group in groups if any(not _is_done(out, name) for name in group["shard"].unique())]
-    seconds = (plan["end"] - plan["start"]).sum()
+    seconds = _seconds(plan)
     with Progress("shard", seconds / 3600, "h") as progress:
-        progress.resume_at((seconds - sum((group["end"] - group["start"]).sum() for group in todo)) / 3600)
+        progress.resume_at((seconds - sum(_seconds(group) for group in todo)) / 3600)
         if processes == 1 or len(todo) <= 1:
             for group in todo:
                 progress.advance(_write_group(group, out, settings) / 3600)
             return
         # Spawned, not forked: Polars holds threads, and a forked lock never opens.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(processes, len(todo)), mp_context=context) as pool:
+        with ProcessPoolExecutor(min(processes, len(todo)), context, initializer=end_with_parent) as pool:
             futures = [pool.submit(_write_group, group, out, settings) for group in todo]
             try:
                 for future in as_completed(futures):
                     progress.advance(future.result() / 3600)
+            except BrokenProcessPool as error:
+                raise SpeechmillError(
+                    f"{out}: a process that wrote shards was killed (out of memory?); run the same command to go on, "
+                    f"with fewer processes where memory is short."
+                ) from error
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
@@ -122,7 +130,11 @@ def _write_group(group: pl.DataFrame, out: Path, settings: ShardSettings) -> flo
             _write_recording(Path(str(path)), rows, shards, settings)
         for shard in shards.values():
             _close_shard(shard, out)
-    return float((group["end"] - group["start"]).sum())
+    return _seconds(group)
+
+
+def _seconds(rows: pl.DataFrame) -> float:
+    return float((rows["end"] - rows["start"]).sum())
 
 
 @contextlib.contextmanager
@@ -147,11 +159,20 @@ def _write_recording(path: Path, rows: pl.DataFrame, shards: dict[str, _OpenShar
         return
     for row in rows.iter_rows(named=True):
         shard = shards[row["shard"]]
-        if row["end"] > len(audio) / settings.sample_rate + _END_SLACK:
-            detail = f"{path}: ends at {len(audio) / settings.sample_rate:.3f} s"
-            shard.dropped.append(_drop(row, "past-recording-end", detail))
+        if fault := _fault(row, len(audio) / settings.sample_rate):
+            shard.dropped.append(_drop(row, fault, f"{path}: {len(audio) / settings.sample_rate:.3f} s long"))
             continue
-        _add_utterance(shard, row, cut(audio, row["start"], row["end"], settings.sample_rate), settings.sample_rate)
+        samples = cut(audio, row["start"], row["end"], settings.sample_rate)
+        if not len(samples):
+            shard.dropped.append(_drop(row, "no-sample", f"{path}: {row['start']} s to {row['end']} s holds no sample"))
+            continue
+        _add_utterance(shard, row, samples, settings.sample_rate)
+
+
+def _fault(row: dict[str, Any], seconds: float) -> str | None:
+    if not 0 <= row["start"] < row["end"]:
+        return "bad-time"
+    return "past-recording-end" if row["end"] > seconds + _END_SLACK else None
 
 
 def cut(audio: npt.NDArray[np.int16], start: float, end: float, rate: int) -> npt.NDArray[np.int16]:
@@ -198,5 +219,14 @@ def _finish(plan: pl.DataFrame, out: Path) -> None:
     lines += [f"{drop['id']}\t{drop['seconds']:.3f}\t{drop['reason']}\t{drop['detail']}" for drop in dropped]
     write_text(out / DROPPED_NAME, "\n".join(lines) + "\n")
     if table.is_empty():
-        raise SpeechmillError(f"{out}: not one utterance could be read; see {out / DROPPED_NAME} ({dropped[0]['detail']}).")
+        _remove_shards(names.to_list(), out)  # else the next run would take them for finished
+        first = dropped[0]["detail"]
+        raise SpeechmillError(f"{out}: not one utterance could be read; see {out / DROPPED_NAME} (the first: {first}).")
     write_index(table, out)
+
+
+def _remove_shards(names: list[str], out: Path) -> None:
+    (out / PLAN_NAME).unlink()
+    for name in names:
+        (out / f"{name}.tar").unlink()
+    shutil.rmtree(out / _PARTS)

@@ -27,6 +27,7 @@ class Single:
 
     def update(self, batches: Iterable[Batch], number: int) -> UpdateStats:
         total, tokens, ids = 0.0, 0, []
+        before = [buffer.clone() for buffer in self.model.buffers()]  # running averages move while the loss is computed
         self.optimizer.zero_grad(set_to_none=True)
         with_ctc = ctc_is_trained(self.recipe, number)
         for batch in batches:
@@ -37,6 +38,8 @@ class Single:
             ids += batch.ids
         norm = finish_gradients(self.model, tokens, self.recipe.optim.clip_norm)
         if not (math.isfinite(total) and math.isfinite(norm)):
+            for buffer, value in zip(self.model.buffers(), before, strict=True):
+                buffer.copy_(value)
             return UpdateStats(0.0, 0, norm, True, ids)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.recipe.optim, number, self.recipe.train.updates)
@@ -58,9 +61,17 @@ def batch_loss(model: Recognizer, batch: Batch, recipe: Recipe, with_ctc: bool) 
         audio, lengths = augment_audio(batch.audio.to(dtype) / 32768.0, batch.lengths, recipe.augment, generator)
         features, frames = model.log_mel(audio, lengths)
         features = augment_features(features, frames, recipe.augment, generator)
-    mixed = recipe.train.precision == "bfloat16"
+    mixed = effective_precision(recipe, batch.audio.device) == "bfloat16"
     with torch.autocast(batch.audio.device.type, torch.bfloat16, enabled=mixed):
         return model.loss(features, frames, batch.targets, batch.target_lengths, with_ctc=with_ctc)
+
+
+def effective_precision(recipe: Recipe, device: torch.device) -> str:
+    """What `auto` means on this device."""
+    if recipe.train.precision != "auto":
+        return recipe.train.precision
+    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    return "bfloat16" if fast else "float32"
 
 
 def finish_gradients(model: Recognizer, tokens: int, clip_norm: float) -> float:

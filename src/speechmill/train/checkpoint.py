@@ -27,6 +27,7 @@ class TrainState:
     valid_wer: float | None = None  # of the last validation, where it was made at this very update
     best_wer: float | None = None
     best_update: int | None = None
+    shards: str = ""  # fingerprint of the data that the schedule was made of
 
 
 def save_checkpoint(
@@ -105,7 +106,8 @@ def prune_checkpoints(run: Path, keep_last: int, keep_best: int) -> None:
             doomed = path.with_name(f".{path.name}.partial")
             shutil.rmtree(doomed, ignore_errors=True)
             path.rename(doomed)
-            shutil.rmtree(doomed)
+    for leftover in _folder(run).glob(".step_*.partial"):  # these, and what a killed run left
+        shutil.rmtree(leftover)
 
 
 def _folder(run: Path) -> Path:
@@ -117,6 +119,6 @@ def _load(path: Path) -> dict[str, Any]:
         loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise SpeechmillError(f"{path}: this file of the checkpoint is gone.") from error
-    except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file; each is told
+    except Exception as error:  # torch raises many kinds for a damaged file; each is told
         raise SpeechmillError(f"{path}: damaged ({type(error).__name__}: {error}); use another checkpoint.") from error
     return loaded

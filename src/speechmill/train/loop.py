@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from speechmill.artefact import locked
 from speechmill.config import Recipe, SearchSettings
 from speechmill.errors import SpeechmillError
 from speechmill.features import StatisticsSum
@@ -27,14 +28,24 @@ from speechmill.shards.index import Index, open_index
 from speechmill.shards.read import ShardReader
 from speechmill.strategies import check_strategy
 from speechmill.strategies.base import Strategy, UpdateStats
-from speechmill.strategies.single import Single
+from speechmill.strategies.single import Single, effective_precision
 from speechmill.tokenizer import Tokenizer, check_tokenizer, load_tokenizer
 from speechmill.train.checkpoint import (
-    TrainState, checkpoints, load_optimizer, load_weights, prune_checkpoints, read_state, save_checkpoint,
+    TrainState,
+    checkpoints,
+    load_optimizer,
+    load_weights,
+    prune_checkpoints,
+    read_state,
+    save_checkpoint,
 )  # fmt: skip
 from speechmill.train.optim import build_optimizer, learning_rate
 from speechmill.train.runlog import (
-    RunLog, check_same_experiment, read_metrics, write_config, write_environment,
+    RunLog,
+    check_same_experiment,
+    read_metrics,
+    write_config,
+    write_environment,
 )  # fmt: skip
 from speechmill.train.signals import StopRequest, stop_on_signals
 
@@ -79,13 +90,18 @@ def train(recipe: Recipe, run: Path) -> TrainReport:
     done = finished_report(recipe, run)
     if done is not None:
         return done
+    with locked(run):
+        return _train(recipe, run)
+
+
+def _train(recipe: Recipe, run: Path) -> TrainReport:
     work = prepare(recipe, run)
     state, settings = work.state, recipe.train
     log = RunLog(run, state.update)
     with stop_on_signals() as stop, Progress("train", settings.updates, "updates") as progress:
         progress.resume_at(state.update)
         clock = _Clock(state.seconds)
-        loaded = load_ahead(work)
+        loaded, saved_now = load_ahead(work), False
         while state.update < settings.updates and not stop:
             with clock.waiting():
                 update_batches = [next(loaded) for _ in range(recipe.schedule.batches_per_update)]
@@ -97,11 +113,13 @@ def train(recipe: Recipe, run: Path) -> TrainReport:
             due = state.update % settings.validate_every == 0 or state.update == settings.updates
             if due:
                 log.write(validate(work, clock))
-            if due or state.update % settings.checkpoint_every == 0:
+            saved_now = due or state.update % settings.checkpoint_every == 0
+            if saved_now:
                 save(work, log, clock)
             progress.advance(note=note(state, stats))
-        if stop:
-            save(work, log, clock)
+        if stop and state.update < settings.updates:
+            if not saved_now:  # else it would be written once more, without the WER of the validation just made
+                save(work, log, clock)
         else:
             log.write({"event": "end", "update": state.update, "seconds": clock.seconds(),
                        "audio_seconds": audio_seconds(work), "best_update": state.best_update,
@@ -132,12 +150,18 @@ def prepare(recipe: Recipe, run: Path) -> Training:
             f"{index.folder}: holds audio at {index.sample_rate} Hz, features.sample_rate is "
             f"{recipe.features.sample_rate}; shard again or change the recipe."
         )
+    index.rows("valid")  # raises where there are none: better now than at the first validation
     tokenizer_path = Path(_needed(recipe.data.tokenizer, "data.tokenizer"))
     tokenizer = load_tokenizer(tokenizer_path)
     check_tokenizer(tokenizer, recipe.tokenizer, tokenizer_path)
     _check_run_tokenizer(run, tokenizer)
     saved = checkpoints(run)
-    state = read_state(saved[-1]) if saved else TrainState()
+    state = read_state(saved[-1]) if saved else TrainState(shards=index.fingerprint)
+    if state.shards != index.fingerprint:
+        raise SpeechmillError(
+            f"{run}: was trained on other shards than {index.folder} (another manifest or other settings); "
+            f"use those or another run folder."
+        )
     utterances = utterances_of(index, "train", tokenizer if recipe.schedule.max_tokens else None)
     schedule = Schedule(utterances, recipe.schedule, state.epoch_starts)
     dataset = BatchDataset(index, schedule, tokenizer)
@@ -148,7 +172,8 @@ def prepare(recipe: Recipe, run: Path) -> Training:
     if saved:
         load_weights(saved[-1], model, recipe.model_fingerprint())
     else:
-        start_run(recipe, run, device, model, tokenizer)
+        hours = float(utterances.samples.sum()) / utterances.sample_rate / 3600
+        start_run(recipe, run, device, model, tokenizer, hours)
         set_statistics(model, dataset, recipe)
     write_config(run, recipe)
     save_language_model(recipe, run, index, tokenizer)
@@ -156,15 +181,23 @@ def prepare(recipe: Recipe, run: Path) -> Training:
     optimizer = build_optimizer(model.parameters(), recipe.optim)
     if saved:
         load_optimizer(saved[-1], optimizer)
+        prune_checkpoints(run, recipe.train.keep_last, recipe.train.keep_best)  # a killed run may not have come to it
     strategy = Single(model, optimizer, recipe, device)
     return Training(recipe, run, index, schedule, dataset, tokenizer, model, optimizer, strategy, state, device)
 
 
-def start_run(recipe: Recipe, run: Path, device: torch.device, model: Recognizer, tokenizer: Tokenizer) -> None:
+def start_run(
+    recipe: Recipe, run: Path, device: torch.device, model: Recognizer, tokenizer: Tokenizer, hours: float
+) -> None:
     """Make the run folder whole enough to be evaluated anywhere: it has its own tokenizer."""
     tokenizer.save(run / TOKENIZER_NAME)
     write_config(run, recipe)
-    write_environment(run, device, sum(parameter.numel() for parameter in model.parameters()))
+    about = {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "train_hours": hours,
+        "precision": effective_precision(recipe, device),
+    }
+    write_environment(run, device, about)
     shutil.rmtree(run / "events", ignore_errors=True)
 
 
@@ -190,13 +223,13 @@ def set_statistics(model: Recognizer, dataset: BatchDataset, recipe: Recipe) -> 
 
 def save_language_model(recipe: Recipe, run: Path, index: Index, tokenizer: Tokenizer) -> None:
     """Count the n-gram model of the recipe's search from the train text."""
-    path = run / LANGUAGE_MODEL_NAME
-    if recipe.search.lm_order == 0 or path.is_file():
+    path, order = run / LANGUAGE_MODEL_NAME, recipe.search.lm_order
+    if order == 0 or (path.is_file() and NgramModel.load(path).order == order):
         return
     reader = ShardReader(index)
     texts = (reader.about(row)["text"] for row in index.rows("train").tolist())
     sentences = (tokenizer.encode(text) for text in texts)
-    NgramModel.train(sentences, recipe.search.lm_order, len(tokenizer)).save(path)
+    NgramModel.train(sentences, order, len(tokenizer)).save(path)
 
 
 def load_ahead(work: Training) -> Iterator[Batch]:
@@ -339,7 +372,7 @@ def _needed(value: str, key: str) -> str:
 def _check_run_tokenizer(run: Path, tokenizer: Tokenizer) -> None:
     path = run / TOKENIZER_NAME
     if checkpoints(run) and load_tokenizer(path).fingerprint != tokenizer.fingerprint:
-        raise SpeechmillError(f"{run}: was trained with another tokenizer ({path}); use that one or another run folder.")
+        raise SpeechmillError(f"{run}: was trained with another tokenizer ({path}); use that or another run folder.")
 
 
 def _epoch_length(dataset: BatchDataset) -> int:

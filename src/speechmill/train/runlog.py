@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sys
+import time
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -31,7 +32,10 @@ def read_config(run: Path) -> Recipe:
     path = run / "config.yaml"
     if not path.is_file():
         raise SpeechmillError(f"{run}: not a run folder (no config.yaml); make one with `speechmill train`.")
-    values = yaml.safe_load(read_text(path))
+    try:
+        values = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise SpeechmillError(f"{path}: not valid YAML ({getattr(error, 'problem', error)}).") from error
     if not isinstance(values, dict):
         raise SpeechmillError(f"{path}: not a recipe.")
     return recipe_from_plain(values, path)
@@ -55,7 +59,7 @@ def check_same_experiment(run: Path, recipe: Recipe) -> None:
                 )
 
 
-def environment(device: torch.device, parameters: int) -> dict[str, Any]:
+def environment(device: torch.device) -> dict[str, Any]:
     return {
         "speechmill": speechmill.__version__,
         "python": platform.python_version(),
@@ -66,13 +70,13 @@ def environment(device: torch.device, parameters: int) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "parameters": parameters,
         "command": sys.argv,
     }
 
 
-def write_environment(run: Path, device: torch.device, parameters: int) -> None:
-    write_json(run / "environment.json", environment(device, parameters))
+def write_environment(run: Path, device: torch.device, about: dict[str, Any]) -> None:
+    """Hardware and versions, and what the caller knows of the model and the data."""
+    write_json(run / "environment.json", environment(device) | about)
 
 
 def _cpu_name() -> str:
@@ -89,33 +93,62 @@ class RunLog:
     """Appends to metrics.jsonl and to TensorBoard; a resumed run first drops the lines behind its checkpoint."""
 
     def __init__(self, run: Path, update: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
-
         self.path = run / "metrics.jsonl"
         kept = [line for line in read_metrics(run) if line["update"] <= update and line["event"] != "end"]
         write_text(self.path, "".join(_line(record) for record in kept))
         with disk_errors(self.path):
             self._stream: TextIO = self.path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(run / "events"), purge_step=update + 1)
+        self._board = EventFile(run / "events", update + 1)
 
     def write(self, record: dict[str, Any]) -> None:
         """Add one record; its numbers go to TensorBoard as event/name at the record's update."""
         with disk_errors(self.path):
             self._stream.write(_line(record))
             self._stream.flush()
-        for name, value in record.items():
-            if isinstance(value, int | float) and name != "update":
-                self._board.add_scalar(f"{record['event']}/{name}", value, record["update"])
+        numbers = {name: value for name, value in record.items() if isinstance(value, int | float) and name != "update"}
+        self._board.write({f"{record['event']}/{name}": value for name, value in numbers.items()}, record["update"])
 
     def sync(self) -> None:
         """Make sure that what was written survives, before a checkpoint says that it did."""
         with disk_errors(self.path):
             os.fsync(self._stream.fileno())
-        self._board.flush()
 
     def close(self) -> None:
         self._stream.close()
         self._board.close()
+
+
+class EventFile:
+    """A TensorBoard event file, written at once: torch's writer does it in a thread, where a full disk is a traceback.
+
+    Args:
+        first_step: TensorBoard forgets what earlier files of the folder say of this step and later ones.
+    """
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        from tensorboard.summary.writer.record_writer import RecordWriter  # slow to import, only training needs it
+
+        self.path = folder / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}"
+        with disk_errors(self.path):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._stream = self.path.open("wb")
+        self._writer = RecordWriter(self._stream)
+        self._add(file_version="brain.Event:2")
+        self._add(step=first_step, session_log={"status": "START"})
+
+    def write(self, scalars: dict[str, float], step: int) -> None:
+        self._add(step=step, summary={"value": [{"tag": tag, "simple_value": value} for tag, value in scalars.items()]})
+
+    def _add(self, **event: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        with disk_errors(self.path):
+            self._writer.write(Event(wall_time=time.time(), **event).SerializeToString())
+            self._stream.flush()
+
+    def close(self) -> None:
+        with disk_errors(self.path):
+            self._stream.close()
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

@@ -14,24 +14,23 @@ from __future__ import annotations
 
 import io
 import multiprocessing
-import os
 import signal
-import threading
 from dataclasses import asdict, dataclass
 from itertools import islice
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import soundfile
 
-from speechmill.artefact import fingerprint, read_json, write_json, written_folder
+from speechmill.artefact import fingerprint, locked, read_json, write_json, written_folder
 from speechmill.corpora.demo.espeak import find_library
 from speechmill.corpora.demo.render import Recording, render
 from speechmill.corpora.demo.script import INSTRUCTIONS, Call, normalized, write_calls
 from speechmill.errors import SpeechmillError
 from speechmill.progress import Progress
+from speechmill.workers import end_with_parent
 
 FORMAT = 1  # raise it when the same settings give another corpus
 HEADER = "SentenceID\tSpeakerID\tSession\tSentenceTimeGen\tSentence"
@@ -87,10 +86,11 @@ def make_demo_corpus(
         return DemoSummary(**read_json(out / "summary.json"))
     script = write_calls(calls, hours, seed)
     jobs = [_job(out, place, call, seed) for place, call in enumerate(script)]
-    _make_all(jobs, workers)
-    summary = _summary(script, jobs)
-    write_json(out / "summary.json", asdict(summary))
-    write_json(metadata, {call.event: _metadata(call) for call in script})
+    with locked(out):
+        _make_all(jobs, workers)
+        summary = _summary(script, jobs)
+        write_json(out / "summary.json", asdict(summary))
+        write_json(metadata, {call.event: _metadata(call) for call in script})
     return summary
 
 
@@ -174,21 +174,13 @@ def _finish(process: BaseProcess, receiver: Connection) -> None:
 def _run(job: _Job, sender: Connection) -> None:
     """In a process of its own: make one call, and tell the parent what went wrong in one line."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends its children
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         make_call(job)
     except SpeechmillError as error:
         sender.send(str(error))
     finally:
         sender.close()
-
-
-def _end_with_parent() -> None:
-    """A killed run must not go on writing beside the one that follows it."""
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def make_call(job: _Job) -> None:

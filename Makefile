@@ -1,0 +1,39 @@
+# Everything starts here. `make demo` is the place to begin.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DIGITS ?= ../shared/data/digit_calls
+
+.PHONY: demo digits digits-speakers env test lint soak clean
+
+demo: env  ## the whole way on a synthetic corpus, under demo/
+	$(BIN)/speechmill demo demo
+
+digits: env  ## train on real people reading digits, under digits/
+	$(BIN)/speechmill pipeline bizspeech $(DIGITS) digits --recipe hparams/digits.yaml --split valid
+
+digits-speakers: env  ## WER on test calls, and on each speaker when trained on the others; writes benchmarks/results/digits.json
+	$(BIN)/python -m benchmarks.digits --source $(DIGITS)
+
+env: $(VENV)/made  ## .venv with the command `speechmill` and all that tests and benchmarks import
+
+$(VENV)/made: pyproject.toml constraints.txt
+	$(PYTHON) tools/check_python.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,dev]"
+	touch $(VENV)/made
+
+test: env  ## the tests
+	$(BIN)/python -m pytest
+
+lint: env
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy src
+
+soak: env  ## ten kills of every stage; takes an hour; writes benchmarks/results/soak.json
+	$(BIN)/python -m benchmarks.soak --kills 10 --out benchmarks/results/soak.json
+
+clean:  ## remove what demo and digits made
+	rm -rf demo digits

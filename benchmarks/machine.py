@@ -1,0 +1,37 @@
+"""What a result file says of where it was made."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import sys
+from typing import Any
+
+import torch
+
+_LIBRARIES = ("torch", "numpy", "polars", "pyarrow", "soundfile", "sentencepiece", "speechbrain")
+
+
+def machine(command: list[str] | None = None) -> dict[str, Any]:
+    """Command, date, hardware and versions."""
+    return {
+        "command": " ".join(["python", "-m", *(command or _command())]),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "cores": os.cpu_count(),
+        "cpu": _cpu(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+    }
+
+
+def _command() -> list[str]:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return [spec.name if spec else sys.argv[0], *sys.argv[1:]]
+
+
+def _cpu() -> str:
+    with open("/proc/cpuinfo") as stream:
+        return next((line.partition(":")[2].strip() for line in stream if line.startswith("model name")), "unknown")

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from speechmill.config import CrdnnSettings, LossSettings, Recipe, SearchSettings, load_recipe
+from speechmill.models import build_model
+from speechmill.models.crdnn import CrdnnRecognizer
+
+TOKENS = 9
+HPARAMS = Path(__file__).resolve().parents[2] / "hparams"
+
+
+def tiny(loss: LossSettings | None = None) -> CrdnnRecognizer:
+    torch.manual_seed(0)
+    sizes = CrdnnSettings(
+        cnn_channels=[4, 8],
+        rnn_layers=1,
+        rnn_size=8,
+        dnn_blocks=1,
+        dnn_size=8,
+        embedding_size=6,
+        decoder_size=8,
+        attention_size=8,
+        attention_channels=2,
+        attention_kernel=5,
+        dropout=0.0,
+    )
+    model = build_model(Recipe(model=sizes, loss=loss or LossSettings()), TOKENS)
+    assert isinstance(model, CrdnnRecognizer)
+    return model
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    features = torch.randn(2, 60, 40, generator=torch.Generator().manual_seed(1))
+    features[1, 41:] = 0.0
+    return features, torch.tensor([60, 41]), torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.tensor([3, 2])
+
+
+def test_the_thesis_model_has_40_2_million_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.nn.init, "orthogonal_", lambda weights: weights)  # takes seconds, and counts nothing
+    recipe = load_recipe(HPARAMS / "train.yaml")
+    assert recipe.tokenizer.size == 5000
+    model = build_model(recipe, recipe.tokenizer.size)
+    assert isinstance(model, CrdnnRecognizer)
+    assert 40.1e6 < sum(parameter.numel() for parameter in model.parameters()) < 40.3e6
+
+
+def test_joint_loss_has_finite_gradients() -> None:
+    model = tiny()
+    loss = model.loss(*batch(), with_ctc=True)
+    assert loss.count == 5
+    loss.sum.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+    assert model.ctc_head.w.weight.grad.any()
+    assert model.head.w.weight.grad.any()
+
+
+def test_without_ctc_its_head_is_not_trained() -> None:
+    model = tiny()
+    loss = model.loss(*batch(), with_ctc=False)
+    assert loss.count == 5
+    loss.sum.backward()
+    assert model.ctc_head.w.weight.grad is None
+    assert model.head.w.weight.grad.any()
+
+
+def test_the_weights_of_the_joint_loss() -> None:
+    def value(weight: float, with_ctc: bool = True) -> float:
+        return float(tiny(LossSettings(ctc_weight=weight)).loss(*batch(), with_ctc=with_ctc).sum.item())
+
+    assert value(0.0) == pytest.approx(value(0.7, with_ctc=False))
+    assert value(0.25) == pytest.approx(0.75 * value(0.0) + 0.25 * value(1.0), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["greedy", "beam"])
+def test_search_runs(kind: str) -> None:
+    model = tiny().eval()
+    features, frames, _, _ = batch()
+    with torch.inference_mode():
+        found = model.transcribe(features, frames, SearchSettings(kind=kind, beam=3), None)
+    assert len(found) == 2
+    assert all(0 < token < TOKENS for tokens in found for token in tokens)
+
+
+@pytest.mark.parametrize("kind", ["greedy", "beam"])
+def test_the_shortest_audio(kind: str) -> None:
+    model = tiny().eval()
+    with torch.inference_mode():
+        found = model.transcribe(torch.zeros(1, 1, 40), torch.tensor([1]), SearchSettings(kind=kind, beam=3), None)
+    assert len(found) == 1
+
+
+def test_search_finds_what_was_trained() -> None:
+    model = tiny()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(50):
+        optimizer.zero_grad()
+        model.loss(*batch(), with_ctc=True).sum.backward()
+        optimizer.step()
+    model.eval()
+    features, frames, _, _ = batch()
+    with torch.inference_mode():
+        assert model.transcribe(features, frames, SearchSettings(), None) == [[1, 2, 3], [4, 5]]
+        assert model.transcribe(features, frames, SearchSettings(kind="beam", beam=3), None) == [[1, 2, 3], [4, 5]]

@@ -1,0 +1,165 @@
+"""Evaluate: the same hypotheses from shards and from a manifest that was never sharded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from speechmill import cli
+from speechmill.config import SearchSettings, override_recipe
+from speechmill.errors import SpeechmillError
+from speechmill.evaluate import evaluate
+from speechmill.models.ngram import NgramModel
+from speechmill.train.checkpoint import find_checkpoint
+from speechmill.train.loop import LANGUAGE_MODEL_NAME, train
+from trained import tiny_recipe, trained_run
+
+
+@pytest.fixture(scope="module")
+def run(shards: Path, tokenizer_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy, whose scores may be written."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    shutil.copytree(trained_run(shards, tokenizer_path, folder / "trained"), folder / "run")
+    return folder / "run"
+
+
+def hypotheses(run: Path, name: str) -> dict[str, str]:
+    lines = (run / "scores" / f"{name}.utterances.jsonl").read_text(encoding="utf-8").splitlines()
+    return {row["id"]: row["hypothesis"] for row in map(json.loads, lines)}
+
+
+def test_scores_of_the_runs_own_test_split(run: Path, manifest: Path) -> None:
+    done = evaluate(run)
+    assert done.name == "test"
+    assert done.written == run / "scores" / "test.json"
+    assert json.loads(done.written.read_text(encoding="utf-8")) == done.scores
+    scores = done.scores
+    assert {
+        "wer",
+        "wer_p",
+        "cer",
+        "cer_p",
+        "utterances",
+        "words",
+        "errors",
+        "insertions",
+        "deletions",
+        "substitutions",
+        "by",
+        "normalization",
+        "worst",
+        "checkpoint",
+        "search",
+    } <= set(scores)
+    assert (scores["utterances"], scores["checkpoint"]) == (12, find_checkpoint(run, "best").name)
+    assert scores["wer"] < 0.5, "the run has learned nothing, so the tests here say little"
+    assert set(scores["by"]["native"]) == {"true", "false"}
+    assert set(scores["by"]["session"]) == {"presentation", "q-and-a"}
+    assert sum(part["utterances"] for part in scores["by"]["native"].values()) == 12
+    for rates in (scores, *scores["by"]["native"].values(), *scores["by"]["session"].values()):
+        assert all(0 <= rates[name] <= 1 for name in ("wer", "wer_p", "cer", "cer_p"))
+    lines = (run / "scores" / "test.utterances.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    references = dict(pl.read_parquet(manifest).filter(split="test").select("id", "text").iter_rows())
+    assert {row["id"]: row["reference"] for row in rows} == references
+    assert sum(row["errors"] for row in rows) == scores["errors"]
+    assert all({"id", "reference", "hypothesis", "errors", "words", "alignment"} <= set(row) for row in rows)
+
+
+def test_shards_and_a_manifest_that_was_never_sharded_agree(run: Path, manifest: Path, shards: Path) -> None:
+    whole = evaluate(run, on=str(shards))
+    unsharded = evaluate(run, on=str(manifest))
+    assert whole.scores["utterances"] == unsharded.scores["utterances"] == 72
+    found = hypotheses(run, unsharded.name)
+    assert hypotheses(run, whole.name) == found
+    assert any(found.values())
+    for name in ("wer", "wer_p", "cer", "cer_p", "by"):
+        assert whole.scores[name] == unsharded.scores[name]
+    test = evaluate(run, on=str(manifest), split="test")
+    assert test.name == "selected-test"
+    own = evaluate(run)
+    assert hypotheses(run, "test") == hypotheses(run, "selected-test")
+    assert [own.scores[name] for name in ("wer", "by")] == [test.scores[name] for name in ("wer", "by")]
+
+
+def test_a_manifest_in_pieces_and_another_order(
+    run: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate(run, on=str(manifest))
+    monkeypatch.setattr("speechmill.evaluate._CHUNK_SECONDS", 5.0)
+    table = pl.read_parquet(manifest)
+    table.sort("text").with_columns(native=pl.lit(None, pl.Boolean)).write_parquet(tmp_path / "shuffled.parquet")
+    done = evaluate(run, on=str(tmp_path / "shuffled.parquet"))
+    assert hypotheses(run, "shuffled") == hypotheses(run, "selected")
+    assert done.scores["utterances"] == 72
+
+
+def test_which_checkpoint(run: Path) -> None:
+    assert evaluate(run, checkpoint="last").scores["checkpoint"] == "step_00000120"
+    with pytest.raises(SpeechmillError, match="no checkpoint '7'; there are best, last"):
+        evaluate(run, checkpoint="7")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"split": "dev"}, "no split 'dev' here; there is 'test', 'train', 'valid'"),
+        ({"on": "MANIFEST", "split": "dev"}, "no rows of the split 'dev'; there is"),
+        ({"on": "SHARDS", "split": "dev"}, "no split 'dev' here"),
+        ({"on": "nowhere"}, "nowhere"),
+    ],
+)
+def test_bad_sets(arguments: dict[str, Any], message: str, run: Path, manifest: Path, shards: Path) -> None:
+    places = {"MANIFEST": str(manifest), "SHARDS": str(shards)}
+    arguments = {key: places.get(value, value) for key, value in arguments.items()}
+    with pytest.raises(SpeechmillError, match=message):
+        evaluate(run, **arguments)
+
+
+def test_a_manifest_whose_recording_is_gone(run: Path, manifest: Path, tmp_path: Path) -> None:
+    table = pl.read_parquet(manifest).with_columns(recording=pl.lit(str(tmp_path / "gone.wav")))
+    table.write_parquet(tmp_path / "gone.parquet")
+    with pytest.raises(SpeechmillError, match=r"gone\.wav: no such recording"):
+        evaluate(run, on=str(tmp_path / "gone.parquet"))
+    assert not (run / "scores" / "gone.json").exists()
+
+
+def test_json_alone_on_stdout(run: Path, manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["evaluate", str(run), "--on", str(manifest), "--json", "-"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert {"wer", "wer_p", "cer", "cer_p", "utterances", "by"} <= set(scores)
+    assert scores["utterances"] == 72
+
+
+def test_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "scores.json"
+    arguments = ["evaluate", str(run), "--split", "valid", "--json", str(out), "--checkpoint", "last"]
+    assert cli.main([*arguments, "search.kind=beam", "search.beam=2"]) == 0
+    shown = capsys.readouterr().out
+    assert "valid" in shown
+    assert "WER" in shown
+    assert json.loads(out.read_text())["search"]["beam"] == 2
+    assert cli.main(["evaluate", str(run), "--split", "valid", "optim.lr=2"]) == 2
+    assert "only settings of the search" in capsys.readouterr().err
+
+
+def test_a_search_with_a_language_model(run: Path, shards: Path, tokenizer_path: Path, tmp_path: Path) -> None:
+    recipe = override_recipe(
+        tiny_recipe(shards, tokenizer_path),
+        ["search.kind=beam", "search.lm_order=3", "search.beam=4", "train.updates=4"],
+    )
+    train(recipe, tmp_path / "run")
+    assert NgramModel.load(tmp_path / "run" / LANGUAGE_MODEL_NAME).order == 3
+    scores = evaluate(tmp_path / "run", split="valid").scores
+    assert (scores["search"]["kind"], scores["search"]["lm_order"]) == ("beam", 3)
+    with pytest.raises(SpeechmillError, match=r"the language model has order 3, search\.lm_order is 2"):
+        evaluate(tmp_path / "run", search=SearchSettings(kind="beam", lm_order=2))
+    with pytest.raises(SpeechmillError, match="the language model is not there"):
+        evaluate(run, search=SearchSettings(kind="beam", lm_order=2))
+    train(override_recipe(recipe, ["search.lm_order=2", "train.updates=6"]), tmp_path / "run")
+    assert NgramModel.load(tmp_path / "run" / LANGUAGE_MODEL_NAME).order == 2

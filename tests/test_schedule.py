@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speechmill.config import ScheduleSettings
+from speechmill.errors import SpeechmillError
+from speechmill.schedule import Epoch, Ints, Schedule, Utterances, _cut, plan_epoch
+
+RATE = 100  # Hz: small numbers read well
+
+
+def utterances(seconds: list[float], shards: list[int] | None = None, tokens: list[int] | None = None) -> Utterances:
+    count = len(seconds)
+    return Utterances(
+        rows=np.arange(count) + 1000,
+        shard=np.array(shards if shards is not None else [0] * count),
+        samples=np.array([max(1, round(second * RATE)) for second in seconds]),
+        tokens=np.array(tokens if tokens is not None else [0] * count),
+        sample_rate=RATE,
+    )
+
+
+def some(count: int = 200, shards: int = 12, seed: int = 0) -> Utterances:
+    rng = np.random.default_rng(seed)
+    return utterances(
+        rng.uniform(0.5, 20, count).tolist(), np.sort(rng.integers(0, shards, count)).tolist(),
+        rng.integers(1, 80, count).tolist(),
+    )  # fmt: skip
+
+
+def batches(epoch: Epoch) -> list[list[int]]:
+    return [epoch.batch(k).tolist() for k in range(len(epoch))]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Utterances, ScheduleSettings]:
+    count = draw(st.integers(1, 60))
+    lengths = draw(st.lists(st.floats(0.01, 30), min_size=count, max_size=count))
+    shards = sorted(draw(st.lists(st.integers(0, 9), min_size=count, max_size=count)))
+    tokens = draw(st.lists(st.integers(0, 50), min_size=count, max_size=count))
+    target = draw(st.floats(0.5, 60))
+    settings = ScheduleSettings(
+        seed=draw(st.integers(0, 5)),
+        target_seconds=target,
+        limit_seconds=target + draw(st.floats(0, 30)),
+        max_tokens=draw(st.sampled_from([0, 30, 200])),
+        window_shards=draw(st.integers(1, 12)),
+        length_jitter=draw(st.sampled_from([0.0, 0.01, 0.5, 1.0])),
+        lanes=draw(st.integers(1, 4)),
+        order=draw(st.sampled_from(["random", "ascending", "descending"])),
+        order_epochs=draw(st.integers(0, 2)),
+    )
+    return utterances(lengths, shards, tokens), settings
+
+
+@given(cases(), st.integers(0, 3))
+def test_each_utterance_is_in_one_batch_of_an_epoch_and_limits_hold(
+    case: tuple[Utterances, ScheduleSettings], number: int
+) -> None:
+    known, settings = case
+    epoch = plan_epoch(known, settings, number)
+    assert sorted(epoch.members.tolist()) == list(range(len(known.rows)))
+    for batch in batches(epoch):
+        assert batch
+        if len(batch) > 1:
+            padded = known.samples[batch].max() * len(batch)
+            assert padded <= int(settings.limit_seconds * RATE)
+            assert not settings.max_tokens or known.tokens[batch].max() * len(batch) <= settings.max_tokens
+    again = plan_epoch(known, settings, number)
+    assert (again.members.tolist(), again.starts.tolist()) == (epoch.members.tolist(), epoch.starts.tolist())
+
+
+def slow_cut(known: Utterances, members: Ints, settings: ScheduleSettings) -> list[int]:
+    """Take utterances in order while the padded batch stays below the target, then look at the rest."""
+
+    def fits(part: list[int], seconds: float) -> bool:
+        samples = max(int(known.samples[m]) for m in part) * len(part)
+        tokens = max(int(known.tokens[m]) for m in part) * len(part)
+        return samples <= int(seconds * known.sample_rate) and (
+            not settings.max_tokens or tokens <= settings.max_tokens
+        )
+
+    parts: list[list[int]] = []
+    for member in members.tolist():
+        if parts and fits([*parts[-1], member], settings.target_seconds):
+            parts[-1].append(member)
+        else:
+            parts.append([member])
+    if len(parts) > 1 and fits(parts[-2] + parts[-1], settings.limit_seconds):
+        parts[-2:] = [parts[-2] + parts[-1]]
+    return [0, *np.cumsum([len(part) for part in parts]).tolist()]
+
+
+@given(cases())
+def test_the_fast_cutter_equals_the_slow_one(case: tuple[Utterances, ScheduleSettings]) -> None:
+    known, settings = case
+    for members in (np.argsort(known.samples, kind="stable"), np.arange(len(known.rows))):
+        assert _cut(known, members, settings).tolist() == slow_cut(known, members, settings)
+
+
+def test_an_utterance_over_the_limit_is_alone_in_its_batch() -> None:
+    known = utterances([1, 1, 50, 1])
+    settings = ScheduleSettings(target_seconds=4, limit_seconds=5, length_jitter=0)
+    assert sorted(batches(plan_epoch(known, settings, 0)), key=len) == [[2], [0, 1, 3]]
+
+
+def test_a_small_rest_joins_the_batch_before() -> None:
+    settings = ScheduleSettings(target_seconds=4, limit_seconds=5, length_jitter=0, order="ascending")
+    assert batches(plan_epoch(utterances([1] * 5), settings, 0)) == [[0, 1, 2, 3, 4]]
+    assert batches(plan_epoch(utterances([1] * 6), settings, 0)) == [[0, 1, 2, 3], [4, 5]]
+
+
+def test_without_utterances_there_is_one_clear_line() -> None:
+    with pytest.raises(SpeechmillError, match="no utterances to schedule"):
+        utterances([])
+
+
+def longest(known: Utterances, epoch: Epoch) -> list[int]:
+    return [int(known.samples[batch].max()) for batch in batches(epoch)]
+
+
+@pytest.mark.parametrize("order_epochs", [0, 1, 2])
+def test_batches_by_length_for_the_first_epochs_or_always(order_epochs: int) -> None:
+    known = some()
+    up = ScheduleSettings(target_seconds=40, limit_seconds=60, order="ascending", order_epochs=order_epochs)
+    down = up.model_copy(update={"order": "descending"})
+    for number in range(4):
+        rising, falling = plan_epoch(known, up, number), plan_epoch(known, down, number)
+        ordered = order_epochs == 0 or number < order_epochs
+        assert (longest(known, rising) == sorted(longest(known, rising))) is ordered
+        assert (longest(known, falling) == sorted(longest(known, falling), reverse=True)) is ordered
+        if ordered:
+            assert batches(falling) == batches(rising)[::-1]
+
+
+def test_epochs_and_seeds_differ() -> None:
+    known = some()
+    settings = ScheduleSettings(target_seconds=40, limit_seconds=60, window_shards=3)
+    members = {
+        tuple(plan_epoch(known, settings.model_copy(update={"seed": seed}), number).members)
+        for seed in range(2)
+        for number in range(3)
+    }
+    assert len(members) == 6
+
+
+def test_jitter_mixes_batches_anew_and_none_keeps_them() -> None:
+    known = some(shards=1)
+    for jitter, same in ((0.0, True), (0.2, False)):
+        settings = ScheduleSettings(target_seconds=40, limit_seconds=60, length_jitter=jitter)
+        sets = [{frozenset(batch) for batch in batches(plan_epoch(known, settings, number))} for number in range(2)]
+        assert (sets[0] == sets[1]) is same
+
+
+def shards_of(known: Utterances, batch: list[int]) -> set[int]:
+    return set(known.shard[batch].tolist())
+
+
+def test_a_batch_lies_in_one_window_and_windows_follow_one_another() -> None:
+    known = some(400, shards=12)
+    settings = ScheduleSettings(target_seconds=40, limit_seconds=60, window_shards=3)
+    seen: list[set[int]] = []
+    for batch in batches(plan_epoch(known, settings, 0)):
+        here = shards_of(known, batch)
+        if seen and here & seen[-1]:
+            seen[-1] |= here
+        else:
+            seen.append(here)
+    assert [len(window) for window in seen] == [3, 3, 3, 3]
+    assert set.union(*seen) == set(range(12))
+
+
+def test_batch_i_comes_from_lane_i_mod_l_while_lanes_last() -> None:
+    known = some(600, shards=12)
+    one = ScheduleSettings(target_seconds=40, limit_seconds=60, window_shards=2)
+    lanes = 3
+    order = batches(plan_epoch(known, one, 0))
+    windows: list[set[int]] = []  # as the single lane walks through them
+    for batch in order:
+        here = shards_of(known, batch)
+        if not windows or not here & windows[-1]:
+            windows.append(set())
+        windows[-1] |= here
+    lane_of_shard = {shard: number % lanes for number, window in enumerate(windows) for shard in window}
+    epoch = batches(plan_epoch(known, one.model_copy(update={"lanes": lanes}), 0))
+    lane = [lane_of_shard[min(shards_of(known, batch))] for batch in epoch]
+    shortest = min(lane.count(k) for k in range(lanes))
+    assert lane[: lanes * shortest] == [i % lanes for i in range(lanes * shortest)]
+    assert {frozenset(batch) for batch in epoch} == {frozenset(batch) for batch in order}
+    # Each lane by itself is a subsequence of the order with one lane: its windows are read in turn.
+    for k in range(lanes):
+        alone = [batch for batch in order if lane_of_shard[min(shards_of(known, batch))] == k]
+        assert [batch for batch, of in zip(epoch, lane, strict=True) if of == k] == alone
+
+
+def test_more_lanes_than_windows_is_no_error() -> None:
+    known = some(50, shards=2)
+    settings = ScheduleSettings(target_seconds=40, limit_seconds=60, window_shards=8, lanes=5)
+    assert sorted(plan_epoch(known, settings, 0).members.tolist()) == list(range(50))
+
+
+@given(cases(), st.integers(1, 30))
+def test_numbers_run_on_through_the_epochs_and_any_start_gives_the_same(
+    case: tuple[Utterances, ScheduleSettings], start: int
+) -> None:
+    known, settings = case
+    whole = Schedule(known, settings)
+    expected = [whole.batch(number).tolist() for number in range(start + 10)]
+    direct = Schedule(known, settings)
+    assert direct.batch(start).tolist() == expected[start]
+    resumed = Schedule(known, settings, whole.epoch_starts)
+    assert [resumed.batch(number).tolist() for number in range(start, start + 10)] == expected[start:]
+    assert resumed.epoch_starts == whole.epoch_starts
+    assert direct.batch(0).tolist() == expected[0]  # and back again
+
+
+def test_locate_finds_epoch_and_place() -> None:
+    known = some()
+    settings = ScheduleSettings(target_seconds=40, limit_seconds=60, length_jitter=0.5)
+    schedule = Schedule(known, settings)
+    sizes = [len(plan_epoch(known, settings, number)) for number in range(3)]
+    places = [(epoch, k) for epoch, size in enumerate(sizes) for k in range(size)]
+    assert [schedule.locate(number) for number in range(sum(sizes))] == places
+    assert [b - a for a, b in pairwise(schedule.epoch_starts)] == sizes
+
+
+def test_updates_take_g_batches_each() -> None:
+    schedule = Schedule(some(), ScheduleSettings(batches_per_update=4))
+    assert [list(schedule.batches_of_update(u)) for u in (0, 1, 10)] == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [40, 41, 42, 43],
+    ]
+
+
+def test_samples_of_a_batch_with_and_without_padding() -> None:
+    known = utterances([1, 2, 3])
+    settings = ScheduleSettings(target_seconds=100, limit_seconds=100, order="ascending")
+    assert Schedule(known, settings).samples(0) == (600, 900)
+
+
+# These batches must never change: runs on disk were trained on them.
+def test_golden_schedule() -> None:
+    known = some(14, shards=4)
+    settings = ScheduleSettings(
+        seed=3, target_seconds=40, limit_seconds=50, window_shards=2, length_jitter=0.1, lanes=2
+    )
+    assert [batches(plan_epoch(known, settings, number)) for number in range(2)] == [
+        [[8, 6, 0], [9], [7, 4], [11, 13], [3, 2, 1], [12, 10], [5]],
+        [[11, 3, 13, 2, 1], [8, 6], [0, 4], [9, 5], [12], [7, 10]],
+    ]

@@ -1,0 +1,149 @@
+"""Transcribe: any audio in, valid text, JSON, SubRip and WebVTT out."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from conftest import RATE
+from speechmill import cli
+from speechmill.errors import SpeechmillError
+from speechmill.evaluate import open_recognizer
+from speechmill.recognize import Recognizing
+from speechmill.train.runlog import read_config
+from speechmill.transcribe import Segment, Transcript, cut_at_pauses, render, transcribe
+from trained import spoken, trained_run
+
+TWO = [
+    Transcript(
+        "a.wav", 3725.0, "One & two. Three.", [Segment(0.0, 4.0625, "One & two."), Segment(3723.5, 3725.0, "Three.")]
+    ),
+    Transcript("b.wav", 1.0, "a < b", [Segment(0.0, 1.0, "a < b")]),
+]
+SILENT = Transcript("c.wav", 1.0, "", [])
+
+
+@pytest.fixture(scope="module")
+def run(shards: Path, tokenizer_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained_run(shards, tokenizer_path, tmp_path_factory.mktemp("trained") / "run")
+
+
+@pytest.fixture(scope="module")
+def recognizing(run: Path) -> Recognizing:
+    return open_recognizer(run, read_config(run), "best")
+
+
+@pytest.mark.parametrize("seconds", [0.01, 20.0, 20.5, 33.3, 36.005, 100.0])
+@pytest.mark.parametrize("rate", [8000, 16000])
+def test_cuts_cover_everything_in_pieces_within_limits(seconds: float, rate: int) -> None:
+    for seed in range(3):
+        samples = np.random.default_rng(seed).integers(-3000, 3000, round(seconds * rate)).astype(np.int16)
+        samples[len(samples) * 2 // 3 :] = 0  # the quietest moments are near the end
+        spans = cut_at_pauses(samples, rate)
+        assert (spans[0][0], spans[-1][1]) == (0, len(samples))
+        assert all(a[1] == b[0] for a, b in itertools.pairwise(spans))
+        if seconds <= 20.0:
+            assert len(spans) == 1
+        else:
+            assert all(4.0 * rate <= end - start <= 16.01 * rate for start, end in spans)
+
+
+def test_cuts_are_in_the_pauses() -> None:
+    rate = 8000
+    speech = np.random.default_rng(0).integers(-3000, 3000, 60 * rate).astype(np.int16)
+    pauses = [(9.0, 9.6), (21.0, 21.6), (33.0, 33.6), (44.0, 44.6), (50.0, 50.6)]
+    for start, end in pauses:
+        speech[round(start * rate) : round(end * rate)] = 0
+    cuts = [end / rate for _, end in cut_at_pauses(speech, rate)[:-1]]
+    assert cuts
+    assert all(any(start < cut < end for start, end in pauses) for cut in cuts)
+
+
+def test_text() -> None:
+    assert render([*TWO, SILENT], "text") == "One & two. Three.\na < b\n"
+
+
+def test_json() -> None:
+    rows = json.loads(render([*TWO, SILENT], "json"))
+    assert [row["file"] for row in rows] == ["a.wav", "b.wav", "c.wav"]
+    assert rows[0]["segments"][1] == {"start": 3723.5, "end": 3725.0, "text": "Three."}
+    assert rows[2] == {"file": "c.wav", "seconds": 1.0, "text": "", "segments": []}
+
+
+def test_srt() -> None:
+    cues = render(TWO, "srt").split("\n\n")
+    assert cues[0] == "1\n00:00:00,000 --> 00:00:04,062\nOne & two."
+    assert cues[1] == "2\n01:02:03,500 --> 01:02:05,000\nThree."
+    assert cues[2].startswith("3\n")
+    assert len(cues) == 3
+    assert render([SILENT], "srt") == ""
+
+
+def test_vtt() -> None:
+    cues = render(TWO, "vtt").split("\n\n")
+    assert cues[0] == "WEBVTT"
+    assert cues[1] == "00:00:00.000 --> 00:00:04.062\nOne &amp; two."
+    assert cues[3] == "00:00:00.000 --> 00:00:01.000\na &lt; b"
+    assert len(cues) == 4
+    assert render([SILENT], "vtt") == "WEBVTT"
+
+
+def test_any_rate_and_two_channels(recognizing: Recognizing, tmp_path: Path) -> None:
+    said = ["cash", "debt", "cash"]
+    mono = spoken(said)
+    soundfile.write(tmp_path / "mono.wav", mono, RATE, subtype="PCM_16")
+    soundfile.write(tmp_path / "stereo.flac", np.stack([mono, mono], axis=1), RATE, subtype="PCM_16")
+    soundfile.write(tmp_path / "fast.wav", np.repeat(mono, 3), 3 * RATE, subtype="FLOAT")
+    plain = transcribe(recognizing, tmp_path / "mono.wav")
+    assert plain.seconds == pytest.approx(len(mono) / RATE)
+    assert plain.text.lower().rstrip(".").split() == said
+    assert plain.segments == [Segment(0.0, round(plain.seconds, 3), plain.text)]
+    assert transcribe(recognizing, tmp_path / "stereo.flac").text == plain.text
+    assert transcribe(recognizing, tmp_path / "fast.wav").seconds == pytest.approx(plain.seconds, abs=1e-3)
+
+
+def test_a_long_recording_comes_in_timed_segments(recognizing: Recognizing, tmp_path: Path) -> None:
+    words = ["cash", "cost", "debt", "growth"] * 20
+    pieces = [spoken(words[k : k + 2]) for k in range(0, len(words), 2)]
+    audio = np.concatenate([np.concatenate([piece, np.zeros(RATE // 2)]) for piece in pieces])
+    soundfile.write(tmp_path / "long.wav", audio, RATE, subtype="PCM_16")
+    found = transcribe(recognizing, tmp_path / "long.wav")
+    assert len(found.segments) >= 2
+    assert found.text == " ".join(segment.text for segment in found.segments)
+    assert all(a.end <= b.start for a, b in zip(found.segments[:-1], found.segments[1:], strict=True))
+    assert found.segments[-1].end <= found.seconds + 1e-3
+
+
+def test_json_alone_on_stdout(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / name, spoken(["price"]), RATE, subtype="PCM_16")
+    assert cli.main(["transcribe", str(run), str(tmp_path / "a.wav"), str(tmp_path / "b.wav"), "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [Path(row["file"]).name for row in rows] == ["a.wav", "b.wav"]
+    assert all(isinstance(row["text"], str) for row in rows)
+
+
+@pytest.mark.parametrize("form", ["text", "srt", "vtt"])
+def test_formats_on_the_command_line(form: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    soundfile.write(tmp_path / "a.wav", spoken(["price", "share"]), RATE, subtype="PCM_16")
+    assert cli.main(["transcribe", str(run), str(tmp_path / "a.wav"), "--format", form]) == 0
+    shown = capsys.readouterr().out
+    times = re.findall(r"^\d\d:\d\d:\d\d([,.])\d{3} --> \d\d:\d\d:\d\d\1\d{3}$", shown, re.MULTILINE)
+    assert times == {"text": [], "srt": [","], "vtt": ["."]}[form]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "no such recording"), (b"", "is empty"), (b"no audio at all", "not audio")]
+)
+def test_bad_files(content: bytes | None, message: str, recognizing: Recognizing, tmp_path: Path) -> None:
+    path = tmp_path / "bad.wav"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SpeechmillError, match=rf"bad\.wav: .*{message}"):
+        transcribe(recognizing, path)
