@@ -32,7 +32,7 @@ lint: env
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy src
 
-soak: env  ## ten kills of every stage; takes an hour; writes benchmarks/results/soak.json
+soak: env  ## ten kills of every stage, about ten minutes; writes benchmarks/results/soak.json
 	$(BIN)/python -m benchmarks.soak --kills 10 --out benchmarks/results/soak.json
 
 clean:  ## remove what demo and digits made

@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -225,3 +226,27 @@ def test_full_disk_tokenizer(small_disk: Callable[[int], Path], manifest: Path) 
     tokenizer, before = train_tokenizer(manifest, out, settings)
     assert not before
     assert load_tokenizer(out).fingerprint == tokenizer.fingerprint
+
+
+@pytest.mark.parametrize(
+    "text", ["4 requested and 0 written", "[enforce fail at inline_container.cc:595] . unexpected"]
+)
+@pytest.mark.parametrize(("blocks", "said"), [(0, "the disk is full"), (1 << 30, "could not be written whole")])
+def test_a_write_that_was_cut_short_is_a_full_disk_only_where_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, blocks: int, said: str
+) -> None:
+    def left(_: Path) -> SimpleNamespace:
+        assert partial_path(tmp_path / "a").exists(), "what fills the disk is still there when it is looked at"
+        return SimpleNamespace(f_bavail=blocks, f_frsize=512)
+
+    monkeypatch.setattr(os, "statvfs", left)
+
+    def write() -> None:
+        with written(tmp_path / "a") as partial:
+            partial.write_text("half")
+            raise RuntimeError(f"{text}\nand more")
+
+    with pytest.raises(SpeechmillError, match=said) as caught:
+        write()
+    assert "\n" not in str(caught.value)
+    assert files_under(tmp_path) == []

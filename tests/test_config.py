@@ -226,3 +226,25 @@ def test_the_model_fingerprint_names_what_weights_fit() -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Recipe().train.updates = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("features.window_ms=32", "features: window_ms 32 is 512 samples, more than n_fft 400"),
+        ("augment.speed=[1.1, 0.9]", "augment: speed: from 1.1 to 0.9; the lower number comes first"),
+        ("augment.warp=[1.1, 0.9]", "augment: warp: from 1.1 to 0.9; the lower number comes first"),
+        ("augment.noise_db=[20, 5]", "augment: noise_db: from 20 to 5; the lower number comes first"),
+        ("augment.time_masks=2", "augment: time_masks 2 have no width; set time_mask_frames and time_mask_share"),
+        ("augment.frequency_masks=2", "augment: frequency_masks 2 have no width; set frequency_mask_bins"),
+        ("optim.warmup_updates=250000", "optim.warmup_updates 250000 is not below train.updates 250000"),
+    ],
+)
+def test_settings_that_would_fail_or_have_no_effect_clash(load: Load, override: str, message: str) -> None:
+    assert message in refusal(load, "name: a\n", override)
+
+
+def test_the_settings_beside_those_clashes_are_taken() -> None:
+    asked = ["features.window_ms=32", "features.n_fft=512", "augment.speed=[1.1, 1.1]", "augment.time_masks=2"]
+    asked += ["augment.time_mask_frames=5", "optim.warmup_updates=9", "train.updates=10", "augment.time_mask_share=0.1"]
+    assert override_recipe(Recipe(), asked).augment.speed == (1.1, 1.1)

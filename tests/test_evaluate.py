@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from speechmill.config import SearchSettings, override_recipe
 from speechmill.errors import SpeechmillError
 from speechmill.evaluate import evaluate
 from speechmill.models.ngram import NgramModel
-from speechmill.train.checkpoint import find_checkpoint
+from speechmill.train.checkpoint import checkpoints, find_checkpoint
 from speechmill.train.loop import LANGUAGE_MODEL_NAME, train
 from trained import tiny_recipe, trained_run
 
@@ -81,26 +82,59 @@ def test_shards_and_a_manifest_that_was_never_sharded_agree(run: Path, manifest:
     for name in ("wer", "wer_p", "cer", "cer_p", "by"):
         assert whole.scores[name] == unsharded.scores[name]
     test = evaluate(run, on=str(manifest), split="test")
-    assert test.name == "selected-test"
+    assert re.fullmatch("selected-[0-9a-f]{6}-test", test.name)
     own = evaluate(run)
-    assert hypotheses(run, "test") == hypotheses(run, "selected-test")
+    assert hypotheses(run, "test") == hypotheses(run, test.name)
     assert [own.scores[name] for name in ("wer", "by")] == [test.scores[name] for name in ("wer", "by")]
 
 
 def test_a_manifest_in_pieces_and_another_order(
     run: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluate(run, on=str(manifest))
+    whole = evaluate(run, on=str(manifest))
     monkeypatch.setattr("speechmill.evaluate._CHUNK_SECONDS", 5.0)
     table = pl.read_parquet(manifest)
     table.sort("text").with_columns(native=pl.lit(None, pl.Boolean)).write_parquet(tmp_path / "shuffled.parquet")
     done = evaluate(run, on=str(tmp_path / "shuffled.parquet"))
-    assert hypotheses(run, "shuffled") == hypotheses(run, "selected")
+    assert hypotheses(run, done.name) == hypotheses(run, whole.name)
     assert done.scores["utterances"] == 72
 
 
-def test_which_checkpoint(run: Path) -> None:
+def test_nothing_overwrites_the_scores_of_the_runs_own_test_split(
+    run: Path, manifest: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = evaluate(run)
+    before = own.written.read_bytes()
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        pl.read_parquet(manifest).filter(split="valid").write_parquet(tmp_path / folder / "test.parquet")
+    monkeypatch.chdir(shards)
+    beam = SearchSettings(kind="beam", beam=2)
+    others = [
+        evaluate(run, on=str(tmp_path / "a" / "test.parquet")),
+        evaluate(run, on=str(tmp_path / "b" / "test.parquet")),
+        evaluate(run, on="."),
+        evaluate(run, search=beam),
+        evaluate(run, search=beam.model_copy(update={"beam": 3})),
+    ]
+    names = [done.name for done in others]
+    assert len({own.name, *names}) == 6, names
+    assert re.fullmatch("shards-[0-9a-f]{6}", names[2])
+    assert names[3].startswith("test-beam-")
+    assert own.written.read_bytes() == before
+    assert evaluate(run, on=".", split="test").written == own.written, "these are the run's own shards"
+
+
+def test_which_checkpoint(run: Path, tmp_path: Path) -> None:
     assert evaluate(run, checkpoint="last").scores["checkpoint"] == "step_00000120"
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    first, last = (path.name for path in checkpoints(copy))
+    for name, wer in ((first, 0.1), (last, 0.2)):
+        path = copy / "checkpoints" / name / "state.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"valid_wer": wer}))
+    assert evaluate(copy, checkpoint="last").name == f"test-{last}"
+    best = evaluate(copy)
+    assert (best.name, best.scores["checkpoint"]) == ("test", first)
     with pytest.raises(SpeechmillError, match="no checkpoint '7'; there are best, last"):
         evaluate(run, checkpoint="7")
 
@@ -126,7 +160,7 @@ def test_a_manifest_whose_recording_is_gone(run: Path, manifest: Path, tmp_path:
     table.write_parquet(tmp_path / "gone.parquet")
     with pytest.raises(SpeechmillError, match=r"gone\.wav: no such recording"):
         evaluate(run, on=str(tmp_path / "gone.parquet"))
-    assert not (run / "scores" / "gone.json").exists()
+    assert not list((run / "scores").glob("gone*"))
 
 
 def test_json_alone_on_stdout(run: Path, manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,5 +195,5 @@ def test_a_search_with_a_language_model(run: Path, shards: Path, tokenizer_path:
         evaluate(tmp_path / "run", search=SearchSettings(kind="beam", lm_order=2))
     with pytest.raises(SpeechmillError, match="the language model is not there"):
         evaluate(run, search=SearchSettings(kind="beam", lm_order=2))
-    train(override_recipe(recipe, ["search.lm_order=2", "train.updates=6"]), tmp_path / "run")
+    train(override_recipe(recipe, ["search.lm_order=2"]), tmp_path / "run")
     assert NgramModel.load(tmp_path / "run" / LANGUAGE_MODEL_NAME).order == 2

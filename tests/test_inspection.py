@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from matplotlib.image import imread
 
 from speechmill.errors import SpeechmillError
-from speechmill.inspection import bin_edges, describe, histogram, inspect_manifest, write_png
+from speechmill.inspection import bin_edges, describe, histogram, index_table, inspect_data, write_png
 from speechmill.manifest import SCHEMA, write_manifest
+from speechmill.shards.index import NATIVE_UNKNOWN, open_index
 
 
 def manifest() -> pl.DataFrame:
@@ -61,7 +64,7 @@ def test_bins_hold_the_longest(longest: float) -> None:
 
 def test_png_and_manifest(tmp_path: Path) -> None:
     write_manifest(manifest(), tmp_path / "m.parquet")
-    text = inspect_manifest(tmp_path / "m.parquet", tmp_path / "lengths.png")
+    text = inspect_data(tmp_path / "m.parquet", tmp_path / "lengths.png")
     assert text.startswith(str(tmp_path / "m.parquet"))
     picture = imread(tmp_path / "lengths.png")
     assert picture.shape[:2] == (540, 960)
@@ -73,3 +76,20 @@ def test_tables_that_cannot_be_described(tmp_path: Path) -> None:
         describe(manifest().drop("speaker", "start"), "m")
     with pytest.raises(SpeechmillError, match="no rows"):
         write_png(manifest().clear(), tmp_path / "x.png", "m")
+
+
+def test_shards_are_described_as_their_manifest(shards: Path, manifest: Path, tmp_path: Path) -> None:
+    of_shards, of_manifest = inspect_data(shards, tmp_path / "lengths.png"), inspect_data(manifest)
+    assert of_shards.partition("\n")[0] == str(shards)
+    assert (tmp_path / "lengths.png").exists()
+    totals = [text.split("\n\n")[1] for text in (of_shards, of_manifest)]
+    assert totals[0] == totals[1]
+    assert "non-native" in totals[0]
+
+
+def test_what_an_index_does_not_know_stays_unknown(shards: Path) -> None:
+    index = open_index(shards)
+    codes = pa.array([NATIVE_UNKNOWN, 1, 0] + [0] * (len(index) - 3), pa.int8())
+    place = index.table.column_names.index("native")
+    unknown = replace(index, table=index.table.set_column(place, "native", codes))
+    assert index_table(unknown)["native"].to_list()[:3] == [None, True, False]

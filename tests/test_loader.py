@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import multiprocessing
+import os
 import shutil
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -109,3 +112,25 @@ def test_to_moves_tensors_and_keeps_names(dataset: BatchDataset) -> None:
     assert (moved.number, moved.ids) == (batch.number, batch.ids)
     assert {part.device.type for part in moved[2:]} == {"meta"}
     assert [part.shape for part in moved[2:]] == [part.shape for part in batch[2:]]
+
+
+def test_the_next_windows_shards_are_fetched_ahead(dataset: BatchDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[int]] = []
+    monkeypatch.setattr(ShardReader, "fetch_ahead", lambda _, shards: asked.append(shards))
+    load(dataset, range(4))
+    assert asked == [dataset.schedule.shards_ahead(number).tolist() for number in range(4)]
+    assert asked[0], "the first window asks for the second"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_outlives_a_signal_and_ends_when_closed(number: signal.Signals, dataset: BatchDataset) -> None:
+    loaded = batches(dataset, range(50), 1, pin=False)
+    first = next(loaded)
+    (worker,) = multiprocessing.active_children()
+    assert worker.pid is not None
+    os.kill(worker.pid, number)
+    rest = [next(loaded) for _ in range(20)]
+    assert [batch.number for batch in (first, *rest)] == list(range(21))
+    loaded.close()
+    assert multiprocessing.active_children() == []
+    assert worker.exitcode == 0

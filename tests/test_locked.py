@@ -113,3 +113,14 @@ def test_command_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "another command is working on it" in error
+
+
+def test_lock_lies_inside_a_folder_whose_parent_may_not_be_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path)  # permissions do not bind root
+    with locked(run):
+        assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*")] == [Path("run"), Path("run/.lock")]
+    assert list(run.iterdir()) == []

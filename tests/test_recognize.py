@@ -4,12 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from conftest import RATE, TONES
 from speechmill.evaluate import open_recognizer
-from speechmill.recognize import Recognizing, _groups
+from speechmill.loader import Batch, padded
+from speechmill.losses import LossSum
+from speechmill.progress import Progress
+from speechmill.recognize import GivenUp, Recognizing, _groups
+from speechmill.strategies.single import batch_loss
 from speechmill.train.runlog import read_config
-from trained import spoken, trained_run
+from trained import spoken, tiny_recipe, trained_run
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +41,7 @@ def test_hypotheses_are_in_the_order_of_the_utterances(recognizing: Recognizing)
         ["debt", "cash"],
     ]
     audio = [np.rint(spoken(words) * 32767).astype(np.int16) for words in said]
-    found = recognizing.all(audio.__getitem__, [len(samples) for samples in audio], "")
+    found = recognizing.all(audio.__getitem__, [len(samples) for samples in audio])
     assert found == [recognizing.batch([samples])[0] for samples in audio]
     words = [text.lower().rstrip(".").split() for text in found]
     wrong = sum(a != b for heard, true in zip(words, said, strict=True) for a, b in zip(heard, true, strict=False))
@@ -48,13 +53,56 @@ def test_the_model_stays_in_its_mode(recognizing: Recognizing) -> None:
     silence = np.zeros(RATE, dtype=np.int16)
     for training in (True, False):
         recognizing.model.train(training)
-        recognizing.all(lambda _: silence, [RATE], "")
+        recognizing.all(lambda _: silence, [RATE])
         assert recognizing.model.training is training
 
 
+def test_progress_counts_each_batch_and_a_stop_gives_up(
+    recognizing: Recognizing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("speechmill.recognize._PADDED_SECONDS", 2.0)
+    silence, done = np.zeros(RATE, dtype=np.int16), []
+    with Progress("", 6) as progress:
+        recognizing.all(lambda _: silence, [RATE] * 6, progress, lambda: bool(done.append(progress.done)))
+    assert done == [0, 2, 4]
+    assert progress.done == 6
+    recognizing.model.train()
+    with Progress("", 6) as progress, pytest.raises(GivenUp):
+        recognizing.all(lambda _: silence, [RATE] * 6, progress, lambda: progress.done == 4)
+    assert progress.done == 4
+    assert recognizing.model.training
+    recognizing.model.eval()
+
+
 def test_nothing_to_recognize(recognizing: Recognizing) -> None:
-    assert recognizing.all(lambda _: np.zeros(1, dtype=np.int16), [], "") == []
+    assert recognizing.all(lambda _: np.zeros(1, dtype=np.int16), []) == []
 
 
 def test_one_sample_is_enough(recognizing: Recognizing) -> None:
     assert len(recognizing.batch([np.zeros(1, dtype=np.int16)])) == 1
+
+
+def test_training_and_recognition_see_the_same_features(
+    recognizing: Recognizing, shards: Path, tokenizer_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once recognition normalised twice: the loss fell and every word was wrong."""
+    seen: dict[str, torch.Tensor] = {}
+
+    def loss(features: torch.Tensor, *_: object, **__: object) -> LossSum:
+        seen["training"] = features
+        return LossSum(torch.zeros(()), 1)
+
+    def transcribe(features: torch.Tensor, *_: object) -> list[list[int]]:
+        seen["recognition"] = features
+        return [[]]
+
+    audio = np.rint(spoken(["cash", "growth"]) * 32767).astype(np.int16)
+    monkeypatch.setattr(recognizing.model, "loss", loss)
+    monkeypatch.setattr(recognizing.model, "transcribe", transcribe)
+    recognizing.batch([audio])
+    stacked, lengths = padded([audio], np.int16)
+    targets = torch.ones(1, 1, dtype=torch.int64)
+    batch = Batch(0, ["x"], stacked, lengths, targets, torch.ones(1, dtype=torch.int64))
+    batch_loss(recognizing.model, batch, tiny_recipe(shards, tokenizer_path), with_ctc=True)
+    assert torch.equal(seen["training"], seen["recognition"])
+    assert 0.2 < float(seen["training"].std()) < 5.0

@@ -254,3 +254,33 @@ def test_golden_schedule() -> None:
         [[8, 6, 0], [9], [7, 4], [11, 13], [3, 2, 1], [12, 10], [5]],
         [[11, 3, 13, 2, 1], [8, 6], [0, 4], [9, 5], [12], [7, 10]],
     ]
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+def test_each_windows_shards_are_known_one_window_ahead(lanes: int) -> None:
+    known = utterances([1] * 60, [k // 4 for k in range(60)])
+    schedule = Schedule(known, ScheduleSettings(target_seconds=3, limit_seconds=4, window_shards=2, lanes=lanes))
+    schedule.locate(10_000)
+    length = schedule.epoch_starts[1]
+    read: list[set[int]] = []
+    asked: set[int] = set()
+    calls = 0
+    for number in range(length):
+        shards = set(known.shard[schedule.batch(number)].tolist())
+        ahead = set(schedule.shards_ahead(number).tolist())
+        assert not ahead & (asked | set().union(*read)), "asked for twice, or too late"
+        assert len(ahead) <= 2
+        calls += bool(ahead)
+        asked |= ahead
+        read.append(shards)
+    assert len(set().union(*read)) == 15
+    # All but the first window of each lane.
+    assert len(asked) == 15 - 2 * lanes
+    assert calls == 8 - lanes
+
+
+def test_an_ordered_epoch_has_no_windows() -> None:
+    known = utterances([1, 2, 3, 4] * 5, [k // 4 for k in range(20)])
+    schedule = Schedule(known, ScheduleSettings(target_seconds=8, limit_seconds=8, order="ascending", window_shards=1))
+    schedule.locate(1000)
+    assert all(len(schedule.shards_ahead(number)) == 0 for number in range(schedule.epoch_starts[1]))

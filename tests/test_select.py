@@ -289,3 +289,12 @@ def test_a_changed_list_is_a_changed_setting(tmp_path: Path) -> None:
     calls.write_text("c1\nc2\n")
     assert not select_manifest(manifest, out, settings).done_before
     assert not set(read_manifest(out)["call"]) & {"c1", "c2"}
+
+
+def test_included_calls_of_valid_and_test_are_told() -> None:
+    plain = chosen({"hours": 2})
+    held_out = sorted(set(plain.table.filter(split="test")["call"]))[:2]
+    selection = chosen({"hours": 2, "include": [*held_out, plain.table.filter(split="train")["call"][0]]})
+    assert set(held_out) <= set(selection.table.filter(split="test")["call"])
+    told = f"include: 2 of 3 calls are in valid or test and stay there: {', '.join(held_out)}"
+    assert selection.wishes == [told]

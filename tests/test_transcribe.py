@@ -17,7 +17,7 @@ from speechmill.errors import SpeechmillError
 from speechmill.evaluate import open_recognizer
 from speechmill.recognize import Recognizing
 from speechmill.train.runlog import read_config
-from speechmill.transcribe import Segment, Transcript, cut_at_pauses, render, transcribe
+from speechmill.transcribe import Segment, Transcript, _loudness, cut_at_pauses, render, transcribe
 from trained import spoken, trained_run
 
 TWO = [
@@ -77,21 +77,41 @@ def test_json() -> None:
 
 
 def test_srt() -> None:
-    cues = render(TWO, "srt").split("\n\n")
+    cues = render(TWO[:1], "srt").split("\n\n")
     assert cues[0] == "1\n00:00:00,000 --> 00:00:04,062\nOne & two."
     assert cues[1] == "2\n01:02:03,500 --> 01:02:05,000\nThree."
-    assert cues[2].startswith("3\n")
-    assert len(cues) == 3
+    assert len(cues) == 2
     assert render([SILENT], "srt") == ""
 
 
 def test_vtt() -> None:
-    cues = render(TWO, "vtt").split("\n\n")
+    cues = render(TWO[:1], "vtt").split("\n\n")
     assert cues[0] == "WEBVTT"
     assert cues[1] == "00:00:00.000 --> 00:00:04.062\nOne &amp; two."
-    assert cues[3] == "00:00:00.000 --> 00:00:01.000\na &lt; b"
-    assert len(cues) == 4
+    assert len(cues) == 3
+    assert render(TWO[1:], "vtt").endswith("00:00:00.000 --> 00:00:01.000\na &lt; b")
     assert render([SILENT], "vtt") == "WEBVTT"
+
+
+@pytest.mark.parametrize("form", ["srt", "vtt"])
+def test_subtitles_are_of_one_recording(
+    form: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SpeechmillError, match=f"--format {form}: subtitles have the times of one recording; 2 were"):
+        render(TWO, form)
+    assert cli.main(["transcribe", str(run), str(tmp_path / "a.wav"), str(tmp_path / "b.wav"), "--format", form]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+
+
+def test_loudness_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = np.random.default_rng(0).integers(-32768, 32767, 100_003).astype(np.int16)
+    whole = _loudness(samples, 80)
+    monkeypatch.setattr("speechmill.transcribe._BLOCK", 7)
+    assert (_loudness(samples, 80) == whole).all()
+    power = np.square(samples[: 30 * 80].astype(np.float64)).sum() / (30 * 80)
+    assert whole[15] == pytest.approx(power)
 
 
 def test_any_rate_and_two_channels(recognizing: Recognizing, tmp_path: Path) -> None:
@@ -127,6 +147,24 @@ def test_json_alone_on_stdout(run: Path, tmp_path: Path, capsys: pytest.CaptureF
     rows = json.loads(capsys.readouterr().out)
     assert [Path(row["file"]).name for row in rows] == ["a.wav", "b.wav"]
     assert all(isinstance(row["text"], str) for row in rows)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_one_bad_file_does_not_lose_the_others(
+    form: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [tmp_path / name for name in ("a.wav", "bad.wav", "b.wav")]
+    for path in paths[::2]:
+        soundfile.write(path, spoken(["price"]), RATE, subtype="PCM_16")
+    paths[1].write_bytes(b"no audio at all")
+    assert cli.main(["transcribe", str(run), *map(str, paths), "--format", form]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1
+    assert shown.err.startswith("speechmill transcribe: ")
+    assert "bad.wav: not audio" in shown.err
+    texts = shown.out.splitlines() if form == "text" else [row["text"] for row in json.loads(shown.out)]
+    assert len(texts) == 2
+    assert texts[0] == texts[1] != ""
 
 
 @pytest.mark.parametrize("form", ["text", "srt", "vtt"])

@@ -19,8 +19,10 @@ from speechmill.errors import SpeechmillError
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _HELD = {errno.EACCES, errno.EAGAIN}
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
-# NumPy says "4 requested and 0 written"; of PyTorch, only its ZIP writer is named.
-_FULL_TEXTS = ("No space left", "quota exceeded", " requested and ", "inline_container.cc")
+_FULL_TEXTS = ("No space left", "quota exceeded")
+# NumPy says "4 requested and 0 written"; of PyTorch, only its ZIP writer is named. Neither says why.
+_CUT_TEXTS = (" requested and ", "inline_container.cc")
+_NEXT_TO_NOTHING = 1 << 20  # bytes left on a disk that is as good as full
 _REFUSED = {errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 
 
@@ -34,13 +36,26 @@ def disk_errors(path: Path) -> Iterator[None]:
     except Exception as error:
         number = error.errno if isinstance(error, OSError) else None
         # Polars, Arrow, NumPy and PyTorch report a full disk by text only, and in classes of their own.
-        if number in _FULL or any(text in str(error) for text in _FULL_TEXTS):
+        cut = number is None and any(text in str(error) for text in _CUT_TEXTS)
+        full = number in _FULL or any(text in str(error) for text in _FULL_TEXTS)
+        if full or (cut and _bytes_left(path) < _NEXT_TO_NOTHING):
             raise SpeechmillError(
                 f"{path}: the disk is full; nothing half-written was kept. Free some space and run the command again."
+            ) from error
+        if cut:
+            raise SpeechmillError(
+                f"{path}: could not be written whole ({str(error).splitlines()[0]}); nothing half-written was kept. "
+                f"Check your quota and the disk, and run the command again."
             ) from error
         if isinstance(error, OSError) and number in _REFUSED:
             raise SpeechmillError(f"{path}: cannot write here ({error.strerror}); choose another place.") from error
         raise
+
+
+def _bytes_left(path: Path) -> int:
+    """What the file system of `path` still takes from this user."""
+    there = os.statvfs(next(folder for folder in path.absolute().parents if folder.exists()))
+    return there.f_bavail * there.f_frsize
 
 
 def partial_path(path: Path) -> Path:
@@ -57,12 +72,13 @@ def written(path: Path) -> Iterator[Path]:
     partial = partial_path(path)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+    try:
+        with disk_errors(path):  # looks at the disk while the partial file is still there
             yield partial
             publish(partial, path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager
@@ -73,28 +89,32 @@ def written_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        try:
+    try:
+        with disk_errors(path):
             yield partial
             for inner in partial.rglob("*"):
                 fsync(inner)
             if path.exists():
                 shutil.rmtree(path)
             publish(partial, path)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Keep other processes from making the artefact `path`, a file or a folder, while the block runs.
 
-    A POSIX record lock on `.NAME.lock` beside it: the kernel gives it back when the process dies, and forked children
-    do not share it, so that neither a killed command nor its orphans leave anything locked. It says nothing to a second
-    block in the same process. Raises SpeechmillError where another process holds it.
+    A POSIX record lock on `.NAME.lock` beside it, or on `.lock` in a folder whose parent may not be written to. The
+    kernel gives it back when the process dies, and forked children do not share it, so that neither a killed command
+    nor its orphans leave anything locked. It says nothing to a second block in the same process.
+    Raises SpeechmillError where another process holds it.
     """
     path = path.resolve()
     lock = path.with_name(f".{path.name}.lock")
+    if path.is_dir() and not os.access(path.parent, os.W_OK):
+        lock = path / ".lock"
     with disk_errors(path):
         lock.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _lock(lock, path)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from speechmill.errors import SpeechmillError
+from speechmill.workers import cores
 
 Arguments = argparse.Namespace
-_CORES = os.cpu_count() or 1
+_CORES = cores()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -130,7 +132,7 @@ def _pipeline(args: Arguments) -> None:
 def _add_demo_corpus(verbs: Verbs) -> None:  # type: ignore[type-arg]
     parser = _verb(
         verbs, "demo-corpus", _demo_corpus, "synthesise earnings-call-like recordings with eSpeak NG",
-        "speechmill demo-corpus demo/corpus --calls 120 --hours 6",
+        "speechmill demo-corpus mine/corpus --calls 12 --hours 0.5",
     )  # fmt: skip
     parser.add_argument("folder", type=Path)
     parser.add_argument("--calls", type=int, default=120)
@@ -149,7 +151,7 @@ def _demo_corpus(args: Arguments) -> None:
 def _add_import(verbs: Verbs) -> None:  # type: ignore[type-arg]
     parser = _verb(
         verbs, "import", _import, "a corpus -> a manifest, one row per utterance",
-        "speechmill import bizspeech demo/corpus demo/corpus.parquet",
+        "speechmill import bizspeech mine/corpus mine/corpus.parquet",
     )  # fmt: skip
     parser.add_argument("kind", choices=_kinds())
     parser.add_argument("source", type=Path, help="the corpus's folder")
@@ -177,7 +179,7 @@ def _import(args: Arguments) -> None:
 def _add_select(verbs: Verbs) -> None:  # type: ignore[type-arg]
     parser = _verb(
         verbs, "select", _select, "which utterances, which split",
-        "speechmill select demo/corpus.parquet demo/selected.parquet --hours 2 --recipe hparams/demo.yaml",
+        "speechmill select mine/corpus.parquet mine/selected.parquet --recipe hparams/demo.yaml",
     )  # fmt: skip
     parser.add_argument("manifest", type=Path)
     parser.add_argument("out", type=Path, help="the manifest to write, .parquet")
@@ -209,7 +211,7 @@ def _select(args: Arguments) -> None:
 def _add_shard(verbs: Verbs) -> None:  # type: ignore[type-arg]
     parser = _verb(
         verbs, "shard", _shard, "audio -> TAR shards of FLAC and JSON, with an index",
-        "speechmill shard demo/selected.parquet demo/shards",
+        "speechmill shard mine/selected.parquet mine/shards --recipe hparams/demo.yaml",
     )  # fmt: skip
     parser.add_argument("manifest", type=Path)
     parser.add_argument("out", type=Path, help="the folder of shards to write")
@@ -230,7 +232,7 @@ def _shard(args: Arguments) -> None:
 def _add_verify(verbs: Verbs) -> None:  # type: ignore[type-arg]
     parser = _verb(
         verbs, "verify", _verify, "check shards: TARs against the index, every utterance decoded",
-        "speechmill verify demo/shards",
+        "speechmill verify mine/shards",
     )  # fmt: skip
     parser.add_argument("shards", type=Path)
 
@@ -248,7 +250,7 @@ def _verify(args: Arguments) -> int:
 def _add_tokenizer(verbs: Verbs) -> None:  # type: ignore[type-arg]
     parser = _verb(
         verbs, "tokenizer", _tokenizer, "train a SentencePiece tokenizer on the train split's text",
-        "speechmill tokenizer demo/selected.parquet demo/tokenizer.model --recipe hparams/demo.yaml",
+        "speechmill tokenizer mine/selected.parquet mine/tokenizer.model --recipe hparams/demo.yaml",
     )  # fmt: skip
     parser.add_argument("manifest", type=Path)
     parser.add_argument("out", type=Path, help="the model to write")
@@ -266,7 +268,7 @@ def _tokenizer(args: Arguments) -> None:
 def _add_train(verbs: Verbs) -> None:  # type: ignore[type-arg]
     parser = _verb(
         verbs, "train", _train, "make or continue a run folder",
-        "speechmill train hparams/demo.yaml --run demo/run data.shards=demo/shards data.tokenizer=demo/tokenizer.model",
+        "speechmill train hparams/demo.yaml --run mine/run data.shards=mine/shards data.tokenizer=mine/tokenizer.model",
     )  # fmt: skip
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--run", dest="folder", type=Path, required=True, help="the run folder")
@@ -290,7 +292,7 @@ def _train(args: Arguments) -> int:
 def _add_evaluate(verbs: Verbs) -> None:  # type: ignore[type-arg]
     parser = _verb(
         verbs, "evaluate", _evaluate, "score a run: WER, WER-P, CER, CER-P, by group",
-        "speechmill evaluate demo/run --split test",
+        "speechmill evaluate mine/run --split test",
     )  # fmt: skip
     parser.add_argument("folder", type=Path, metavar="RUN")
     parser.add_argument("--on", metavar="SHARDS|MANIFEST", help="default: the shards that the run was trained on")
@@ -303,8 +305,6 @@ def _add_evaluate(verbs: Verbs) -> None:  # type: ignore[type-arg]
 
 
 def _evaluate(args: Arguments) -> None:
-    import json
-
     from speechmill.artefact import write_json
     from speechmill.evaluate import evaluate
     from speechmill.score import scores_table
@@ -322,7 +322,7 @@ def _evaluate(args: Arguments) -> None:
 def _add_transcribe(verbs: Verbs) -> None:  # type: ignore[type-arg]
     parser = _verb(
         verbs, "transcribe", _transcribe, "any audio file -> text, with times",
-        "speechmill transcribe demo/run demo/corpus/MEDIA/*/recording.mp3 --format srt",
+        "speechmill transcribe mine/run mine/corpus/MEDIA/*/recording.mp3",
     )  # fmt: skip
     parser.add_argument("folder", type=Path, metavar="RUN")
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
@@ -330,19 +330,32 @@ def _add_transcribe(verbs: Verbs) -> None:  # type: ignore[type-arg]
     parser.add_argument("--checkpoint", default="best", help="best, last or a number of updates (default: %(default)s)")
 
 
-def _transcribe(args: Arguments) -> None:
+def _transcribe(args: Arguments) -> int:
     from speechmill.evaluate import open_recognizer
     from speechmill.train.runlog import read_config
-    from speechmill.transcribe import render, transcribe
+    from speechmill.transcribe import check_format, render, transcribe
 
+    check_format(args.format, len(args.files))
     recognizing = open_recognizer(args.folder, read_config(args.folder), args.checkpoint)
-    print(render([transcribe(recognizing, file) for file in args.files], args.format))
+    done, failed = [], False
+    for file in args.files:
+        try:
+            done.append(transcribe(recognizing, file))
+        except SpeechmillError as error:  # one bad file does not lose the others
+            print(f"speechmill {args.verb}: {error}", file=sys.stderr)
+            failed = True
+        else:
+            if args.format != "json":
+                print(render(done[-1:], args.format), flush=True)
+    if args.format == "json" and done:
+        print(render(done, args.format))
+    return 2 if failed else 0
 
 
 def _add_compare(verbs: Verbs) -> None:  # type: ignore[type-arg]
     parser = _verb(
         verbs, "compare", _compare, "runs -> tables, learning curves, a page",
-        "speechmill compare demo/run --out demo/report",
+        "speechmill compare mine/run --out mine/report",
     )  # fmt: skip
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
     parser.add_argument("--out", type=Path, help="a folder, or a file that ends in .html, .md or .xlsx")
@@ -359,17 +372,17 @@ def _compare(args: Arguments) -> None:
 
 def _add_inspect(verbs: Verbs) -> None:  # type: ignore[type-arg]
     parser = _verb(
-        verbs, "inspect", _inspect, "hours, utterances, speakers, lengths of a manifest",
-        "speechmill inspect demo/selected.parquet --png demo/lengths.png",
+        verbs, "inspect", _inspect, "hours, utterances, speakers, lengths of a manifest or shards",
+        "speechmill inspect mine/selected.parquet --png mine/lengths.png",
     )  # fmt: skip
-    parser.add_argument("manifest", type=Path)
+    parser.add_argument("data", type=Path, metavar="MANIFEST|SHARDS")
     parser.add_argument("--png", type=Path, help="write the histogram of utterance lengths there")
 
 
 def _inspect(args: Arguments) -> None:
-    from speechmill.inspection import inspect_manifest
+    from speechmill.inspection import inspect_data
 
-    print(inspect_manifest(args.manifest, args.png))
+    print(inspect_data(args.data, args.png))
 
 
 def _kinds() -> tuple[str, ...]:
@@ -400,6 +413,4 @@ def _search(run: Path, overrides: Sequence[str]):  # type: ignore[no-untyped-def
 
 
 def _yaml(value: object) -> str:
-    if isinstance(value, list):
-        return "[" + ", ".join(map(str, value)) + "]"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return json.dumps(value, ensure_ascii=False)  # JSON is YAML, and quotes what YAML would take for something else

@@ -110,6 +110,13 @@ class FeatureSettings(Section):
     utterance_mean: bool = False  # subtract each utterance's own mean per bin: takes the microphone out
     statistics_batches: Count = 200  # the frozen mean and variance come from this many batches
 
+    @model_validator(mode="after")
+    def _window(self) -> FeatureSettings:
+        samples = round(self.sample_rate * self.window_ms / 1000)
+        if samples > self.n_fft:
+            raise ValueError(f"window_ms {self.window_ms:g} is {samples} samples, more than n_fft {self.n_fft}")
+        return self
+
 
 class CrdnnSettings(Section):
     """The thesis's recognizer, of SpeechBrain's modules: CRDNN, location-aware attention, joint CTC."""
@@ -131,26 +138,14 @@ class CrdnnSettings(Section):
 
 
 class CtcSettings(Section):
-    """A small CTC recognizer for CPUs: strided convolutions, then bidirectional LSTM or conformer blocks."""
+    """A small CTC recognizer for CPUs: strided convolutions, then bidirectional LSTM blocks."""
 
     kind: Literal["ctc"] = "ctc"
-    encoder: Literal["lstm", "conformer"] = "lstm"
     channels: Count = 32  # of the strided 2-D convolutions
     stride: Literal[4, 8] = 4  # frames into one
     size: Count = 256
     layers: Count = 4
-    heads: Count = 4  # conformer
-    kernel: Count = 15  # conformer's depthwise convolution
     inner_ctc: Share = 0.3  # of the loss, for CTC on the outputs of the inner blocks
-
-    @model_validator(mode="after")
-    def _sizes(self) -> CtcSettings:
-        if self.encoder == "conformer" and self.size % self.heads:
-            raise ValueError(f"size {self.size} is not a multiple of heads {self.heads}")
-        if self.encoder == "conformer" and self.kernel % 2 == 0:
-            raise ValueError(f"kernel {self.kernel} is even; an odd one keeps the number of frames")
-        return self
-
     dropout: Share = 0.1
 
 
@@ -209,6 +204,18 @@ class AugmentSettings(Section):
     time_mask_share: Share = 0.2  # of an utterance, at most, for each mask
     frequency_masks: Natural = 0
     frequency_mask_bins: Natural = 0
+
+    @model_validator(mode="after")
+    def _ranges(self) -> AugmentSettings:
+        for name in ("speed", "warp", "noise_db"):
+            limits = getattr(self, name)
+            if limits is not None and limits[0] > limits[1]:
+                raise ValueError(f"{name}: from {limits[0]:g} to {limits[1]:g}; the lower number comes first")
+        if self.time_masks and not (self.time_mask_frames and self.time_mask_share):
+            raise ValueError(f"time_masks {self.time_masks} have no width; set time_mask_frames and time_mask_share")
+        if self.frequency_masks and not self.frequency_mask_bins:
+            raise ValueError(f"frequency_masks {self.frequency_masks} have no width; set frequency_mask_bins")
+        return self
 
 
 class SearchSettings(Section):
@@ -269,6 +276,10 @@ class Recipe(Section):
             )
         if isinstance(self.model, CrdnnSettings) and self.search.kind == "beam" and self.search.lm_order:
             raise ValueError("search.lm_order works with model.kind ctc; set search.lm_order=0")
+        if self.optim.warmup_updates >= self.train.updates:
+            raise ValueError(
+                f"optim.warmup_updates {self.optim.warmup_updates} is not below train.updates {self.train.updates}"
+            )
         if self.train.strategy == "single" and self.train.processes != 1:
             raise ValueError(f"train.strategy single has one process, train.processes is {self.train.processes}")
         return self

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from speechmill.artefact import locked, write_json, written
+from speechmill.artefact import fingerprint, locked, write_json, written
 from speechmill.audio import decode
 from speechmill.config import Recipe, SearchSettings
 from speechmill.errors import SpeechmillError
@@ -56,32 +56,40 @@ def evaluate(
 ) -> Evaluation:  # fmt: skip
     """Score a run on a set; writes RUN/scores/NAME.json and NAME.utterances.jsonl.
 
+    The name is that of the split, where the set is one of the run's own shards, the search the recipe's and the
+    checkpoint the best; whatever differs is added to it, so that no other scores are overwritten.
+
     Args:
         on: a folder of shards or a manifest; None takes the run's own shards.
         split: of the set; None takes all its rows (but "test" of the run's own shards).
         search: None takes the recipe's.
     """
     recipe = read_config(run)
+    step = find_checkpoint(run, checkpoint).name
     recognizing = open_recognizer(run, recipe, checkpoint, search)
     data = open_set(on, split, recipe)
     hypotheses = [""] * len(data.ids)
     with Progress(f"evaluate {data.name}", len(data.ids), "utterances") as progress:
         for places, audio in data.chunks:
-            found = recognizing.all(audio.__getitem__, [len(samples) for samples in audio], "")
+            found = recognizing.all(audio.__getitem__, [len(samples) for samples in audio], progress)
             for place, text in zip(places, found, strict=True):
                 hypotheses[place] = text
-            progress.advance(len(places))
     utterances = [score_utterance(*row) for row in zip(data.ids, data.texts, hypotheses, strict=True)]
     result = scores(utterances, data.attributes)
-    result["checkpoint"] = find_checkpoint(run, checkpoint).name
+    result["checkpoint"] = step
     result["search"] = recognizing.search.model_dump(mode="json")
-    path = run / "scores" / f"{data.name}.json"
+    name = data.name
+    if recognizing.search != recipe.search:
+        name += f"-{recognizing.search.kind}-{_short(result['search'])}"
+    if step != find_checkpoint(run, "best").name:
+        name += f"-{step}"
+    path = run / "scores" / f"{name}.json"
     with locked(path):
         with written(path.with_suffix(".utterances.jsonl")) as partial:
             lines = (json.dumps(utterance.as_dict(), ensure_ascii=False) for utterance in utterances)
             partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
         write_json(path, result)
-    return Evaluation(data.name, result, path)
+    return Evaluation(name, result, path)
 
 
 def open_recognizer(run: Path, recipe: Recipe, checkpoint: str, search: SearchSettings | None = None) -> Recognizing:
@@ -114,10 +122,17 @@ def open_set(on: str | None, split: str | None, recipe: Recipe) -> EvaluationSet
     if on is None:
         return _shard_set(open_index(Path(recipe.data.shards)), split or "test", split or "test", rate)
     path = Path(on)
-    name = path.stem + (f"-{split}" if split else "")
+    own = bool(recipe.data.shards) and path.resolve() == Path(recipe.data.shards).resolve()
+    # The stem is for the reader; two sets may share it, but not the fingerprint of their places.
+    place = f"{path.resolve().stem}-{_short(str(path.resolve()))}"
+    name = split if own and split else place + (f"-{split}" if split else "")
     if path.is_dir():
         return _shard_set(open_index(path), split, name, rate)
     return _manifest_set(path, split, name, rate)
+
+
+def _short(value: object) -> str:
+    return fingerprint(value)[:6]
 
 
 def _shard_set(index: Index, split: str | None, name: str, rate: int) -> EvaluationSet:

@@ -1,4 +1,4 @@
-"""What is in a manifest or an index: hours, utterances, speakers, calls by split and attribute; lengths."""
+"""What is in a manifest or in shards: hours, utterances, speakers, calls by split and attribute; lengths."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ import polars as pl
 from speechmill.artefact import written
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import SPLITS, read_manifest
+from speechmill.shards.index import NATIVE_UNKNOWN, Index, open_index
 
 _BARS = " ▏▎▍▌▋▊▉█"  # eighths of a character
 _WIDTH = 50  # characters of the longest bar
 _BIN_SECONDS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _MOST_BINS = 30
-_NEEDED = ("split", "speaker", "call", "session", "native")
+_NAMED = ("split", "speaker", "call", "session")
+_NEEDED = (*_NAMED, "native")
 
 
-def inspect_manifest(path: Path, png: Path | None = None) -> str:
-    """Describe a manifest; the histogram of lengths also goes to `png` where that is given."""
-    table = read_manifest(path)
+def inspect_data(path: Path, png: Path | None = None) -> str:
+    """Describe a manifest or a folder of shards; the histogram of lengths also goes to `png` where that is given."""
+    table = index_table(open_index(path)) if path.is_dir() else read_manifest(path)
     if png is not None:
         write_png(table, png, path.name)
     return describe(table, str(path))
@@ -32,11 +34,20 @@ def describe(table: pl.DataFrame, title: str) -> str:
     """The text of `inspect`: totals by split, native and session, then the histogram of utterance lengths.
 
     `table` is a manifest, or any table with `split`, `speaker`, `call`, `session`, `native` and either `seconds` or
-    `start` and `end` (an index of shards, say). Raises SpeechmillError where a column is missing.
+    `start` and `end` (`index_table`). Raises SpeechmillError where a column is missing.
     """
     rows = _with_seconds(table)
     parts = [title, _totals(rows), f"utterance lengths ({_lengths_line(rows['seconds'])})", histogram(rows["seconds"])]
     return "\n\n".join(parts)
+
+
+def index_table(index: Index) -> pl.DataFrame:
+    """An index as `describe` takes it: seconds, and `native` as true, false or null."""
+    names = {name: pl.Series(index.names(name), dtype=pl.String)[index.codes(name)] for name in _NAMED}
+    native = pl.Series(index.numbers("native"))
+    return pl.DataFrame(names | {"seconds": index.samples / index.sample_rate, "native": native}).with_columns(
+        native=pl.when(native != NATIVE_UNKNOWN).then(native == 1)
+    )
 
 
 def _with_seconds(table: pl.DataFrame) -> pl.DataFrame:

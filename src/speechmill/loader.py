@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import signal
+from collections.abc import Generator, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from speechmill.errors import SpeechmillError
 from speechmill.schedule import Schedule, Utterances
@@ -41,6 +43,7 @@ class BatchDataset(Dataset[Batch]):
         self._tokenizer = tokenizer
 
     def __getitem__(self, number: int) -> Batch:
+        self._reader.fetch_ahead(self.schedule.shards_ahead(number).tolist())
         rows = self.schedule.utterances.rows[self.schedule.batch(number)].tolist()
         about = [self._reader.about(row) for row in rows]
         targets = [self._tokenizer.encode(item["text"]) for item in about]
@@ -68,8 +71,11 @@ def utterances_of(index: Index, split: str, tokenizer: Tokenizer | None) -> Utte
     )  # fmt: skip
 
 
-def batches(dataset: BatchDataset, numbers: Iterable[int], workers: int, pin: bool) -> Iterator[Batch]:
-    """Load batches in the order of `numbers`, ahead of need, in worker processes (none: in this one)."""
+def batches(dataset: BatchDataset, numbers: Iterable[int], workers: int, pin: bool) -> Generator[Batch, None, None]:
+    """Load batches in the order of `numbers`, ahead of need, in worker processes (none: in this one).
+
+    Close it where not all are taken: its workers end by that, and not by a signal.
+    """
     loader: DataLoader[Batch | SpeechmillError] = DataLoader(
         _Answers(dataset),
         batch_size=None,
@@ -77,8 +83,19 @@ def batches(dataset: BatchDataset, numbers: Iterable[int], workers: int, pin: bo
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         pin_memory=pin,
+        worker_init_fn=_leave_signals_to_the_parent,
     )
-    return _raising(iter(loader))
+    return _raising(loader)
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Ctrl-C and Slurm signal the whole group: a worker that obeyed would take away what the parent needs to save.
+
+    An orphan still ends: torch's workers look for their parent every few seconds.
+    """
+    del worker
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Answers(Dataset[Batch | SpeechmillError]):
@@ -94,8 +111,14 @@ class _Answers(Dataset[Batch | SpeechmillError]):
             return SpeechmillError(str(error))
 
 
-def _raising(answers: Iterator[Batch | SpeechmillError]) -> Iterator[Batch]:
-    for answer in answers:
-        if isinstance(answer, SpeechmillError):
-            raise answer
-        yield answer
+def _raising(loader: DataLoader[Batch | SpeechmillError]) -> Generator[Batch, None, None]:
+    answers = iter(loader)
+    try:
+        for answer in answers:
+            if isinstance(answer, SpeechmillError):
+                raise answer
+            yield answer
+    finally:
+        # Torch does this when nobody holds the iterator any more, but the traceback of an error may hold it for ever.
+        if isinstance(answers, _MultiProcessingDataLoaderIter):
+            answers._shutdown_workers()

@@ -5,7 +5,6 @@ Every stage finds its output when that is whole, so running it again does only w
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -26,6 +25,8 @@ from speechmill.shards.write import shard_manifest
 from speechmill.tokenizer import train_tokenizer
 from speechmill.train.checkpoint import find_checkpoint
 from speechmill.train.loop import train
+from speechmill.train.runlog import read_config
+from speechmill.workers import cores
 
 T = TypeVar("T")
 
@@ -57,8 +58,7 @@ def _pipeline(
         print(stages.run("demo-corpus", make_source))
     print(stages.run("import", lambda: import_corpus(kind, source, manifest)).text())
     print(stages.run("select", lambda: select_manifest(manifest, selected, recipe.select)).text())
-    processes = os.cpu_count() or 1
-    report = stages.run("shard", lambda: shard_manifest(selected, shards, recipe.shard, processes))
+    report = stages.run("shard", lambda: shard_manifest(selected, shards, recipe.shard, cores()))
     print(f"{shards}: {report.shards} shards, {report.utterances} utterances, {report.hours:.2f} h")
     made, _ = stages.run("tokenizer", lambda: train_tokenizer(selected, tokenizer, recipe.tokenizer))
     print(f"{tokenizer}: {len(made)} pieces, fingerprint {made.fingerprint}")
@@ -73,11 +73,12 @@ def _pipeline(
 
 
 def _evaluated(run: Path, split: str) -> dict[str, Any]:
-    """The scores of the best checkpoint; those on disk when they are of that one."""
+    """The scores of the best checkpoint with the recipe's search; those on disk when they are of these."""
     path = run / "scores" / f"{split}.json"
     if path.is_file():
         scores: dict[str, Any] = read_json(path)
-        if scores.get("checkpoint") == find_checkpoint(run, "best").name:
+        wanted = find_checkpoint(run, "best").name, read_config(run).search.model_dump(mode="json")
+        if (scores.get("checkpoint"), scores.get("search")) == wanted:
             return scores
     return evaluate(run, split=split).scores
 
@@ -96,7 +97,10 @@ def summary(run: Path, split: str, scored: dict[str, Any], folder: Path, seconds
 
 
 class Stages:
-    """Runs stages and adds up the wall-clock of each over all runs, in stages.json."""
+    """Runs stages and adds up the wall-clock of each over all runs, in stages.json.
+
+    What a stage took that was killed outright (SIGKILL, a power cut) is not in it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "stages.json"

@@ -21,6 +21,10 @@ _PADDED_SECONDS = 120.0  # of audio in a batch, about
 Audio = npt.NDArray[np.int16]
 
 
+class GivenUp(Exception):
+    """A stop was asked for before all utterances were recognized."""
+
+
 @dataclass(frozen=True)
 class Recognizing:
     """A recognizer ready to be used: model (in evaluation mode), tokenizer, search."""
@@ -40,25 +44,35 @@ class Recognizing:
         tokens = self.model.transcribe(features, frames, self.search, self.language_model)
         return [self.tokenizer.decode(ids) for ids in tokens]
 
-    def all(self, audio: Callable[[int], Audio], samples: Sequence[int], name: str) -> list[str]:
+    def all(
+        self,
+        audio: Callable[[int], Audio],
+        samples: Sequence[int],
+        progress: Progress | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> list[str]:
         """The hypotheses of many utterances, in their order.
 
         Args:
             audio: gives the samples of utterance i.
             samples: how many samples each has; utterances of like length are recognized together.
-            name: of the progress bar; empty shows none.
+            progress: counts the utterances.
+            stop: asked before each batch; GivenUp is raised where it says so.
         """
         hypotheses = [""] * len(samples)
         rate = self.model.log_mel.settings.sample_rate
         was_training = self.model.training
         self.model.eval()
-        with Progress(name, len(samples), "utterances") as progress:
+        try:
             for group in _groups(samples, int(_PADDED_SECONDS * rate)):
+                if stop is not None and stop():
+                    raise GivenUp
                 for place, text in zip(group, self.batch([audio(i) for i in group]), strict=True):
                     hypotheses[place] = text
-                if name:
+                if progress is not None:
                     progress.advance(len(group))
-        self.model.train(was_training)
+        finally:
+            self.model.train(was_training)
         return hypotheses
 
 

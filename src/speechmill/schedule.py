@@ -43,6 +43,7 @@ class Epoch:
 
     members: Ints
     starts: Ints
+    window: Ints  # of each batch
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -58,7 +59,8 @@ def plan_epoch(utterances: Utterances, settings: ScheduleSettings, epoch: int) -
         members = np.argsort(utterances.samples, kind="stable")
         starts = _cut(utterances, members, settings)
         epoch_batches = np.arange(len(starts) - 1)
-        return _arrange(members, starts, epoch_batches if settings.order == "ascending" else epoch_batches[::-1])
+        order = epoch_batches if settings.order == "ascending" else epoch_batches[::-1]
+        return _arrange(members, starts, np.zeros_like(epoch_batches), order)
     window = _window_of_each(utterances, settings, epoch)
     noise = mix(utterances.rows, settings.seed, epoch, _JITTER) / 2.0**64 - 0.5
     length = utterances.samples * (1.0 + settings.length_jitter * noise)
@@ -66,7 +68,9 @@ def plan_epoch(utterances: Utterances, settings: ScheduleSettings, epoch: int) -
     bounds = np.searchsorted(window[members], np.arange(window.max() + 2))
     pieces = [_cut(utterances, members[a:b], settings) + a for a, b in pairwise(bounds)]
     starts = np.concatenate([*(piece[:-1] for piece in pieces), [len(members)]]).astype(np.int64)
-    return _arrange(members, starts, _order_of_batches([len(piece) - 1 for piece in pieces], settings, epoch))
+    counts = [len(piece) - 1 for piece in pieces]
+    windows = np.repeat(np.arange(len(counts)), counts)
+    return _arrange(members, starts, windows, _order_of_batches(counts, settings, epoch))
 
 
 def _window_of_each(utterances: Utterances, settings: ScheduleSettings, epoch: int) -> Ints:
@@ -126,12 +130,13 @@ def _order_of_batches(counts: list[int], settings: ScheduleSettings, epoch: int)
     return batches[np.argsort(turn, kind="stable")]
 
 
-def _arrange(members: Ints, starts: Ints, order: Ints) -> Epoch:
+def _arrange(members: Ints, starts: Ints, windows: Ints, order: Ints) -> Epoch:
     """Reorder batches."""
     sizes = np.diff(starts)[order]
     ends = np.cumsum(sizes)
     offset = np.repeat(starts[:-1][order] - (ends - sizes), sizes)
-    return Epoch(members[np.arange(len(members)) + offset], np.concatenate([[0], ends]).astype(np.int64))
+    starts = np.concatenate([[0], ends]).astype(np.int64)
+    return Epoch(members[np.arange(len(members)) + offset], starts, windows[order])
 
 
 class Schedule:
@@ -162,6 +167,18 @@ class Schedule:
             self.epoch_starts.append(self.epoch_starts[-1] + len(self._epoch(epoch)))
         epoch = int(np.searchsorted(self.epoch_starts, number, side="right")) - 1
         return epoch, number - self.epoch_starts[epoch]
+
+    def shards_ahead(self, number: int) -> Ints:
+        """The shards of its lane's next window of the epoch, where batch `number` is the first of a window; else none.
+
+        That is when there is time to fetch them.
+        """
+        epoch, k = self.locate(number)
+        plan = self._epoch(epoch)
+        if plan.window[k] in plan.window[:k]:
+            return np.empty(0, dtype=np.int64)
+        inside = np.repeat(plan.window == plan.window[k] + self.settings.lanes, np.diff(plan.starts))
+        return np.unique(self.utterances.shard[plan.members[inside]])
 
     def batches_of_update(self, update: int) -> range:
         """Numbers of the batches that update `update` (from 0) takes."""

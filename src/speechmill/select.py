@@ -16,7 +16,7 @@ from speechmill.quotas import Cell, quotas
 from speechmill.splits import assign_splits, call_groups, rank_key
 from speechmill.vocabulary import unseen_words
 
-_VERSION = 1  # of what select does: raise it where the same manifest and settings would give other rows
+_VERSION = 2  # of what select does: raise it where the same manifest and settings would give other rows
 _SECONDS = pl.col("end") - pl.col("start")
 _Q_AND_A = "q-and-a"
 
@@ -257,7 +257,14 @@ def _wishes(result: pl.DataFrame, kept: pl.DataFrame, groups: dict[str, str], se
         got = float(train.filter(held)["seconds"].sum()) / have
         if abs(got - share) > max(0.005, 2 * grain / have):
             wishes.append(f"{name}: {got:.3f} instead of {share:g}, {got - share:+.3f}")
-    left = set(_ids(settings, "include") or ()) & set(kept["call"].unique()) - set(result["call"].unique())
+    asked = set(_ids(settings, "include") or ())
+    held_out = asked & set(result.filter(pl.col("split") != "train")["call"].unique())
+    if held_out:
+        wishes.append(
+            f"include: {len(held_out)} of {len(asked)} calls are in valid or test and stay there: "
+            f"{_few(sorted(held_out))}"
+        )
+    left = asked & set(kept["call"].unique()) - set(result["call"].unique())
     if left:
         wishes.append(f"include: {len(left)} calls do not fit into the hours and shares: {_few(sorted(left))}")
     return wishes + _split_wishes(result, kept, groups, settings)

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from speechmill.audio import decode
+from speechmill.errors import SpeechmillError
+from speechmill.progress import Progress
 from speechmill.recognize import Audio, Recognizing
 
 FORMATS = ("text", "json", "srt", "vtt")
@@ -19,6 +21,7 @@ _WHOLE = 20.0  # seconds up to which a recording is not cut
 _SHORTEST, _LONGEST = 4.0, 16.0  # seconds of a piece of a longer one
 _PAUSE = 0.3  # seconds over which loudness is averaged to find a pause
 _STEP = 0.01  # seconds
+_BLOCK = 6000  # steps
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ def transcribe(recognizing: Recognizing, path: Path) -> Transcript:
     audio = decode(path, rate)
     spans = cut_at_pauses(audio, rate)
     pieces = [audio[start:end] for start, end in spans]
-    texts = recognizing.all(pieces.__getitem__, [len(piece) for piece in pieces], f"transcribe {path.name}")
+    with Progress(f"transcribe {path.name}", len(pieces), "pieces") as progress:
+        texts = recognizing.all(pieces.__getitem__, [len(piece) for piece in pieces], progress)
     segments = [
         Segment(round(start / rate, 3), round(end / rate, 3), text)
         for (start, end), text in zip(spans, texts, strict=True)
@@ -67,24 +71,33 @@ def cut_at_pauses(audio: Audio, rate: int) -> list[tuple[int, int]]:
 
 def _loudness(audio: Audio, hop: int) -> npt.NDArray[np.float64]:
     """Mean square of each hop, averaged over the length of a pause around it."""
-    hops = len(audio) // hop
-    power = np.square(audio[: hops * hop].reshape(hops, hop).astype(np.float64)).mean(axis=1)
+    framed = audio[: len(audio) // hop * hop].reshape(-1, hop)
+    power = np.empty(len(framed))
+    for start in range(0, len(framed), _BLOCK):  # of hours of sound, only a block is copied at a time
+        power[start : start + _BLOCK] = np.square(framed[start : start + _BLOCK].astype(np.float64)).mean(axis=1)
     width = round(_PAUSE / _STEP)
     return np.convolve(power, np.ones(width) / width, mode="same")
 
 
 def render(transcripts: list[Transcript], form: str) -> str:
-    """Transcripts as text (a line each), JSON (a list), SubRip or WebVTT subtitles."""
+    """Transcripts as text (a line each), JSON (a list), SubRip or WebVTT subtitles (of one recording)."""
     if form == "json":
         return json.dumps([asdict(transcript) for transcript in transcripts], ensure_ascii=False, indent=1)
     if form == "text":
         return "\n".join(transcript.text for transcript in transcripts)
-    segments = [segment for transcript in transcripts for segment in transcript.segments]
+    check_format(form, len(transcripts))
+    segments = transcripts[0].segments
     if form == "srt":
         return "\n\n".join(f"{number}\n{_cue(segment, ',')}" for number, segment in enumerate(segments, 1))
     # "&" and "<" begin markup in WebVTT.
     escaped = [replace(segment, text=escape(segment.text)) for segment in segments]
     return "\n\n".join(["WEBVTT", *(_cue(segment, ".") for segment in escaped)])
+
+
+def check_format(form: str, files: int) -> None:
+    """Raise SpeechmillError where that many recordings do not go into one output."""
+    if form in ("srt", "vtt") and files != 1:
+        raise SpeechmillError(f"--format {form}: subtitles have the times of one recording; {files} were given.")
 
 
 def _cue(segment: Segment, decimal: str) -> str:

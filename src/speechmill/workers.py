@@ -1,4 +1,4 @@
-"""Worker processes that do not outlive the command that started them."""
+"""Worker processes: how many the machine carries, and that none outlives the command that started it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import os
 import threading
 from multiprocessing.connection import wait
 from multiprocessing.process import parent_process
+
+
+def cores() -> int:
+    """The cores that this process may run on: fewer than the machine's under taskset, in a container or a Slurm job."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def end_with_parent() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -183,7 +185,10 @@ def test_calls_that_cannot_be_read_do_not_stop_the_others(tmp_path: Path) -> Non
     result = import_bizspeech(tmp_path)
     assert set(result.table["call"]) == {"good"}
     assert result.calls_read == 1
-    assert dict(result.drops.select("call", "reason").rows()) == {
+    lost = result.drops.group_by("call", maintain_order=True).agg(pl.col("reason").unique().first(), rows=pl.len())
+    assert {call: count for call, _, count in lost.rows() if count > 1} == {"bad-audio": 3, "no-recording": 3}
+    assert result.drops.filter(call="no-recording")["row"].to_list() == [2, 3, 4]
+    assert dict(lost.select("call", "reason").rows()) == {
         "bad-audio": "unreadable-recording",
         "empty": "empty-transcript",
         "header-only": "empty-transcript",
@@ -290,3 +295,31 @@ def test_all_digit_calls_are_kept() -> None:
     assert (len(result.table), result.calls_read, result.counts) == (448, 58, {})
     assert result.table["speaker"].n_unique() == 5
     assert result.table.filter("native")["speaker"].n_unique() == 2
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "reason", "lost"),
+    [
+        ("", "unreadable-transcript", 1),
+        ("transcript_timealigned.txt", "unreadable-transcript", 1),
+        ("recording.wav", "unreadable-recording", 3),
+    ],
+)
+def test_a_call_without_permission_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forbidden: str, reason: str, lost: int
+) -> None:
+    source = tmp_path / "corpus"
+    add_call(source, "1")
+    folder, real = add_call(source, "2"), Path.stat
+
+    def stat(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if path.parent == folder and forbidden in ("", path.name):  # as a folder of mode 0 does; it does not bind root
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    imported = import_corpus("bizspeech", source, tmp_path / "m.parquet")
+    assert imported.report["calls_read"] == 1
+    assert imported.report["dropped"] == {reason: lost}
+    assert "Permission denied" in imported.report["failures"][0]
+    assert import_corpus("bizspeech", source, tmp_path / "m.parquet").done_before

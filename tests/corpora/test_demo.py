@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import csv
+import inspect
 import json
 import shutil
 import sys
@@ -28,6 +29,7 @@ from speechmill.corpora.demo.voices import FOREIGN, NATIVE, VARIANTS, Voice
 from speechmill.errors import SpeechmillError
 
 CALLS, HOURS = 4, 0.1
+WRITTEN_WORDS_PER_HOUR = 8766  # as rendered at the default size: 53,879 words in 6.15 hours, pauses included
 
 
 @pytest.fixture(scope="module")
@@ -284,3 +286,15 @@ def test_native_and_foreign_voices_are_told_apart() -> None:
     assert not set(NATIVE) & set(FOREIGN)
     assert Voice("en-029", "m1", 50, 160).native
     assert not Voice("pt-br", "m1", 50, 160).native
+
+
+def test_the_default_corpus_keeps_its_promises() -> None:
+    asked = {name: value.default for name, value in inspect.signature(make_demo_corpus).parameters.items()}
+    script = write_calls(asked["calls"], asked["hours"], asked["seed"])
+    sentences = [sentence for call in script for sentence in call.sentences]
+    assert len(script) >= 60
+    assert len({sentence.speaker.voice for sentence in sentences}) >= 100
+    words = [word for s in sentences if s.text != INSTRUCTIONS for word in normalized(s.text).split()]
+    assert len(set(words)) >= 500
+    assert asked["hours"] == 6
+    assert len(words) / WRITTEN_WORDS_PER_HOUR == pytest.approx(asked["hours"], rel=0.05)

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
 import shutil
+import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import RATE
@@ -10,7 +13,7 @@ from speechmill.audio import decode
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import read_manifest
 from speechmill.shards.index import Index, open_index
-from speechmill.shards.read import ShardReader
+from speechmill.shards.read import ShardReader, _will_need
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def test_flipped_bytes_in_the_audio_are_noticed(copy: Path, share: float) -> Non
     path = overwrite(index, 7, at, bytes(byte ^ 0xFF for byte in data))
     with pytest.raises(SpeechmillError, match=f"{path}: the utterance '{index.id(7)}' is damaged") as caught:
         ShardReader(index).audio(7)
-    assert "speechmill shards verify" in str(caught.value)
+    assert "speechmill verify" in str(caught.value)
     ShardReader(index).audio(6)  # its neighbours are well
     ShardReader(index).audio(8)
 
@@ -93,4 +96,41 @@ def test_a_shard_that_vanished_is_named(copy: Path) -> None:
     index = open_index(copy)
     index.shard_path(0).unlink()
     with pytest.raises(SpeechmillError, match=r"test-000000\.tar: cannot be opened"):
+        ShardReader(index).audio(0)
+
+
+def test_few_files_stay_open(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    def files() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    monkeypatch.setattr("speechmill.shards.read.OPEN_FILES", 2)
+    assert len(index.shard_names) > 3
+    reader, before = ShardReader(index), files()
+    rows = np.unique(index.shard, return_index=True)[1].tolist()  # the first utterance of each shard
+    first = [reader.audio(row) for row in rows]
+    assert files() == before + 2
+    for row, samples in zip(rows, first, strict=True):  # a shard that was closed is opened again
+        assert (reader.audio(row) == samples).all()
+    assert files() == before + 2
+
+
+def test_shards_are_asked_of_the_kernel_whole(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int, int]] = []
+    monkeypatch.setattr("speechmill.shards.read._FETCHED", 1000)
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, start, size, advice: asked.append((start, size, advice)))
+    before = threading.active_count()
+    ShardReader(index).fetch_ahead([1, 2])
+    ShardReader(index).fetch_ahead([])
+    while threading.active_count() > before:
+        threading.Event().wait(0.001)
+    sizes = [index.shard_path(shard).stat().st_size for shard in (1, 2)]
+    assert asked == [(start, 1000, os.POSIX_FADV_WILLNEED) for size in sizes for start in range(0, size, 1000)]
+
+
+def test_a_shard_that_is_gone_is_only_told_when_it_is_read(copy: Path) -> None:
+    index = open_index(copy)
+    path = index.shard_path(0)
+    path.unlink()
+    _will_need([path, index.shard_path(1)])
+    with pytest.raises(SpeechmillError, match="cannot be opened"):
         ShardReader(index).audio(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -23,14 +24,19 @@ from conftest import SHARD_SETTINGS, tokenizer_settings
 from speechmill.config import Recipe, override_recipe
 from speechmill.errors import SpeechmillError
 from speechmill.losses import LossSum
+from speechmill.metrics import read_metrics
 from speechmill.models.ctc import CtcRecognizer
+from speechmill.models.ngram import NgramModel
+from speechmill.recognize import Audio, Recognizing
+from speechmill.score import Rates
 from speechmill.shards.write import shard_manifest
 from speechmill.strategies.base import UpdateStats
 from speechmill.strategies.single import Single
 from speechmill.tokenizer import train_tokenizer
+from speechmill.train import loop
 from speechmill.train.checkpoint import checkpoints, find_checkpoint, read_state
-from speechmill.train.loop import TrainReport, train
-from speechmill.train.runlog import read_metrics
+from speechmill.train.loop import LANGUAGE_MODEL_NAME, TrainReport, train
+from speechmill.train.runlog import read_config
 from trained import tiny_recipe
 
 CLOCKED = {"seconds", "data_wait", "valid_seconds"}
@@ -158,19 +164,60 @@ def test_asked_to_stop_and_resumed_is_the_same_training(recipe: Recipe, unfinish
     assert same_weights(unfinished, undisturbed)
 
 
+def stop_when_scoring(patched: pytest.MonkeyPatch, at: int) -> None:
+    """SIGTERM when the hypotheses of validation number `at` are there and the WER is not."""
+    true_score, calls = loop.score_pairs, itertools.count(1)
+
+    def score(references: list[str], hypotheses: list[str]) -> Rates:
+        if next(calls) == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return true_score(references, hypotheses)
+
+    patched.setattr(loop, "score_pairs", score)
+
+
 def test_a_stop_at_a_validation_keeps_its_wer(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    report = stopped(recipe, tmp_path / "run", 8, monkeypatch)
+    stop_when_scoring(monkeypatch, 1)
+    report = train(recipe, tmp_path / "run")
     assert (report.finished, report.stopped_by) == (False, "SIGTERM")
     valid = [record["wer"] for record in read_metrics(report.run) if record["event"] == "valid"]
-    assert [read_state(checkpoints(report.run)[-1]).valid_wer] == valid
+    state = read_state(checkpoints(report.run)[-1])
+    assert ([state.valid_wer], state.validation_due) == (valid, False)
 
 
-def test_a_stop_at_the_last_update_comes_too_late(
+def test_a_stop_at_the_last_score_comes_too_late(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = stopped(recipe, tmp_path / "run", 24, monkeypatch)
+    stop_when_scoring(monkeypatch, 3)
+    report = train(recipe, tmp_path / "run")
     assert report.finished
     assert read_metrics(report.run)[-1]["event"] == "end"
+
+
+@pytest.mark.parametrize("number", [1, 3])  # the last one, too: then only the validation is left to do
+def test_a_stop_gives_a_long_validation_up_and_it_is_made_later(
+    number: int, recipe: Recipe, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, true_batch, calls = tmp_path / "run", Recognizing.batch, itertools.count(1)
+    monkeypatch.setattr("speechmill.recognize._PADDED_SECONDS", 0.1)  # each of the 12 utterances alone
+    stop_at = (number - 1) * 12 + 2
+
+    def batch(self: Recognizing, audio: list[Audio]) -> list[str]:
+        if next(calls) == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return true_batch(self, audio)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Recognizing, "batch", batch)
+        report = train(recipe, run)
+    assert (report.finished, report.stopped_by, report.updates) == (False, "SIGTERM", number * 8)
+    assert next(calls) == stop_at + 1, "the validation went on"
+    assert read_state(checkpoints(run)[-1]).validation_due
+    assert sum(record["event"] == "valid" for record in read_metrics(run)) == number - 1
+    assert train(recipe, run).finished
+    assert metrics(run) == metrics(undisturbed)
+    assert same_weights(run, undisturbed)
+    assert [path.name for path in checkpoints(run)] == [path.name for path in checkpoints(undisturbed)]
 
 
 def test_what_the_run_folder_holds(undisturbed: Path) -> None:
@@ -233,13 +280,58 @@ def test_a_finished_run_returns_at_once(recipe: Recipe, undisturbed: Path, monke
     assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path in before} == before
 
 
-def test_a_finished_run_goes_on_to_more_updates(recipe: Recipe, undisturbed: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(undisturbed, run)
-    assert train(override_recipe(recipe, ["train.updates=27"]), run).finished
+def test_a_finished_run_goes_on_to_more_updates(recipe: Recipe, tmp_path: Path) -> None:
+    run, constant = tmp_path / "run", override_recipe(recipe, ["optim.schedule=constant", "train.updates=4"])
+    assert train(constant, run).finished
+    assert train(override_recipe(constant, ["train.updates=6"]), run).finished
     records = read_metrics(run)
-    assert [r["update"] for r in records if r["event"] == "end"] == [27]
-    assert [r["update"] for r in records if r["event"] == "train"] == list(range(3, 28, 3))
+    assert [r["update"] for r in records if r["event"] == "end"] == [6]
+    assert [r["update"] for r in records if r["event"] == "train"] == [3, 6]
+
+
+def test_updates_that_the_learning_rate_depends_on_stay(recipe: Recipe, undisturbed: Path, unfinished: Path) -> None:
+    message = "was trained for 24 updates, train.updates is 27 here: with optim.schedule cosine"
+    for run in (undisturbed, unfinished):
+        with pytest.raises(SpeechmillError, match=message):
+            train(override_recipe(recipe, ["train.updates=27"]), run)
+
+
+def test_another_search_on_a_finished_run(recipe: Recipe, undisturbed: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(undisturbed, tmp_path / "run"))
+    assert train(override_recipe(recipe, ["search.lm_order=2"]), run).already_whole
+    assert read_config(run).search.lm_order == 2
+    assert not (run / LANGUAGE_MODEL_NAME).exists(), "greedy search reads none"
+    for order in (3, 2):
+        other = override_recipe(recipe, ["search.kind=beam", f"search.lm_order={order}", "train.log_every=5"])
+        assert train(other, run).already_whole
+        assert NgramModel.load(run / LANGUAGE_MODEL_NAME).order == order
+    assert read_config(run) == override_recipe(recipe, ["search.kind=beam", "search.lm_order=2"])
+    assert metrics(run) == metrics(undisturbed)
+
+
+def test_a_run_without_a_checkpoint_may_be_begun_anew(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, short = tmp_path / "run", override_recipe(recipe, ["train.max_nonfinite=1", "train.updates=4"])
+    with monkeypatch.context() as patched:
+        break_loss(patched, lambda call: call >= 0)
+        with pytest.raises(SpeechmillError, match=r"lower optim\.lr in a new run folder"):
+            train(override_recipe(short, ["search.kind=beam", "search.lm_order=2"]), run)
+    assert (run / LANGUAGE_MODEL_NAME).is_file()
+    assert train(override_recipe(short, ["optim.lr=0.001", "model.size=8"]), run).finished
+    assert read_config(run).optim.lr == 0.001
+    assert not (run / LANGUAGE_MODEL_NAME).exists(), "it was of another training"
+
+
+def test_paths_in_the_run_folder_are_absolute(
+    recipe: Recipe, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shards.parent)
+    relative = override_recipe(recipe, [f"data.shards={shards.name}", "train.updates=4"])
+    train(relative, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    assert Path(read_config(tmp_path / "run").data.shards) == shards.resolve()
+    assert train(read_config(tmp_path / "run"), tmp_path / "run").already_whole
 
 
 def test_another_recipe_is_refused_by_its_key(recipe: Recipe, undisturbed: Path) -> None:
@@ -288,7 +380,7 @@ def test_bad_input(recipe: Recipe, override: str, message: str, tmp_path: Path) 
 
 
 def test_shards_of_another_rate(recipe: Recipe, tmp_path: Path) -> None:
-    other = override_recipe(recipe, ["shard.sample_rate=16000", "features.sample_rate=16000"])
+    other = override_recipe(recipe, ["shard.sample_rate=16000", "features.sample_rate=16000", "features.n_fft=400"])
     with pytest.raises(SpeechmillError, match=r"holds audio at 8000 Hz, features\.sample_rate is 16000"):
         train(other, tmp_path / "run")
 
@@ -372,7 +464,7 @@ def test_a_full_disk(
     assert same_weights(disk / "run", undisturbed)
 
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 0), (signal.SIGINT, 1)])
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 0), (signal.SIGINT, 1), (signal.SIGTERM, 1)])
 def test_signals_save_and_leave(number: signal.Signals, workers: int, recipe: Recipe, tmp_path: Path) -> None:
     endless = override_recipe(
         recipe, ["optim.schedule=constant", "train.updates=100000", f"train.loader_workers={workers}"]
@@ -394,7 +486,7 @@ def test_signals_save_and_leave(number: signal.Signals, workers: int, recipe: Re
         deadline = time.monotonic() + 120
         while not checkpoints(run) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
-        os.killpg(process.pid, number)  # as a terminal's Ctrl-C: to the worker processes, too
+        os.killpg(process.pid, number)  # as Ctrl-C and Slurm do: to the worker processes, too
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()

@@ -8,12 +8,12 @@ import torch
 
 from speechmill.config import Recipe, override_recipe
 from speechmill.errors import SpeechmillError
+from speechmill.metrics import read_metrics
 from speechmill.train.runlog import (
     RunLog,
     check_same_experiment,
     environment,
     read_config,
-    read_metrics,
     write_config,
 )
 
@@ -35,6 +35,18 @@ def test_lines_survive_and_resume_drops_those_behind(tmp_path: Path) -> None:
     log = RunLog(tmp_path, 0)
     log.close()
     assert read_metrics(tmp_path) == []
+
+
+def test_a_validation_that_is_still_due_is_dropped(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, 0)
+    for update in (1, 2):
+        log.write(TRAIN | {"update": update})
+        log.write({"event": "valid", "update": update, "wer": 0.5})
+    log.close()
+    RunLog(tmp_path, 2, validation_due=True).close()
+    assert [(record["event"], record["update"]) for record in read_metrics(tmp_path)] == [
+        ("train", 1), ("valid", 1), ("train", 2),
+    ]  # fmt: skip
 
 
 def test_the_end_is_dropped_when_training_goes_on(tmp_path: Path) -> None:
@@ -124,8 +136,7 @@ def test_what_a_resumed_run_may_change(change: str, tmp_path: Path) -> None:
 
 
 def test_environment_says_what_matters() -> None:
-    found = environment(torch.device("cpu"), 123)
-    assert found["parameters"] == 123
+    found = environment(torch.device("cpu"))
     assert found["device"] == "cpu"
     assert found["torch"] == torch.__version__
     assert json.loads(json.dumps(found)) == found

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speechmill.compare.runs import Run, json_lines, number
+from speechmill.compare.runs import Run, number
 from speechmill.errors import SpeechmillError
+from speechmill.metrics import json_lines
 
 SHOWN = 3
 LONG_ENOUGH = 5  # words; below, one error makes an utterance the worst of all and says little

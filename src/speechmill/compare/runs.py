@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from speechmill.artefact import read_json, read_text
 from speechmill.errors import SpeechmillError
+from speechmill.metrics import read_metrics
 
 Columns = dict[str, NDArray[np.float64]]
 """Name -> values, all of one length, in the order of updates; NaN where a line had no such value."""
@@ -135,10 +136,7 @@ def read_run(path: Path) -> Run:
     if not (path / "config.yaml").is_file():
         raise SpeechmillError(f"{path}: not a run folder (it has no config.yaml); give what `train --run` made.")
     environment = path / "environment.json"
-    metrics = path / "metrics.jsonl"
-    train, valid, ended = (
-        read_metrics(metrics) if metrics.exists() else (_columns([], True), _columns([], False), False)
-    )
+    train, valid, ended = _by_event(read_metrics(path))
     scores = {file.stem: _mapping(read_json(file), file) for file in sorted((path / "scores").glob("*.json"))}
     return Run(
         path=path,
@@ -152,8 +150,8 @@ def read_run(path: Path) -> Run:
     )
 
 
-def read_metrics(path: Path) -> tuple[Columns, Columns, bool]:
-    """The training and validation lines of a metrics.jsonl as columns, and whether training has ended.
+def _by_event(records: list[dict[str, Any]]) -> tuple[Columns, Columns, bool]:
+    """The training and validation records as columns, and whether training has ended.
 
     A run that was killed resumes from its last checkpoint and walks some updates again: its later lines replace the
     earlier ones. Events of other names are left alone.
@@ -161,10 +159,8 @@ def read_metrics(path: Path) -> tuple[Columns, Columns, bool]:
     train: list[dict[str, Any]] = []
     valid: list[dict[str, Any]] = []
     ended = False
-    for place, record in json_lines(path, growing=True):
-        event, update = record.get("event"), number(record.get("update"))
-        if not isinstance(event, str) or update is None:
-            raise SpeechmillError(f"{place}: expected an `event` and a number `update` in each line.")
+    for record in records:
+        event, update = record["event"], record["update"]
         if event in ("train", "valid"):
             same, other = (train, valid) if event == "train" else (valid, train)
             while same and same[-1]["update"] >= update:
@@ -174,28 +170,6 @@ def read_metrics(path: Path) -> tuple[Columns, Columns, bool]:
             same.append(record)
         ended = event == "end" or (ended and event not in ("train", "valid"))
     return _columns(train, True), _columns(valid, False), ended
-
-
-def json_lines(path: Path, growing: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield ("<file>, line <n>", object) for each line; SpeechmillError names a broken one.
-
-    In a `growing` file, a last line without its line feed that does not parse was cut short by a kill, or is being
-    written: it is left out.
-    """
-    lines = read_text(path).split("\n")
-    for index, line in enumerate(lines):
-        if not line.strip():
-            continue
-        place = f"{path}, line {index + 1}"
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            if growing and index == len(lines) - 1:
-                return
-            raise SpeechmillError(f"{place}: not valid JSON ({error.msg}).") from error
-        if not isinstance(record, dict):
-            raise SpeechmillError(f"{place}: expected a JSON object, found {line.strip()[:40]}.")
-        yield place, record
 
 
 def distinct_names(runs: Sequence[Run]) -> list[str]:

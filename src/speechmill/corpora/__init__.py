@@ -13,7 +13,7 @@ from speechmill.errors import SpeechmillError
 from speechmill.manifest import write_manifest
 
 KINDS = ("bizspeech",)
-_VERSION = 1  # of what the importers do: raise it where the same source would give other rows
+_VERSION = 2  # of what the importers do: raise it where the same source would give other rows
 
 
 @dataclass(frozen=True)
@@ -102,15 +102,24 @@ def _listing(source: Path) -> list[list[str | int]]:
     paths = [source / METADATA]
     for call in list_calls(source):
         folder = source / "MEDIA" / call
-        paths += [folder / TRANSCRIPT, find_recording(folder) or folder]
-    listing: list[list[str | int]] = []
-    for path in paths:
-        if path.is_file():
-            stat = path.stat()
-            listing.append([str(path.relative_to(source)), stat.st_size, stat.st_mtime_ns])
-        else:
-            listing.append([str(path.relative_to(source)), -1, -1])
-    return listing
+        paths += [folder / TRANSCRIPT, _recording_of(folder)]
+    return [[str(path.relative_to(source)), *_size_and_time(path)] for path in paths]
+
+
+def _recording_of(folder: Path) -> Path:
+    try:
+        return find_recording(folder) or folder
+    except OSError:  # no permission to look: the importer says so of the call
+        return folder
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    """Bytes and nanoseconds; -1, -1 of what is no file or may not be looked at."""
+    try:
+        found = path.stat() if path.is_file() else None
+    except OSError:
+        found = None
+    return (found.st_size, found.st_mtime_ns) if found else (-1, -1)
 
 
 def _report(result: ImportResult) -> dict[str, Any]:

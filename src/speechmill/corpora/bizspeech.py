@@ -86,8 +86,8 @@ def import_bizspeech(
     """Read a corpus in the BizSpeech layout; `include` and `exclude` are names of calls (the folders under MEDIA).
 
     Dropped rows are counted by reason: bad-row, bad-time, end-before-start, empty-text, too-short, too-long,
-    past-recording-end, unknown-end. Dropped calls: missing-transcript, unreadable-transcript, not-utf8, missing-column,
-    empty-transcript, missing-recording, unreadable-recording.
+    past-recording-end, unknown-end; all rows of a call by missing-recording, unreadable-recording. Calls whose rows are
+    not known are counted once: missing-transcript, unreadable-transcript, not-utf8, missing-column, empty-transcript.
     Raises SpeechmillError where nothing can be imported: no such folder, no calls, no call readable, no row kept.
     """
     calls = list_calls(source)
@@ -132,11 +132,14 @@ def read_metadata(source: Path) -> dict[str, dict[str, Any]]:
 def read_call(folder: Path, metadata: dict[str, Any], limits: Limits) -> CallResult:
     """Read one call; one that cannot be read is a CallResult with a `failure`."""
     call = folder.name
+    rows: list[Row] = []
     try:
         rows = read_transcript(folder / TRANSCRIPT)
         recording, info = _read_recording(folder)
     except _Failure as failure:
-        drops = drops_table([(call, None, failure.reason, failure.detail, None)])
+        # With a transcript, each of its utterances is lost; the closing row is one where it has a sentence.
+        lines: list[int | None] = [row.line for row in rows if row.text or row is not rows[-1]]
+        drops = drops_table([(call, line, failure.reason, failure.detail, None) for line in lines or [None]])
         return CallResult(call, empty_rows(EXTRA), drops, None, f"{call}: {failure.reason}: {failure.detail}")
     kept, drops_found = judge(rows, info.seconds, limits)
     table = _table(call, recording, info, metadata, rows, kept)
@@ -145,9 +148,9 @@ def read_call(folder: Path, metadata: dict[str, Any], limits: Limits) -> CallRes
 
 def read_transcript(path: Path) -> list[Row]:
     """Parse a transcript, by the names in its header, in any order; columns that it adds are passed over."""
-    if not path.is_file():
-        raise _Failure("missing-transcript", f"{path}: no such file.")
     try:
+        if not path.is_file():
+            raise _Failure("missing-transcript", f"{path}: no such file.")
         lines = read_text(path).split("\n")  # not splitlines(): U+2028 and form feeds are part of a sentence
     except SpeechmillError as error:
         raise _Failure("not-utf8" if "not UTF-8" in str(error) else "unreadable-transcript", str(error)) from error
@@ -255,13 +258,15 @@ def in_order(times: Sequence[float | None]) -> list[bool]:
 
 
 def _read_recording(folder: Path) -> tuple[Path, AudioInfo]:
-    recording = find_recording(folder)
-    if recording is None:
-        raise _Failure("missing-recording", f"{folder}: no recording.wav, .mp3 or .flac.")
     try:
+        recording = find_recording(folder)
+        if recording is None:
+            raise _Failure("missing-recording", f"{folder}: no recording.wav, .mp3 or .flac.")
         return recording.resolve(), probe(recording)
     except SpeechmillError as error:
         raise _Failure("unreadable-recording", str(error)) from error
+    except OSError as error:
+        raise _Failure("unreadable-recording", f"{folder}: cannot be read ({error.strerror}).") from error
 
 
 def _table(

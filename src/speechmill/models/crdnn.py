@@ -21,7 +21,11 @@ _EDGE = BLANK  # BOS and EOS share index 0 with blank, as in the thesis
 
 
 class CrdnnRecognizer(Recognizer):
-    """40.2 M parameters at the thesis's sizes and 5,000 tokens."""
+    """40.2 M parameters at the thesis's sizes and 5,000 tokens.
+
+    SpeechBrain's encoder is not told the lengths: its convolutions, its bidirectional LSTM and its batch normalisation
+    see the padding behind an utterance, so that its outputs depend a little on which utterances share its batch.
+    """
 
     def __init__(self, features: FeatureSettings, settings: CrdnnSettings, loss: LossSettings, tokens: int) -> None:
         super().__init__(features)

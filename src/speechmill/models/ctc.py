@@ -21,8 +21,7 @@ class CtcRecognizer(Recognizer):
     def __init__(self, features: FeatureSettings, settings: CtcSettings, tokens: int) -> None:
         super().__init__(features)
         self.stem = Stem(features.n_mels, settings)
-        block = LstmBlock if settings.encoder == "lstm" else ConformerBlock
-        self.blocks = nn.ModuleList(block(settings) for _ in range(settings.layers))
+        self.blocks = nn.ModuleList(LstmBlock(settings) for _ in range(settings.layers))
         self.norm = nn.LayerNorm(settings.size)
         self.head = nn.Linear(settings.size, tokens)
         self.inner = settings.inner_ctc if settings.layers > 1 else 0.0
@@ -88,8 +87,8 @@ class Stem(nn.Module):
 class LstmBlock(nn.Module):
     """Pre-normalised bidirectional LSTM with a residual connection.
 
-    The backward direction reads each utterance reversed within its own length, so that it never starts on padding:
-    two plain LSTMs are several times faster on a CPU than one over packed sequences.
+    The backward direction reads each utterance reversed within its own length, so that it never starts on padding; so
+    two plain LSTMs serve, which oneDNN runs whole where packed sequences go step by step.
     """
 
     def __init__(self, settings: CtcSettings) -> None:
@@ -109,56 +108,3 @@ class LstmBlock(nn.Module):
         back = back.gather(1, mirrored.expand_as(back))
         added: Tensor = self.dropout(self.project(torch.cat([ahead, back], dim=-1)))
         return x + added
-
-
-class ConformerBlock(nn.Module):
-    """Half feed-forward, attention, convolution, half feed-forward (Gulati et al. 2020), with layer norms throughout.
-
-    The depthwise convolution is what tells positions apart; there is no further position encoding.
-    """
-
-    def __init__(self, settings: CtcSettings) -> None:
-        super().__init__()
-        size = settings.size
-        self.heads = settings.heads
-        self.feed_in = _feed_forward(settings)
-        self.attention_norm = nn.LayerNorm(size)
-        self.qkv = nn.Linear(size, 3 * size)
-        self.attention_out = nn.Linear(size, size)
-        self.convolution_norm = nn.LayerNorm(size)
-        self.expand = nn.Linear(size, 2 * size)
-        self.depthwise = nn.Conv1d(size, size, settings.kernel, padding=settings.kernel // 2, groups=size)
-        self.depthwise_norm = nn.LayerNorm(size)
-        self.contract = nn.Linear(size, size)
-        self.feed_out = _feed_forward(settings)
-        self.norm = nn.LayerNorm(size)
-        self.dropout = nn.Dropout(settings.dropout)
-
-    def forward(self, x: Tensor, steps: Tensor, inside: Tensor) -> Tensor:
-        del steps
-        x = x + 0.5 * self.feed_in(x)
-        x = x + self.dropout(self._attend(self.attention_norm(x), inside))
-        x = x + self.dropout(self._convolve(self.convolution_norm(x), inside))
-        x = self.norm(x + 0.5 * self.feed_out(x))
-        return x
-
-    def _attend(self, x: Tensor, inside: Tensor) -> Tensor:
-        batch, time, size = x.shape
-        q, k, v = self.qkv(x).view(batch, time, 3, self.heads, size // self.heads).permute(2, 0, 3, 1, 4)
-        y = functional.scaled_dot_product_attention(q, k, v, attn_mask=inside[:, None, None, :])
-        attended: Tensor = self.attention_out(y.transpose(1, 2).reshape(batch, time, size))
-        return attended
-
-    def _convolve(self, x: Tensor, inside: Tensor) -> Tensor:
-        y = functional.glu(self.expand(x), dim=-1) * inside[..., None]
-        y = self.depthwise(y.transpose(1, 2)).transpose(1, 2)
-        contracted: Tensor = self.contract(functional.silu(self.depthwise_norm(y)))
-        return contracted
-
-
-def _feed_forward(settings: CtcSettings) -> nn.Sequential:
-    size = settings.size
-    return nn.Sequential(
-        nn.LayerNorm(size), nn.Linear(size, 4 * size), nn.SiLU(), nn.Dropout(settings.dropout),
-        nn.Linear(4 * size, size), nn.Dropout(settings.dropout),
-    )  # fmt: skip

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +18,12 @@ from speechmill.errors import SpeechmillError
 from speechmill.shards.index import Index
 from speechmill.shards.tar import BLOCK
 
+OPEN_FILES = 64  # kept open by a reader: well under the usual limit of 1024 for a process, with loader workers in mind
+_FETCHED = 1 << 17  # bytes asked for at a time: of a longer range the kernel reads only the start
+
 
 class ShardReader:
-    """Random access to the utterances of an index. Files stay open; one reader per process."""
+    """Random access to the utterances of an index. The last OPEN_FILES shards stay open; one reader per process."""
 
     def __init__(self, index: Index) -> None:
         self.index = index
@@ -49,16 +56,18 @@ class ShardReader:
             raise self._damaged(row, f"its JSON does not parse ({error})") from error
         return about
 
+    def fetch_ahead(self, shards: Sequence[int]) -> None:
+        """Ask the kernel for whole shards that will be read soon; returns at once.
+
+        In a thread: where the disk has much to do already, the kernel lets the caller wait.
+        """
+        paths = [self.index.shard_path(shard) for shard in shards]
+        if paths and hasattr(os, "posix_fadvise"):
+            threading.Thread(target=_will_need, args=(paths,), daemon=True).start()
+
     def _payload(self, row: int, offset: int, size: int, suffix: str) -> bytes:
         """Header and payload in one read: a member of another name there means another TAR than the index's."""
-        shard = int(self.index.shard[row])
-        if shard not in self._files:
-            try:
-                self._files[shard] = os.open(self.index.shard_path(shard), os.O_RDONLY)
-            except OSError as error:
-                path = self.index.shard_path(shard)
-                raise SpeechmillError(f"{path}: cannot be opened ({error.strerror}).") from error
-        data = os.pread(self._files[shard], BLOCK + size, offset - BLOCK)
+        data = os.pread(self._file(int(self.index.shard[row])), BLOCK + size, offset - BLOCK)
         name = data[:100].split(b"\0", 1)[0].decode("utf-8", "replace")
         if len(data) != BLOCK + size:
             raise self._damaged(row, "the TAR ends within it")
@@ -66,9 +75,30 @@ class ShardReader:
             raise self._damaged(row, f"the TAR has {name!r} where the index has it")
         return data[BLOCK:]
 
+    def _file(self, shard: int) -> int:
+        """The descriptor of an opened shard; the one used longest ago is closed where there are too many."""
+        descriptor = self._files.pop(shard, None)
+        if descriptor is None:
+            if len(self._files) >= OPEN_FILES:
+                os.close(self._files.pop(next(iter(self._files))))
+            path = self.index.shard_path(shard)
+            try:
+                descriptor = os.open(path, os.O_RDONLY)
+            except OSError as error:
+                raise SpeechmillError(f"{path}: cannot be opened ({error.strerror}).") from error
+        self._files[shard] = descriptor  # behind the others: dictionaries keep the order of insertion
+        return descriptor
+
     def _damaged(self, row: int, what: str) -> SpeechmillError:
         path = self.index.shard_path(int(self.index.shard[row]))
         return SpeechmillError(
             f"{path}: the utterance {self.index.id(row)!r} is damaged: {what}; "
-            f"check the folder with `speechmill shards verify` and write the shard again."
+            f"check the folder with `speechmill verify` and write the shard again."
         )
+
+
+def _will_need(paths: Sequence[Path]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError), path.open("rb") as stream:  # who reads it will say what is wrong with it
+            for start in range(0, os.fstat(stream.fileno()).st_size, _FETCHED):
+                os.posix_fadvise(stream.fileno(), start, _FETCHED, os.POSIX_FADV_WILLNEED)

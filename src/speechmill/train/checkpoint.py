@@ -25,6 +25,7 @@ class TrainState:
     epoch_starts: list[int] = field(default_factory=lambda: [0])  # see Schedule
     interval: dict[str, float] = field(default_factory=dict)  # sums since the last line of the log
     valid_wer: float | None = None  # of the last validation, where it was made at this very update
+    validation_due: bool = False  # a stop came into the validation at this very update
     best_wer: float | None = None
     best_update: int | None = None
     shards: str = ""  # fingerprint of the data that the schedule was made of

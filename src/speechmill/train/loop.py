@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +16,13 @@ from speechmill.config import Recipe, SearchSettings
 from speechmill.errors import SpeechmillError
 from speechmill.features import StatisticsSum
 from speechmill.loader import Batch, BatchDataset, batches, utterances_of
+from speechmill.metrics import read_metrics
 from speechmill.models import build_model
 from speechmill.models.base import Recognizer
 from speechmill.models.ngram import NgramModel
 from speechmill.ordering import permutation
-from speechmill.progress import Progress
-from speechmill.recognize import Recognizing
+from speechmill.progress import Progress, track
+from speechmill.recognize import GivenUp, Recognizing
 from speechmill.schedule import Schedule
 from speechmill.score import score_pairs
 from speechmill.shards.index import Index, open_index
@@ -43,11 +44,12 @@ from speechmill.train.optim import build_optimizer, learning_rate
 from speechmill.train.runlog import (
     RunLog,
     check_same_experiment,
-    read_metrics,
+    read_config,
     write_config,
     write_environment,
 )  # fmt: skip
 from speechmill.train.signals import StopRequest, stop_on_signals
+from speechmill.workers import cores
 
 TOKENIZER_NAME = "tokenizer.model"
 LANGUAGE_MODEL_NAME = "lm.npz"
@@ -87,21 +89,32 @@ def train(recipe: Recipe, run: Path) -> TrainReport:
     Raises SpeechmillError where the run, the shards or the tokenizer are not the recipe's, or training cannot go on.
     """
     check_strategy(recipe)
+    recipe = with_absolute_paths(recipe)
     done = finished_report(recipe, run)
-    if done is not None:
-        return done
-    with locked(run):
-        return _train(recipe, run)
+    if done is None:
+        with locked(run):
+            return _train(recipe, run)
+    if recipe.search != read_config(run).search:
+        with locked(run):
+            change_search(recipe, run)
+    return done
 
 
 def _train(recipe: Recipe, run: Path) -> TrainReport:
     work = prepare(recipe, run)
     state, settings = work.state, recipe.train
-    log = RunLog(run, state.update)
-    with stop_on_signals() as stop, Progress("train", settings.updates, "updates") as progress:
+    log = RunLog(run, state.update, state.validation_due)
+    with (
+        stop_on_signals() as stop,
+        Progress("train", settings.updates, "updates") as progress,
+        contextlib.closing(load_ahead(work)) as loaded,
+    ):
         progress.resume_at(state.update)
-        clock = _Clock(state.seconds)
-        loaded, saved_now = load_ahead(work), False
+        clock, saved_now = _Clock(state.seconds), False
+        if state.validation_due:
+            validate(work, log, clock, stop)
+            save(work, log, clock)
+            saved_now = True
         while state.update < settings.updates and not stop:
             with clock.waiting():
                 update_batches = [next(loaded) for _ in range(recipe.schedule.batches_per_update)]
@@ -112,12 +125,12 @@ def _train(recipe: Recipe, run: Path) -> TrainReport:
                 log.write(train_record(work, clock))
             due = state.update % settings.validate_every == 0 or state.update == settings.updates
             if due:
-                log.write(validate(work, clock))
+                validate(work, log, clock, stop)
             saved_now = due or state.update % settings.checkpoint_every == 0
             if saved_now:
                 save(work, log, clock)
             progress.advance(note=note(state, stats))
-        if stop and state.update < settings.updates:
+        if stop and not finished(work):
             if not saved_now:  # else it would be written once more, without the WER of the validation just made
                 save(work, log, clock)
         else:
@@ -126,19 +139,42 @@ def _train(recipe: Recipe, run: Path) -> TrainReport:
                        "best_wer": state.best_wer})  # fmt: skip
             log.sync()
     log.close()
-    return report(recipe, run, state, stop)
+    return TrainReport(run, state.update, finished(work), False, state.best_wer, state.best_update, stop.name)
+
+
+def finished(work: Training) -> bool:
+    return work.state.update >= work.recipe.train.updates and not work.state.validation_due
 
 
 def finished_report(recipe: Recipe, run: Path) -> TrainReport | None:
-    """The report of a run that has nothing left to do."""
-    if not (run / "config.yaml").is_file():
+    """The report of a run that has nothing left to do.
+
+    Raises SpeechmillError where the run is of another recipe; one without a checkpoint has nothing to lose and may be
+    begun anew with any.
+    """
+    if not (run / "config.yaml").is_file() or not checkpoints(run):
         return None
     check_same_experiment(run, recipe)
     ended = [record for record in read_metrics(run) if record["event"] == "end"]
-    if not ended or ended[-1]["update"] < recipe.train.updates or not checkpoints(run):
+    if not ended or ended[-1]["update"] < recipe.train.updates:
         return None
     last = ended[-1]
     return TrainReport(run, last["update"], True, True, last["best_wer"], last["best_update"], "")
+
+
+def with_absolute_paths(recipe: Recipe) -> Recipe:
+    """So that a run finds its data from whatever folder it is looked at."""
+    found = {name: str(Path(path).resolve()) for name, path in recipe.data if path}
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=found)})
+
+
+def change_search(recipe: Recipe, run: Path) -> None:
+    """Give a finished run the recipe's search, and the language model that it needs."""
+    if needs_language_model(recipe, run):
+        index = open_index(Path(_needed(recipe.data.shards, "data.shards")))
+        _check_run_shards(run, read_state(checkpoints(run)[-1]), index)
+        save_language_model(recipe, run, index, load_tokenizer(run / TOKENIZER_NAME))
+    write_config(run, read_config(run).model_copy(update={"search": recipe.search}))
 
 
 def prepare(recipe: Recipe, run: Path) -> Training:
@@ -157,11 +193,7 @@ def prepare(recipe: Recipe, run: Path) -> Training:
     _check_run_tokenizer(run, tokenizer)
     saved = checkpoints(run)
     state = read_state(saved[-1]) if saved else TrainState(shards=index.fingerprint)
-    if state.shards != index.fingerprint:
-        raise SpeechmillError(
-            f"{run}: was trained on other shards than {index.folder} (another manifest or other settings); "
-            f"use those or another run folder."
-        )
+    _check_run_shards(run, state, index)
     utterances = utterances_of(index, "train", tokenizer if recipe.schedule.max_tokens else None)
     schedule = Schedule(utterances, recipe.schedule, state.epoch_starts)
     dataset = BatchDataset(index, schedule, tokenizer)
@@ -176,7 +208,8 @@ def prepare(recipe: Recipe, run: Path) -> Training:
         start_run(recipe, run, device, model, tokenizer, hours)
         set_statistics(model, dataset, recipe)
     write_config(run, recipe)
-    save_language_model(recipe, run, index, tokenizer)
+    if needs_language_model(recipe, run):
+        save_language_model(recipe, run, index, tokenizer)
     model = model.to(device).train()
     optimizer = build_optimizer(model.parameters(), recipe.optim)
     if saved:
@@ -199,13 +232,14 @@ def start_run(
     }
     write_environment(run, device, about)
     shutil.rmtree(run / "events", ignore_errors=True)
+    (run / LANGUAGE_MODEL_NAME).unlink(missing_ok=True)  # of a run that was begun with other data
 
 
 def choose_device(recipe: Recipe) -> torch.device:
     wanted = recipe.train.device
     if wanted == "cuda" and not torch.cuda.is_available():
         raise SpeechmillError("train.device cuda: no CUDA device here; use train.device=auto or cpu.")
-    torch.set_num_threads(recipe.train.threads or os.cpu_count() or 1)
+    torch.set_num_threads(recipe.train.threads or cores())
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -214,25 +248,34 @@ def set_statistics(model: Recognizer, dataset: BatchDataset, recipe: Recipe) -> 
     numbers = range(min(recipe.features.statistics_batches, _epoch_length(dataset)))
     total = StatisticsSum(recipe.features.n_mels)
     dtype = next(model.parameters()).dtype
-    with torch.inference_mode(), Progress("feature statistics", len(numbers), "batches") as progress:
-        for batch in batches(dataset, numbers, recipe.train.loader_workers, pin=False):
+    with (
+        torch.inference_mode(),
+        Progress("feature statistics", len(numbers), "batches") as progress,
+        contextlib.closing(batches(dataset, numbers, recipe.train.loader_workers, pin=False)) as loaded,
+    ):
+        for batch in loaded:
             total.add(*model.log_mel.log_mel(batch.audio.to(dtype) / 32768.0, batch.lengths))
             progress.advance()
     model.log_mel.set_statistics(*total.result())
 
 
+def needs_language_model(recipe: Recipe, run: Path) -> bool:
+    """Whether the recipe's search reads an n-gram model that the run does not have yet."""
+    path, search = run / LANGUAGE_MODEL_NAME, recipe.search
+    if search.kind != "beam" or search.lm_order == 0:
+        return False
+    return not path.is_file() or NgramModel.load(path).order != search.lm_order
+
+
 def save_language_model(recipe: Recipe, run: Path, index: Index, tokenizer: Tokenizer) -> None:
     """Count the n-gram model of the recipe's search from the train text."""
-    path, order = run / LANGUAGE_MODEL_NAME, recipe.search.lm_order
-    if order == 0 or (path.is_file() and NgramModel.load(path).order == order):
-        return
-    reader = ShardReader(index)
-    texts = (reader.about(row)["text"] for row in index.rows("train").tolist())
+    reader, rows = ShardReader(index), index.rows("train").tolist()
+    texts = (reader.about(row)["text"] for row in track(rows, "language model", len(rows), "utterances"))
     sentences = (tokenizer.encode(text) for text in texts)
-    NgramModel.train(sentences, order, len(tokenizer)).save(path)
+    NgramModel.train(sentences, recipe.search.lm_order, len(tokenizer)).save(run / LANGUAGE_MODEL_NAME)
 
 
-def load_ahead(work: Training) -> Iterator[Batch]:
+def load_ahead(work: Training) -> Generator[Batch, None, None]:
     """The batches from where training stands, loaded ahead of need."""
     per_update = work.recipe.schedule.batches_per_update
     numbers = range(work.state.update * per_update, work.recipe.train.updates * per_update)
@@ -256,7 +299,7 @@ def account(work: Training, stats: UpdateStats, update_batches: list[Batch]) -> 
         raise SpeechmillError(
             f"{work.run}: {state.skipped_in_a_row} updates in a row had a loss or gradient that is not finite "
             f"(train.max_nonfinite), the last, {state.update}, with {', '.join(stats.ids[:5])}...; "
-            f"lower optim.lr or look at these utterances. The last checkpoint stands."
+            f"lower optim.lr in a new run folder, or look at these utterances. The last checkpoint stands."
         )
 
 
@@ -280,8 +323,18 @@ def train_record(work: Training, clock: _Clock) -> dict[str, object]:
     return record
 
 
-def validate(work: Training, clock: _Clock) -> dict[str, object]:
-    """Greedy search over the validation split; the same utterances each time."""
+def validate(work: Training, log: RunLog, clock: _Clock, stop: StopRequest) -> None:
+    """Greedy search over the validation split; the same utterances each time.
+
+    A stop gives it up: a long one would outlast the seconds that a job has to save. Then it stays due.
+    """
+    work.state.validation_due = True
+    with contextlib.suppress(GivenUp):
+        log.write(validation(work, clock, stop))
+        work.state.validation_due = False
+
+
+def validation(work: Training, clock: _Clock, stop: StopRequest) -> dict[str, object]:
     started = time.monotonic()
     rows = work.index.rows("valid")
     limit = work.recipe.train.validate_utterances
@@ -289,7 +342,10 @@ def validate(work: Training, clock: _Clock) -> dict[str, object]:
         rows = rows[permutation(len(rows), 0)[:limit]]
     reader = ShardReader(work.index)
     recognizing = Recognizing(work.model, work.tokenizer, SearchSettings(), None, work.device)
-    hypotheses = recognizing.all(lambda i: reader.audio(int(rows[i])), work.index.samples[rows].tolist(), "validate")
+    with Progress("validate", len(rows), "utterances") as progress:
+        hypotheses = recognizing.all(
+            lambda i: reader.audio(int(rows[i])), work.index.samples[rows].tolist(), progress, lambda: bool(stop)
+        )
     rates = score_pairs([reader.about(int(row))["text"] for row in rows], hypotheses)
     state = work.state
     state.valid_wer = rates.wer
@@ -320,11 +376,6 @@ def note(state: TrainState, stats: UpdateStats) -> str:
 
 def audio_seconds(work: Training) -> float:
     return work.state.samples / work.index.sample_rate
-
-
-def report(recipe: Recipe, run: Path, state: TrainState, stop: StopRequest) -> TrainReport:
-    finished = state.update >= recipe.train.updates
-    return TrainReport(run, state.update, finished, False, state.best_wer, state.best_update, stop.name)
 
 
 class _Clock:
@@ -367,6 +418,14 @@ def _needed(value: str, key: str) -> str:
     if not value:
         raise SpeechmillError(f"{key} is not set; add it to the recipe or give it as {key}=PATH.")
     return value
+
+
+def _check_run_shards(run: Path, state: TrainState, index: Index) -> None:
+    if state.shards != index.fingerprint:
+        raise SpeechmillError(
+            f"{run}: was trained on other shards than {index.folder} (another manifest or other settings); "
+            f"use those or another run folder."
+        )
 
 
 def _check_run_tokenizer(run: Path, tokenizer: Tokenizer) -> None:

@@ -17,6 +17,7 @@ import speechmill
 from speechmill.artefact import disk_errors, read_text, write_json, write_text
 from speechmill.config import Recipe, recipe_from_plain
 from speechmill.errors import SpeechmillError
+from speechmill.metrics import read_metrics
 
 # What a resumed run may change without becoming another experiment.
 _FREE = {
@@ -57,6 +58,12 @@ def check_same_experiment(run: Path, recipe: Recipe) -> None:
                     f"{run}: was trained with another recipe: {section}.{key} is {old[section].get(key)!r} there and "
                     f"{values.get(key)!r} here; use the same setting or another run folder."
                 )
+    before, now = old["train"]["updates"], new["train"]["updates"]
+    if before != now and recipe.optim.schedule != "constant":
+        raise SpeechmillError(
+            f"{run}: was trained for {before} updates, train.updates is {now} here: with optim.schedule "
+            f"{recipe.optim.schedule} each update's learning rate depends on it; keep it or use another run folder."
+        )
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -90,11 +97,17 @@ def _cpu_name() -> str:
 
 
 class RunLog:
-    """Appends to metrics.jsonl and to TensorBoard; a resumed run first drops the lines behind its checkpoint."""
+    """Appends to metrics.jsonl and to TensorBoard; a resumed run first drops the lines behind its checkpoint.
 
-    def __init__(self, run: Path, update: int) -> None:
+    Args:
+        update: of the checkpoint.
+        validation_due: the validation at that update is still to be made.
+    """
+
+    def __init__(self, run: Path, update: int, validation_due: bool = False) -> None:
         self.path = run / "metrics.jsonl"
-        kept = [line for line in read_metrics(run) if line["update"] <= update and line["event"] != "end"]
+        last = {"valid": update - 1 if validation_due else update, "end": -1}
+        kept = [line for line in read_metrics(run) if line["update"] <= last.get(line["event"], update)]
         write_text(self.path, "".join(_line(record) for record in kept))
         with disk_errors(self.path):
             self._stream: TextIO = self.path.open("a", encoding="utf-8")
@@ -149,23 +162,6 @@ class EventFile:
     def close(self) -> None:
         with disk_errors(self.path):
             self._stream.close()
-
-
-def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The records of metrics.jsonl; a last line that a kill cut off is left out."""
-    path = run / "metrics.jsonl"
-    if not path.is_file():
-        return []
-    lines = read_text(path).splitlines(keepends=True)
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
-            raise SpeechmillError(f"{path}, line {number}: not valid JSON ({error.msg}).") from error
-    return records
 
 
 def _line(record: dict[str, Any]) -> str:

@@ -9,6 +9,8 @@ from types import FrameType
 
 
 class StopRequest:
+    """True once a signal has come; `name` is that signal's."""
+
     def __init__(self) -> None:
         self.name = ""
 
