@@ -90,8 +90,8 @@ def _recipe_arguments(parser: argparse.ArgumentParser, default: str | None = Non
 def _add_demo(verbs: Verbs) -> None:  # type: ignore[type-arg]
     parser = _verb(verbs, "demo", _demo, "the whole way on a synthetic corpus, in one folder", "speechmill demo demo")
     parser.add_argument("folder", type=Path, help="where everything goes")
-    parser.add_argument("--calls", type=int, default=120)
-    parser.add_argument("--hours", type=float, default=6.0)
+    parser.add_argument("--calls", type=int, default=280)
+    parser.add_argument("--hours", type=float, default=14.0)
     parser.add_argument("--seed", type=int, default=0)
     _recipe_arguments(parser, "hparams/demo.yaml")
 
@@ -135,8 +135,8 @@ def _add_demo_corpus(verbs: Verbs) -> None:  # type: ignore[type-arg]
         "speechmill demo-corpus mine/corpus --calls 12 --hours 0.5",
     )  # fmt: skip
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--calls", type=int, default=120)
-    parser.add_argument("--hours", type=float, default=6.0)
+    parser.add_argument("--calls", type=int, default=280)
+    parser.add_argument("--hours", type=float, default=14.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=_CORES)
 

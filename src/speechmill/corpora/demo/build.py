@@ -70,7 +70,7 @@ class _Job:
 
 
 def make_demo_corpus(
-    out: Path, *, calls: int = 120, hours: float = 6.0, seed: int = 0, workers: int = 2
+    out: Path, *, calls: int = 280, hours: float = 14.0, seed: int = 0, workers: int = 2
 ) -> DemoSummary:
     """Synthesise the demo corpus into `out`, or go on with one that was interrupted.
 
