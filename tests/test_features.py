@@ -8,11 +8,20 @@ import pytest
 import torch
 
 from speechmill.config import AugmentSettings, FeatureSettings
-from speechmill.features import LogMel, StatisticsSum, add_noise, augment_audio, augment_features, change_speed
+from speechmill.features import (
+    LogMel,
+    StatisticsSum,
+    add_noise,
+    augment_audio,
+    augment_features,
+    change_speed,
+    tilt,
+)
 
 ALL_ON = AugmentSettings(
     speed=(0.9, 1.1),
     warp=(0.9, 1.1),
+    tilt=0.5,
     gain_db=6.0,
     noise_db=(10.0, 30.0),
     time_masks=2,
@@ -175,3 +184,35 @@ def test_masks_keep_their_limits() -> None:
             assert not len(masked_frames) or masked_frames.max() < length
         seen_time, seen_bins = max(seen_time, len(masked_frames)), max(seen_bins, len(masked_bins))
     assert (seen_time, seen_bins) == (12, 5)
+
+
+def test_tilt_filters_at_the_old_loudness() -> None:
+    generator = torch.Generator().manual_seed(0)
+    audio = torch.zeros(3, 4000)
+    lengths = torch.tensor([4000, 2500, 3000])
+    for row, length in enumerate(lengths.tolist()):
+        audio[row, :length] = torch.randn(length, generator=generator)
+    tilted = tilt(audio, lengths, torch.tensor([0.9, -0.9, 0.0]))
+    for row, length in enumerate(lengths.tolist()):
+        assert torch.equal(tilted[row, length:], torch.zeros(4000 - length))
+        assert tilted[row].square().sum().item() == pytest.approx(audio[row].square().sum().item(), rel=1e-4)
+    assert torch.allclose(tilted[2], audio[2], rtol=1e-5)
+
+    def share_of_low_frequencies(signal: torch.Tensor) -> float:
+        power = torch.fft.rfft(signal).abs().square()
+        return float(power[: len(power) // 2].sum() / power.sum())
+
+    assert share_of_low_frequencies(tilted[0]) > 0.7
+    assert share_of_low_frequencies(tilted[1]) < 0.3
+
+
+def test_the_utterance_mean_takes_a_gain_out_and_does_not_count_digital_silence() -> None:
+    features = LogMel(FeatureSettings(floor_db=50, utterance_mean=True))
+    speech = torch.randn(1, 16000, generator=torch.Generator().manual_seed(0)) * 0.1
+    level, frames = features.log_mel(speech, torch.tensor([16000]))
+    assert level.mean(dim=1).abs().max() < 1e-3
+    assert torch.allclose(features.log_mel(speech * 0.5, torch.tensor([16000]))[0], level, atol=1e-3)
+    padded = torch.cat([speech, torch.zeros(1, 16000)], dim=1)
+    longer, _ = features.log_mel(padded, torch.tensor([32000]))
+    inner = int(frames[0]) - 5  # the frames at the border see both
+    assert torch.allclose(longer[:, :inner], level[:, :inner], atol=0.5)

@@ -197,6 +197,7 @@ class AugmentSettings(Section):
 
     speed: tuple[Positive, Positive] = (1.0, 1.0)  # range of factors; resamples, so that pitch moves along
     warp: tuple[Positive, Positive] = (1.0, 1.0)  # range of factors that stretch the mel axis (vocal tract length)
+    tilt: Share = 0.0  # up to this slope of a one-tap filter, either way: another microphone
     gain_db: Annotated[float, Field(ge=0.0)] = 0.0  # up to so many decibels louder or softer
     noise_db: tuple[float, float] | None = None  # signal-to-noise ratios between which white or coloured noise is added
     time_masks: Natural = 0

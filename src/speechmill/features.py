@@ -56,7 +56,11 @@ class LogMel(nn.Module):
         loudest = level.masked_fill(~inside[..., None], -math.inf).amax(dim=(1, 2), keepdim=True)
         level = torch.maximum(level, loudest - self.settings.floor_db) * inside[..., None]
         if self.settings.utterance_mean:
-            level = (level - level.sum(dim=1, keepdim=True) / frames[:, None, None]) * inside[..., None]
+            # Frames that are all floor are digital silence: their share is of the recording, not of the microphone.
+            heard = (inside & (level.amax(dim=2) > loudest[..., 0] - self.settings.floor_db))[..., None]
+            level = (level - (level * heard).sum(1, keepdim=True) / heard.sum(1, keepdim=True).clamp(min=1)) * inside[
+                ..., None
+            ]
         return level, frames
 
     def normalize(self, features: Tensor, frames: Tensor) -> Tensor:
@@ -118,6 +122,8 @@ def augment_audio(
     low, high = settings.speed
     if high > low:
         audio, lengths = change_speed(audio, lengths, _uniform(len(lengths), low, high, generator, audio))
+    if settings.tilt:
+        audio = tilt(audio, lengths, _uniform(len(lengths), -settings.tilt, settings.tilt, generator, audio))
     if settings.gain_db:
         gain = _uniform(len(lengths), -settings.gain_db, settings.gain_db, generator, audio)
         audio = audio * 10.0 ** (gain / 20.0)[:, None]
@@ -138,6 +144,18 @@ def change_speed(audio: Tensor, lengths: Tensor, factor: Tensor) -> tuple[Tensor
     changed = audio.gather(1, left) * (1 - share) + audio.gather(1, right) * share
     inside = torch.arange(changed.shape[1], device=audio.device) < new_lengths[:, None]
     return changed * inside, new_lengths
+
+
+def tilt(audio: Tensor, lengths: Tensor, slope: Tensor) -> Tensor:
+    """Filter each utterance by y[t] = x[t] + slope x[t - 1], at its old loudness: another microphone or line.
+
+    A slope near 1 takes the high frequencies away, near -1 the low ones.
+    """
+    filtered = audio + slope[:, None] * torch.nn.functional.pad(audio[:, :-1], (1, 0))
+    inside = torch.arange(audio.shape[1], device=audio.device) < lengths[:, None]
+    filtered = filtered * inside
+    loudness = (audio.square().sum(1) / filtered.square().sum(1).clamp(min=1e-9)).sqrt()
+    return filtered * loudness[:, None]
 
 
 def add_noise(audio: Tensor, lengths: Tensor, ratio_db: tuple[float, float], generator: torch.Generator) -> Tensor:
