@@ -3,6 +3,7 @@
     python -m benchmarks.digits --source ../shared/data/digit_calls --out benchmarks/results/digits.json
 
 Six runs of `speechmill pipeline`, two at a time with a thread each; what is finished under --work is not repeated.
+With --only, the others keep what --out says of them; every run's updates stand beside its rates.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from benchmarks.machine import machine
 from speechmill.artefact import read_json, write_json
 from speechmill.corpora import import_corpus
 from speechmill.manifest import read_manifest
+from speechmill.metrics import read_metrics
 
 RECIPE = "hparams/digits.yaml"
 AT_ONCE = 2
@@ -29,6 +31,7 @@ def main() -> None:
     parser.add_argument("--source", type=Path, default=Path("../shared/data/digit_calls"))
     parser.add_argument("--work", type=Path, default=Path("digits/speakers"), help="run folders")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/digits.json"))
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="calls, or speakers")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     args = parser.parse_args()
     manifest = import_corpus("bizspeech", args.source, args.work / "corpus.parquet").manifest
@@ -37,10 +40,14 @@ def main() -> None:
         speaker: [f"select.test_where={{speaker: [{speaker}]}}", "select.shares={train: 0.9, valid: 0.1, test: 0.0}"]
         for speaker in speakers
     }
+    names = args.only or list(splits)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = pool.map(lambda name: one_run(args, name, splits[name]), splits)
-        results = dict(zip(splits, found, strict=True))
-    calls = results.pop("calls")
+        found = dict(zip(names, pool.map(lambda name: one_run(args, name, splits[name]), names), strict=True))
+    if args.only:
+        before = read_json(args.out)
+        found = {"calls": before["test_calls"], **before["speaker_left_out"], **found}
+    calls = found["calls"]
+    results = {speaker: found[speaker] for speaker in speakers}
     errors, words = (sum(result[key] for result in results.values()) for key in ("errors", "words"))
     record = machine() | {
         "test_calls": calls,
@@ -61,7 +68,7 @@ def one_run(args: argparse.Namespace, name: str, split: list[str]) -> dict[str, 
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     scores = read_json(folder / "scores.json")
     kept = {key: scores["test"][key] for key in ("wer", "errors", "words", "utterances", "wer_p", "cer")}
-    return kept | {"seconds": scores["seconds"]}
+    return kept | {"updates": read_metrics(folder / "run")[-1]["update"], "seconds": scores["seconds"]}
 
 
 if __name__ == "__main__":
