@@ -28,8 +28,8 @@ test: env  ## the tests
 	$(BIN)/python -m pytest
 
 lint: env
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks tools
+	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/mypy src
 
 soak: env  ## ten kills of every stage, about ten minutes; writes benchmarks/results/soak.json

@@ -273,7 +273,7 @@ class Page(HTMLParser):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        pass
+        self.fetches += [f"{tag} {name}" for name, _ in attrs if name in ("src", "href", "xlink:href", "data")]
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag

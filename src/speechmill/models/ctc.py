@@ -87,8 +87,7 @@ class Stem(nn.Module):
 class LstmBlock(nn.Module):
     """Pre-normalised bidirectional LSTM with a residual connection.
 
-    The backward direction reads each utterance reversed within its own length, so that it never starts on padding; so
-    two plain LSTMs serve, which oneDNN runs whole where packed sequences go step by step.
+    The backward direction reads each utterance reversed within its own length, so that it never starts on padding.
     """
 
     def __init__(self, settings: CtcSettings) -> None:
