@@ -16,9 +16,9 @@ import pytest
 import soundfile
 from hypothesis import HealthCheck, settings
 
-from speechmill.config import SelectSettings, ShardSettings, TokenizerSettings
 from speechmill.corpora import import_corpus
 from speechmill.select import select_manifest
+from speechmill.settings import SelectSettings, ShardSettings, TokenizerSettings
 from speechmill.shards.index import Index, open_index
 from speechmill.shards.write import shard_manifest
 from speechmill.tokenizer import Tokenizer, load_tokenizer, train_tokenizer

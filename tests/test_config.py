@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from speechmill.config import CrdnnSettings, CtcSettings, Recipe, load_recipe, override_recipe, recipe_from_plain
+from speechmill.config import load_recipe, override_recipe, recipe_from_plain
 from speechmill.errors import SpeechmillError
+from speechmill.settings import CrdnnSettings, CtcSettings, Recipe
 
 HPARAMS = Path(__file__).parents[1] / "hparams"
 Load = Callable[..., Recipe]

@@ -12,10 +12,11 @@ import polars as pl
 import pytest
 
 from speechmill import cli
-from speechmill.config import SearchSettings, override_recipe
+from speechmill.config import override_recipe
 from speechmill.errors import SpeechmillError
 from speechmill.evaluate import evaluate
 from speechmill.models.ngram import NgramModel
+from speechmill.settings import SearchSettings
 from speechmill.train.checkpoint import checkpoints, find_checkpoint
 from speechmill.train.loop import LANGUAGE_MODEL_NAME, train
 from trained import tiny_recipe, trained_run

@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 
-from speechmill.config import AugmentSettings, FeatureSettings
 from speechmill.features import (
     LogMel,
     StatisticsSum,
@@ -17,6 +16,7 @@ from speechmill.features import (
     change_speed,
     tilt,
 )
+from speechmill.settings import AugmentSettings, FeatureSettings
 
 ALL_ON = AugmentSettings(
     speed=(0.9, 1.1),

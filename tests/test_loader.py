@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from speechmill.config import ScheduleSettings
 from speechmill.errors import SpeechmillError
 from speechmill.loader import Batch, BatchDataset, batches, padded, utterances_of
 from speechmill.schedule import Schedule
+from speechmill.settings import ScheduleSettings
 from speechmill.shards.index import Index, open_index
 from speechmill.shards.read import ShardReader
 from speechmill.shards.tokens import token_counts

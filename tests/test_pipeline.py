@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from conftest import TEST_CALLS, VALID_CALLS
-from speechmill.config import Recipe, SearchSettings, SelectSettings
 from speechmill.errors import SpeechmillError
 from speechmill.evaluate import evaluate
 from speechmill.pipeline import Stages, pipeline
 from speechmill.progress import Progress
+from speechmill.settings import Recipe, SearchSettings, SelectSettings
 from trained import tiny_recipe
 
 STAGES = ["import", "select", "shard", "tokenizer", "train", "evaluate", "compare"]

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speechmill.config import ScheduleSettings
 from speechmill.errors import SpeechmillError
 from speechmill.schedule import Epoch, Ints, Schedule, Utterances, _cut, plan_epoch
+from speechmill.settings import ScheduleSettings
 
 RATE = 100  # Hz: small numbers read well
 

@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from speechmill.config import SelectSettings
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import SCHEMA, read_manifest, write_manifest
 from speechmill.quotas import quotas
 from speechmill.select import Selection, select, select_manifest
+from speechmill.settings import SelectSettings
 from speechmill.splits import assign_splits, call_groups
 from speechmill.vocabulary import unseen_words, word_counts
 

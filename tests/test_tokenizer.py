@@ -11,9 +11,9 @@ import pytest
 from conftest import tokenizer_settings
 from speechmill import tokenizer as module
 from speechmill.artefact import sha256_file
-from speechmill.config import TokenizerSettings
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import SCHEMA, write_manifest
+from speechmill.settings import TokenizerSettings
 from speechmill.tokenizer import BLANK, Tokenizer, check_tokenizer, load_tokenizer, train_tokenizer
 
 LINES = [

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from conftest import RATE, SHARD_SETTINGS, sound
-from speechmill.config import (
+from speechmill.settings import (
     CtcSettings,
     DataSettings,
     FeatureSettings,

@@ -12,7 +12,6 @@ import polars as pl
 
 from speechmill.artefact import fingerprint, locked, write_json, written
 from speechmill.audio import decode
-from speechmill.config import Recipe, SearchSettings
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import read_manifest
 from speechmill.models import build_model
@@ -20,6 +19,7 @@ from speechmill.models.ngram import NgramModel
 from speechmill.progress import Progress
 from speechmill.recognize import Audio, Recognizing
 from speechmill.score import score_utterance, scores
+from speechmill.settings import Recipe, SearchSettings
 from speechmill.shards.index import Index, open_index
 from speechmill.shards.read import ShardReader
 from speechmill.shards.write import cut

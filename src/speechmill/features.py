@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from speechmill.config import AugmentSettings, FeatureSettings
+from speechmill.settings import AugmentSettings, FeatureSettings
 
 
 class LogMel(nn.Module):

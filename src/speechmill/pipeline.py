@@ -14,13 +14,13 @@ from typing import Any, TypeVar, cast
 from speechmill.artefact import locked, read_json, write_json
 from speechmill.compare import compare, read_run
 from speechmill.compare.examples import examples
-from speechmill.config import Recipe
 from speechmill.corpora import import_corpus
 from speechmill.errors import SpeechmillError
 from speechmill.evaluate import evaluate
 from speechmill.score import Edit, scores_table, show_alignment
 from speechmill.score.align import Operation
 from speechmill.select import select_manifest
+from speechmill.settings import Recipe
 from speechmill.shards.write import shard_manifest
 from speechmill.tokenizer import train_tokenizer
 from speechmill.train.checkpoint import find_checkpoint

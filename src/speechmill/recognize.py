@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from speechmill.config import SearchSettings
 from speechmill.loader import padded
 from speechmill.models.base import Recognizer
 from speechmill.models.ngram import NgramModel
 from speechmill.progress import Progress
+from speechmill.settings import SearchSettings
 from speechmill.tokenizer import Tokenizer
 
 _PADDED_SECONDS = 120.0  # of audio in a batch, about

@@ -13,9 +13,9 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from speechmill.config import ScheduleSettings
 from speechmill.errors import SpeechmillError
 from speechmill.ordering import mix, permutation
+from speechmill.settings import ScheduleSettings
 
 Ints = npt.NDArray[np.int64]
 

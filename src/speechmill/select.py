@@ -9,10 +9,10 @@ from typing import Any
 import polars as pl
 
 from speechmill.artefact import fingerprint, locked, read_json, sha256_file, write_json, written
-from speechmill.config import SelectSettings
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import SPLITS, read_ids, read_manifest, write_manifest
 from speechmill.quotas import Cell, quotas
+from speechmill.settings import SelectSettings
 from speechmill.splits import assign_splits, call_groups, rank_key
 from speechmill.vocabulary import unseen_words
 

@@ -11,9 +11,9 @@ import polars as pl
 import sentencepiece
 
 from speechmill.artefact import disk_errors, fingerprint, locked, read_json, sha256, write_json, written
-from speechmill.config import TokenizerSettings
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import scan_manifest
+from speechmill.settings import TokenizerSettings
 from speechmill.text import normalize
 
 BLANK = 0

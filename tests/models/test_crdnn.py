@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from speechmill.config import CrdnnSettings, LossSettings, Recipe, SearchSettings, load_recipe
+from speechmill.config import load_recipe
 from speechmill.models import build_model
 from speechmill.models.crdnn import CrdnnRecognizer
+from speechmill.settings import CrdnnSettings, LossSettings, Recipe, SearchSettings
 
 TOKENS = 9
 HPARAMS = Path(__file__).resolve().parents[2] / "hparams"

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from speechmill.config import CtcSettings, Recipe, SearchSettings
 from speechmill.losses import ctc_loss
 from speechmill.models import build_model
 from speechmill.models.ctc import CtcRecognizer
+from speechmill.settings import CtcSettings, Recipe, SearchSettings
 
 TOKENS = 11
 

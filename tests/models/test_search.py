@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from speechmill.config import SearchSettings
 from speechmill.models.ngram import NgramModel
 from speechmill.models.search import collapse, ctc_beam, ctc_greedy
+from speechmill.settings import SearchSettings
 
 
 def collapsed(path: tuple[int, ...]) -> tuple[int, ...]:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import SHARD_SETTINGS
-from speechmill.config import ShardSettings
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import SCHEMA, read_manifest
+from speechmill.settings import ShardSettings
 from speechmill.shards.plan import PlanInfo, plan_info, plan_shards, read_plan_info, write_plan_info
 
 

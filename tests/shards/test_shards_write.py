@@ -15,9 +15,9 @@ import webdataset
 from conftest import RATE, SHARD_SETTINGS
 from speechmill.artefact import partial_path, sha256_file
 from speechmill.audio import decode
-from speechmill.config import ShardSettings
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import read_manifest, write_manifest
+from speechmill.settings import ShardSettings
 from speechmill.shards import write as module
 from speechmill.shards.index import Index, open_index
 from speechmill.shards.plan import plan_shards

@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from speechmill.config import (
+from speechmill.errors import SpeechmillError
+from speechmill.loader import Batch
+from speechmill.losses import LossSum
+from speechmill.models import build_model
+from speechmill.models.base import Recognizer
+from speechmill.settings import (
     AugmentSettings,
     CrdnnSettings,
     CtcSettings,
@@ -16,11 +21,6 @@ from speechmill.config import (
     Recipe,
     TrainSettings,
 )
-from speechmill.errors import SpeechmillError
-from speechmill.loader import Batch
-from speechmill.losses import LossSum
-from speechmill.models import build_model
-from speechmill.models.base import Recognizer
 from speechmill.strategies import check_strategy
 from speechmill.strategies.single import Single, batch_loss, ctc_is_trained
 from speechmill.train.optim import build_optimizer

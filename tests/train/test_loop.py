@@ -21,7 +21,7 @@ import torch
 import yaml
 
 from conftest import SHARD_SETTINGS, tokenizer_settings
-from speechmill.config import Recipe, override_recipe
+from speechmill.config import override_recipe
 from speechmill.errors import SpeechmillError
 from speechmill.losses import LossSum
 from speechmill.metrics import read_metrics
@@ -29,6 +29,7 @@ from speechmill.models.ctc import CtcRecognizer
 from speechmill.models.ngram import NgramModel
 from speechmill.recognize import Audio, Recognizing
 from speechmill.score import Rates
+from speechmill.settings import Recipe
 from speechmill.shards.write import shard_manifest
 from speechmill.strategies.base import UpdateStats
 from speechmill.strategies.single import Single

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from speechmill.config import OptimSettings
+from speechmill.settings import OptimSettings
 from speechmill.train.optim import build_optimizer, learning_rate
 
 

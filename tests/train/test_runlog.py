@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from speechmill.config import Recipe, override_recipe
+from speechmill.config import override_recipe
 from speechmill.errors import SpeechmillError
 from speechmill.metrics import read_metrics
+from speechmill.settings import Recipe
 from speechmill.train.runlog import (
     RunLog,
     check_same_experiment,

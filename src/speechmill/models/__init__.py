@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from speechmill.config import CtcSettings, Recipe
 from speechmill.models.base import Recognizer
+from speechmill.settings import CtcSettings, Recipe
 
 
 def build_model(recipe: Recipe, tokens: int) -> Recognizer:

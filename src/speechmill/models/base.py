@@ -6,10 +6,10 @@ from abc import abstractmethod
 
 from torch import Tensor, nn
 
-from speechmill.config import FeatureSettings, SearchSettings
 from speechmill.features import LogMel
 from speechmill.losses import LossSum
 from speechmill.models.ngram import NgramModel
+from speechmill.settings import FeatureSettings, SearchSettings
 
 
 class Recognizer(nn.Module):

@@ -11,10 +11,10 @@ from speechbrain.nnet.RNN import LSTM, AttentionalRNNDecoder
 from torch import Tensor, nn
 from torch.nn import functional
 
-from speechmill.config import CrdnnSettings, FeatureSettings, LossSettings, SearchSettings
 from speechmill.losses import LossSum, ctc_loss, joint, log_softmax, smoothed_nll
 from speechmill.models.base import Recognizer
 from speechmill.models.ngram import NgramModel
+from speechmill.settings import CrdnnSettings, FeatureSettings, LossSettings, SearchSettings
 from speechmill.tokenizer import BLANK
 
 _EDGE = BLANK  # BOS and EOS share index 0 with blank, as in the thesis

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from speechmill.config import CtcSettings, FeatureSettings, SearchSettings
 from speechmill.losses import LossSum, ctc_loss, joint, log_softmax
 from speechmill.models.base import Recognizer
 from speechmill.models.ngram import NgramModel
 from speechmill.models.search import ctc_beam, ctc_greedy
+from speechmill.settings import CtcSettings, FeatureSettings, SearchSettings
 
 
 class CtcRecognizer(Recognizer):

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from speechmill.config import SearchSettings
 from speechmill.models.ngram import NgramModel
+from speechmill.settings import SearchSettings
 from speechmill.tokenizer import BLANK
 
 _PRUNE = -7.0  # tokens less likely than this (natural log) in a frame are not tried

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 
 from speechmill.artefact import fingerprint, read_json, write_json
-from speechmill.config import ShardSettings
 from speechmill.errors import SpeechmillError
 from speechmill.ordering import hash_names, mix
+from speechmill.settings import ShardSettings
 
 PLAN_NAME = "plan.json"
 _ID = "^[A-Za-z0-9_-]{1,95}$"  # with the longest suffix it fills the name field of a TAR header

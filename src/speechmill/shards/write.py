@@ -19,10 +19,10 @@ import polars as pl
 
 from speechmill.artefact import disk_errors, locked, partial_path, publish, sha256_file, write_text, written
 from speechmill.audio import decode, encode_flac
-from speechmill.config import ShardSettings
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import read_manifest
 from speechmill.progress import Progress
+from speechmill.settings import ShardSettings
 from speechmill.shards.index import INDEX_NAME, NATIVE_UNKNOWN, open_index, write_index
 from speechmill.shards.plan import PLAN_NAME, PlanInfo, plan_info, plan_shards, read_plan_info, write_plan_info
 from speechmill.shards.tar import TarWriter

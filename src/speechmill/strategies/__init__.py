@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from speechmill.config import Recipe
 from speechmill.errors import SpeechmillError
+from speechmill.settings import Recipe
 
 
 def check_strategy(recipe: Recipe) -> None:

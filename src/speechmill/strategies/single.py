@@ -7,12 +7,12 @@ from collections.abc import Iterable
 
 import torch
 
-from speechmill.config import Recipe
 from speechmill.features import augment_audio, augment_features
 from speechmill.loader import Batch
 from speechmill.losses import LossSum
 from speechmill.models.base import Recognizer
 from speechmill.ordering import seed_of
+from speechmill.settings import Recipe
 from speechmill.strategies.base import UpdateStats
 from speechmill.train.optim import learning_rate
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 
 from speechmill.artefact import locked
-from speechmill.config import Recipe, SearchSettings
 from speechmill.errors import SpeechmillError
 from speechmill.features import StatisticsSum
 from speechmill.loader import Batch, BatchDataset, batches, utterances_of
@@ -25,6 +24,7 @@ from speechmill.progress import Progress, track
 from speechmill.recognize import GivenUp, Recognizing
 from speechmill.schedule import Schedule
 from speechmill.score import score_pairs
+from speechmill.settings import Recipe, SearchSettings
 from speechmill.shards.index import Index, open_index
 from speechmill.shards.read import ShardReader
 from speechmill.strategies import check_strategy

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import torch
 
-from speechmill.config import OptimSettings
+from speechmill.settings import OptimSettings
 
 
 def build_optimizer(parameters: Iterable[torch.nn.Parameter], settings: OptimSettings) -> torch.optim.Optimizer:

@@ -15,9 +15,10 @@ import yaml
 
 import speechmill
 from speechmill.artefact import disk_errors, read_text, write_json, write_text
-from speechmill.config import Recipe, recipe_from_plain
+from speechmill.config import recipe_from_plain
 from speechmill.errors import SpeechmillError
 from speechmill.metrics import read_metrics
+from speechmill.settings import Recipe
 
 # What a resumed run may change without becoming another experiment.
 _FREE = {

@@ -1,0 +1,105 @@
+"""The verbs that judge a recognizer: evaluate, transcribe, compare."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from speechmill.cli.verb import Arguments, Verbs, verb
+from speechmill.errors import SpeechmillError
+
+
+def add_evaluate(verbs: Verbs) -> None:
+    parser = verb(
+        verbs, "evaluate", _evaluate, "score a run: WER, WER-P, CER, CER-P, by group",
+        "speechmill evaluate mine/run --split test",
+    )  # fmt: skip
+    parser.add_argument("folder", type=Path, metavar="RUN")
+    parser.add_argument("--on", metavar="SHARDS|MANIFEST", help="default: the shards that the run was trained on")
+    parser.add_argument("--split", help="default: test of the run's own shards; all rows of another set")
+    parser.add_argument("--checkpoint", default="best", help="best, last or a number of updates (default: %(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write the scores there too; - prints them alone")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="search.key=value", help="another search, e.g. search.kind=greedy"
+    )
+
+
+def _evaluate(args: Arguments) -> None:
+    from speechmill.artefact import write_json
+    from speechmill.evaluate import evaluate
+    from speechmill.score import scores_table
+
+    search = _search(args.folder, args.overrides)
+    done = evaluate(args.folder, on=args.on, split=args.split, checkpoint=args.checkpoint, search=search)
+    if args.json == "-":
+        print(json.dumps(done.scores, ensure_ascii=False, indent=1))
+        return
+    print(f"{args.folder} ({done.scores['checkpoint']}) on {done.name}\n{scores_table(done.scores)}\n{done.written}")
+    if args.json:
+        write_json(Path(args.json), done.scores)
+
+
+def add_transcribe(verbs: Verbs) -> None:
+    parser = verb(
+        verbs, "transcribe", _transcribe, "any audio file -> text, with times",
+        "speechmill transcribe mine/run mine/corpus/MEDIA/*/recording.mp3",
+    )  # fmt: skip
+    parser.add_argument("folder", type=Path, metavar="RUN")
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    parser.add_argument("--format", choices=("text", "json", "srt", "vtt"), default="text")
+    parser.add_argument("--checkpoint", default="best", help="best, last or a number of updates (default: %(default)s)")
+
+
+def _transcribe(args: Arguments) -> int:
+    from speechmill.evaluate import open_recognizer
+    from speechmill.train.runlog import read_config
+    from speechmill.transcribe import check_format, render, transcribe
+
+    check_format(args.format, len(args.files))
+    recognizing = open_recognizer(args.folder, read_config(args.folder), args.checkpoint)
+    done, failed = [], False
+    for file in args.files:
+        try:
+            done.append(transcribe(recognizing, file))
+        except SpeechmillError as error:  # one bad file does not lose the others
+            print(f"speechmill {args.verb}: {error}", file=sys.stderr)
+            failed = True
+        else:
+            if args.format != "json":
+                print(render(done[-1:], args.format), flush=True)
+    if args.format == "json" and done:
+        print(render(done, args.format))
+    return 2 if failed else 0
+
+
+def add_compare(verbs: Verbs) -> None:
+    parser = verb(
+        verbs, "compare", _compare, "runs -> tables, learning curves, a page",
+        "speechmill compare mine/run --out mine/report",
+    )  # fmt: skip
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    parser.add_argument("--out", type=Path, help="a folder, or a file that ends in .html, .md or .xlsx")
+
+
+def _compare(args: Arguments) -> None:
+    from speechmill.compare import compare
+
+    comparison = compare(args.runs, args.out)
+    print(comparison.text)
+    for path in comparison.written:
+        print(path)
+
+
+def _search(run: Path, overrides: Sequence[str]):  # type: ignore[no-untyped-def]
+    from speechmill.train.runlog import read_config
+
+    if not overrides:
+        return None
+    for override in overrides:
+        if not override.startswith("search."):
+            raise SpeechmillError(f"{override!r}: evaluate takes only settings of the search, e.g. search.kind=greedy.")
+    from speechmill.config import override_recipe
+
+    return override_recipe(read_config(run), overrides).search

@@ -1,0 +1,49 @@
+"""The verbs that make a recognizer: tokenizer, train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from speechmill.cli.verb import Arguments, Verbs, recipe_arguments, recipe_of, verb
+
+
+def add_tokenizer(verbs: Verbs) -> None:
+    parser = verb(
+        verbs, "tokenizer", _tokenizer, "train a SentencePiece tokenizer on the train split's text",
+        "speechmill tokenizer mine/selected.parquet mine/tokenizer.model --recipe hparams/demo.yaml",
+    )  # fmt: skip
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("out", type=Path, help="the model to write")
+    recipe_arguments(parser)
+
+
+def _tokenizer(args: Arguments) -> None:
+    from speechmill.tokenizer import train_tokenizer
+
+    tokenizer, found = train_tokenizer(args.manifest, args.out, recipe_of(args).tokenizer)
+    done = " (already there, nothing to do)" if found else ""
+    print(f"{args.out}: {len(tokenizer)} pieces, fingerprint {tokenizer.fingerprint}{done}")
+
+
+def add_train(verbs: Verbs) -> None:
+    parser = verb(
+        verbs, "train", _train, "make or continue a run folder",
+        "speechmill train hparams/demo.yaml --run mine/run data.shards=mine/shards data.tokenizer=mine/tokenizer.model",
+    )  # fmt: skip
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--run", dest="folder", type=Path, required=True, help="the run folder")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="settings that replace the recipe's")
+
+
+def _train(args: Arguments) -> int:
+    from speechmill.train.loop import train
+
+    report = train(recipe_of(args), args.folder)
+    best = f", best validation WER {report.best_wer:.2%} at {report.best_update}" if report.best_wer is not None else ""
+    if not report.finished:
+        print(f"{args.folder}: stopped by {report.stopped_by} after {report.updates} updates and saved; "
+              f"run the same command to go on")  # fmt: skip
+        return 130
+    done = " (already there, nothing to do)" if report.already_whole else ""
+    print(f"{args.folder}: {report.updates} updates{best}{done}")
+    return 0

@@ -1,0 +1,56 @@
+"""What every verb needs: a parser with an example, the recipe of a command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechmill.workers import cores
+
+if TYPE_CHECKING:
+    from speechmill.settings import Recipe
+
+Arguments = argparse.Namespace
+Verbs = Any  # the type that add_subparsers returns has no public name
+CORES = cores()
+KINDS = ("bizspeech",)  # corpora.KINDS, without its imports: --help answers at once
+
+
+def verb(
+    verbs: Verbs,
+    name: str,
+    run: Callable[[Arguments], int | None],
+    about: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name, help=about, description=about, epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.set_defaults(run=run)
+    return parser
+
+
+def recipe_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    parser.add_argument("--recipe", type=Path, default=default, help="YAML recipe (default: %(default)s)")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="settings that replace the recipe's")
+
+
+def recipe_of(args: Arguments, flags: Sequence[str] = ()) -> Recipe:
+    """The recipe that a command line asks for: its file, then flags, then overrides."""
+    from speechmill.config import load_recipe
+    from speechmill.settings import Recipe
+
+    if args.recipe is None:
+        if args.overrides or flags:
+            return load_recipe(Path(os.devnull), [*flags, *args.overrides])
+        return Recipe()
+    return load_recipe(args.recipe, [*flags, *args.overrides])
+
+
+def as_yaml(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)  # JSON is YAML, and quotes what YAML would take for something else

@@ -1,0 +1,280 @@
+"""The settings of a recipe, section by section: typed, frozen, checked. `config` reads them from YAML."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from speechmill.artefact import fingerprint
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """Settings are frozen, and a key that nobody reads is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class Shares(Section):
+    """Shares of the calls (by seconds) that go to each split."""
+
+    train: Share = 0.8
+    valid: Share = 0.1
+    test: Share = 0.1
+
+    @model_validator(mode="after")
+    def _sum(self) -> Shares:
+        if abs(self.train + self.valid + self.test - 1.0) > 1e-6:
+            raise ValueError(f"train + valid + test is {self.train + self.valid + self.test:g}, expected 1")
+        return self
+
+
+class SelectSettings(Section):
+    """Which utterances, which split. Lists of calls are call ids, or one path of a file with an id a line."""
+
+    hours: Positive | None = None  # of training audio; None takes all
+    shares: Shares = Shares()
+    native_share: Share | None = None  # of the training seconds
+    qa_share: Share | None = None  # of the training seconds
+    ceo_only: bool = False
+    min_seconds: Annotated[float, Field(ge=0.0)] = 1.0
+    max_seconds: Positive = 60.0
+    include: list[str] | str = []  # these calls first, then others
+    include_only: list[str] | str = []
+    exclude: list[str] | str = []
+    valid_calls: list[str] | str = []
+    test_calls: list[str] | str = []
+    test_where: dict[str, list[str]] = {}  # column -> values whose calls are the test split
+    disjoint: list[str] = []  # columns (speaker, company, ...) of which no value is on two sides
+    drop_text: list[str] = []  # regular expressions: rows whose text matches are dropped
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _limits(self) -> SelectSettings:
+        if self.min_seconds >= self.max_seconds:
+            raise ValueError(f"min_seconds {self.min_seconds:g} is not below max_seconds {self.max_seconds:g}")
+        for pattern in self.drop_text:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"drop_text: {pattern!r} is not a regular expression ({error})") from error
+        return self
+
+
+class ShardSettings(Section):
+    """How audio is stored."""
+
+    sample_rate: Count = 16000  # Hz
+    shard_seconds: Positive = 5400.0  # of audio in a shard, about
+    group_shards: Count = 8  # the utterances of a group of calls are dealt over this many shards
+    seed: int = 0
+
+
+class TokenizerSettings(Section):
+    kind: Literal["bpe", "unigram", "char"] = "bpe"
+    size: Count = 5000  # with blank, unknown, BOS and EOS
+    character_coverage: Annotated[float, Field(gt=0.9, le=1.0)] = 1.0
+    text: Literal["as_written", "normalized"] = "as_written"
+
+
+class FeatureSettings(Section):
+    """Log-mel filter banks."""
+
+    sample_rate: Count = 16000  # Hz
+    n_mels: Count = 40
+    n_fft: Count = 400
+    window_ms: Positive = 25.0
+    hop_ms: Positive = 10.0
+    floor_db: Positive = 80.0  # below an utterance's loudest bin; what is quieter is raised to it
+    utterance_mean: bool = False  # subtract each utterance's own mean per bin: takes the microphone out
+    statistics_batches: Count = 200  # the frozen mean and variance come from this many batches
+
+    @model_validator(mode="after")
+    def _window(self) -> FeatureSettings:
+        samples = round(self.sample_rate * self.window_ms / 1000)
+        if samples > self.n_fft:
+            raise ValueError(f"window_ms {self.window_ms:g} is {samples} samples, more than n_fft {self.n_fft}")
+        return self
+
+
+class CrdnnSettings(Section):
+    """The thesis's recognizer, of SpeechBrain's modules: CRDNN, location-aware attention, joint CTC."""
+
+    kind: Literal["crdnn"] = "crdnn"
+    cnn_channels: list[Count] = [128, 256]
+    cnn_kernel: Count = 3
+    time_pooling: Count = 4
+    rnn_layers: Count = 4
+    rnn_size: Count = 512
+    dnn_blocks: Count = 2
+    dnn_size: Count = 256
+    dropout: Share = 0.15
+    embedding_size: Count = 128
+    decoder_size: Count = 512
+    attention_size: Count = 512
+    attention_channels: Count = 10
+    attention_kernel: Count = 100  # the window is twice this plus one frames
+
+
+class CtcSettings(Section):
+    """A small CTC recognizer for CPUs: strided convolutions, then bidirectional LSTM blocks."""
+
+    kind: Literal["ctc"] = "ctc"
+    channels: Count = 32  # of the strided 2-D convolutions
+    stride: Literal[4, 8] = 4  # frames into one
+    size: Count = 256
+    layers: Count = 4
+    inner_ctc: Share = 0.3  # of the loss, for CTC on the outputs of the inner blocks
+    dropout: Share = 0.1
+
+
+ModelSettings = Annotated[CrdnnSettings | CtcSettings, Field(discriminator="kind")]
+
+
+class ScheduleSettings(Section):
+    """Which utterances form which batch, and which batches form which update."""
+
+    seed: int = 0
+    target_seconds: Positive = 180.0  # padded audio a batch aims at
+    limit_seconds: Positive = 240.0  # padded audio a batch never exceeds (a longer utterance is alone in its batch)
+    max_tokens: Natural = 0  # padded target tokens a batch never exceeds; 0: no limit
+    batches_per_update: Count = 1  # G
+    window_shards: Count = 8  # shards whose utterances are shuffled together
+    length_jitter: Share = 0.01  # relative noise on lengths before sorting: more mixes batches, and pads
+    lanes: Count = 1  # L: batch i comes from lane i mod L
+    order: Literal["random", "ascending", "descending"] = "random"  # of batches, by length
+    order_epochs: Natural = 1  # how many epochs follow `order`, then random; 0: all
+
+    @model_validator(mode="after")
+    def _limits(self) -> ScheduleSettings:
+        if self.limit_seconds < self.target_seconds:
+            raise ValueError(f"limit_seconds {self.limit_seconds:g} is below target_seconds {self.target_seconds:g}")
+        return self
+
+
+class LossSettings(Section):
+    """Joint loss of an attention recognizer; a CTC recognizer has CTC alone."""
+
+    ctc_weight: Share = 0.5
+    ctc_epochs: Natural = 15  # nominal epochs with CTC, the rest without; 0: always with
+    label_smoothing: Share = 0.1
+
+
+class OptimSettings(Section):
+    kind: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: Positive = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_updates: Natural = 0
+    final_lr: Share = 0.01  # of lr, where linear and cosine end
+    clip_norm: Annotated[float, Field(ge=0.0)] = 5.0  # 0: no clipping
+
+
+class AugmentSettings(Section):
+    """Augmentation on the training device, seeded by (seed, batch number)."""
+
+    speed: tuple[Positive, Positive] = (1.0, 1.0)  # range of factors; resamples, so that pitch moves along
+    warp: tuple[Positive, Positive] = (1.0, 1.0)  # range of factors that stretch the mel axis (vocal tract length)
+    tilt: Share = 0.0  # up to this slope of a one-tap filter, either way: another microphone
+    gain_db: Annotated[float, Field(ge=0.0)] = 0.0  # up to so many decibels louder or softer
+    noise_db: tuple[float, float] | None = None  # signal-to-noise ratios between which white or coloured noise is added
+    time_masks: Natural = 0
+    time_mask_frames: Natural = 0
+    time_mask_share: Share = 0.2  # of an utterance, at most, for each mask
+    frequency_masks: Natural = 0
+    frequency_mask_bins: Natural = 0
+
+    @model_validator(mode="after")
+    def _ranges(self) -> AugmentSettings:
+        for name in ("speed", "warp", "noise_db"):
+            limits = getattr(self, name)
+            if limits is not None and limits[0] > limits[1]:
+                raise ValueError(f"{name}: from {limits[0]:g} to {limits[1]:g}; the lower number comes first")
+        if self.time_masks and not (self.time_mask_frames and self.time_mask_share):
+            raise ValueError(f"time_masks {self.time_masks} have no width; set time_mask_frames and time_mask_share")
+        if self.frequency_masks and not self.frequency_mask_bins:
+            raise ValueError(f"frequency_masks {self.frequency_masks} have no width; set frequency_mask_bins")
+        return self
+
+
+class SearchSettings(Section):
+    kind: Literal["greedy", "beam"] = "greedy"
+    beam: Count = 8
+    lm_order: Natural = 0  # of a token n-gram model from the train text; 0: none
+    lm_weight: Annotated[float, Field(ge=0.0)] = 0.5
+    length_bonus: float = 0.0  # added to a hypothesis's log probability for each token
+
+
+class TrainSettings(Section):
+    strategy: Literal["single", "ddp", "hogwild", "local_sgd"] = "single"
+    processes: Count = 1
+    seed: int = 0
+    updates: Count = 250_000
+    nominal_epoch: Count = 5000  # updates
+    validate_every: Count = 5000  # updates
+    validate_utterances: Natural = 0  # of the validation split, the same ones each time; 0: all
+    checkpoint_every: Count = 1000  # updates
+    keep_last: Count = 2
+    keep_best: Count = 1
+    log_every: Count = 50  # updates
+    max_nonfinite: Count = 20  # skipped updates in a row, then training stops
+    loader_workers: Natural = 2
+    threads: Natural = 0  # of PyTorch in the training process; 0: all cores
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    # auto: bfloat16 autocast where the device is fast at it, float32 elsewhere
+    precision: Literal["auto", "float32", "bfloat16", "float64"] = "float32"
+
+
+class DataSettings(Section):
+    """Where training finds its artefacts. Relative paths are relative to the working directory."""
+
+    shards: str = ""
+    tokenizer: str = ""
+
+
+class Recipe(Section):
+    name: str = "recipe"
+    data: DataSettings = DataSettings()
+    select: SelectSettings = SelectSettings()
+    shard: ShardSettings = ShardSettings()
+    tokenizer: TokenizerSettings = TokenizerSettings()
+    features: FeatureSettings = FeatureSettings()
+    model: ModelSettings = CrdnnSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    loss: LossSettings = LossSettings()
+    optim: OptimSettings = OptimSettings()
+    augment: AugmentSettings = AugmentSettings()
+    search: SearchSettings = SearchSettings()
+    train: TrainSettings = TrainSettings()
+
+    @model_validator(mode="after")
+    def _clashes(self) -> Recipe:
+        if self.features.sample_rate != self.shard.sample_rate:
+            raise ValueError(
+                f"features.sample_rate {self.features.sample_rate} is not shard.sample_rate {self.shard.sample_rate}"
+            )
+        if isinstance(self.model, CrdnnSettings) and self.search.kind == "beam" and self.search.lm_order:
+            raise ValueError("search.lm_order works with model.kind ctc; set search.lm_order=0")
+        if self.optim.warmup_updates >= self.train.updates:
+            raise ValueError(
+                f"optim.warmup_updates {self.optim.warmup_updates} is not below train.updates {self.train.updates}"
+            )
+        if self.train.strategy == "single" and self.train.processes != 1:
+            raise ValueError(f"train.strategy single has one process, train.processes is {self.train.processes}")
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """The recipe as plain data, for YAML and JSON."""
+        return self.model_dump(mode="json")
+
+    def model_fingerprint(self) -> str:
+        """Names what a checkpoint's weights fit: features, model and tokenizer settings."""
+        parts = {"features": self.features, "model": self.model, "tokenizer": self.tokenizer}
+        return fingerprint({name: part.model_dump(mode="json") for name, part in parts.items()})
