@@ -80,10 +80,12 @@ def select_manifest(manifest: Path, out: Path, settings: SelectSettings) -> Sele
 
 
 def dropped_path(out: Path) -> Path:
+    """Where the rows that were not taken are listed, beside the manifest."""
     return out.with_suffix(".dropped.parquet")
 
 
 def report_path(out: Path) -> Path:
+    """Where the summary of a selection is kept, beside the manifest."""
     return out.with_suffix(".select.json")
 
 

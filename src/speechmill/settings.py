@@ -77,6 +77,8 @@ class ShardSettings(Section):
 
 
 class TokenizerSettings(Section):
+    """SentencePiece on the train text."""
+
     kind: Literal["bpe", "unigram", "char"] = "bpe"
     size: Count = 5000  # with blank, unknown, BOS and EOS
     character_coverage: Annotated[float, Field(gt=0.9, le=1.0)] = 1.0
@@ -167,6 +169,8 @@ class LossSettings(Section):
 
 
 class OptimSettings(Section):
+    """The optimizer and how its learning rate goes over the updates."""
+
     kind: Literal["adam", "adamw", "sgd"] = "adam"
     lr: Positive = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
@@ -205,6 +209,8 @@ class AugmentSettings(Section):
 
 
 class SearchSettings(Section):
+    """How hypotheses are found."""
+
     kind: Literal["greedy", "beam"] = "greedy"
     beam: Count = 8
     lm_order: Natural = 0  # of a token n-gram model from the train text; 0: none
@@ -213,6 +219,8 @@ class SearchSettings(Section):
 
 
 class TrainSettings(Section):
+    """How long, how often validated and saved, on what."""
+
     strategy: Literal["single", "ddp", "hogwild", "local_sgd"] = "single"
     processes: Count = 1
     seed: int = 0
@@ -240,6 +248,8 @@ class DataSettings(Section):
 
 
 class Recipe(Section):
+    """All settings of an experiment."""
+
     name: str = "recipe"
     data: DataSettings = DataSettings()
     select: SelectSettings = SelectSettings()

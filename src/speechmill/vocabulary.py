@@ -22,10 +22,12 @@ class Unseen:
 
     @property
     def token_share(self) -> float:
+        """Unseen words among all test words, 0 to 1."""
         return self.unseen_tokens / max(1, self.tokens)
 
     @property
     def type_share(self) -> float:
+        """Unseen word types among all test word types, 0 to 1."""
         return self.unseen_types / max(1, self.types)
 
 
@@ -48,6 +50,7 @@ def word_counts(text: pl.Series) -> pl.DataFrame:
 
 
 def unseen_words(train: pl.Series, test: pl.Series) -> Unseen:
+    """Which words of the test split never occur in the train split, counted as tokens and as types."""
     counts = word_counts(test)
     unseen = counts.join(word_counts(train), on="word", how="anti")
     return Unseen(int(counts["count"].sum()), len(counts), int(unseen["count"].sum()), len(unseen))
