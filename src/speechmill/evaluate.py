@@ -25,7 +25,7 @@ from speechmill.shards.read import ShardReader
 from speechmill.shards.write import cut
 from speechmill.tokenizer import load_tokenizer
 from speechmill.train.checkpoint import find_checkpoint, load_weights
-from speechmill.train.loop import LANGUAGE_MODEL_NAME, TOKENIZER_NAME, choose_device
+from speechmill.train.prepare import LANGUAGE_MODEL_NAME, TOKENIZER_NAME, choose_device
 from speechmill.train.runlog import read_config
 
 _CHUNK_SECONDS = 1200.0  # of audio held in memory at a time

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from speechmill.artefact import fingerprint
@@ -223,6 +224,12 @@ class TrainSettings(Section):
 
     strategy: Literal["single", "ddp", "hogwild", "local_sgd"] = "single"
     processes: Count = 1
+    average_every: Count = 16  # local_sgd: updates that each process makes alone before parameters are averaged
+    outer_lr: Positive = 1.0  # local_sgd: of the averaged difference; with outer_momentum, DiLoCo's outer optimizer
+    outer_momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    hogwild_moments: Literal["own", "shared"] = "own"  # hogwild: the optimizer's state, of each process or of all
+    timeout: Positive = 600.0  # seconds without a sign of life after which a process is stuck, and the job ends
+    restarts: Natural = 3  # after a process died, from the last checkpoint, where `speechmill train` starts them
     seed: int = 0
     updates: Count = 250_000
     nominal_epoch: Count = 5000  # updates
@@ -232,6 +239,7 @@ class TrainSettings(Section):
     keep_last: Count = 2
     keep_best: Count = 1
     log_every: Count = 50  # updates
+    batchnorm_batches: Count = 20  # the running statistics that validation needs come from this many batches
     max_nonfinite: Count = 20  # skipped updates in a row, then training stops
     loader_workers: Natural = 2
     threads: Natural = 0  # of PyTorch in the training process; 0: all cores
@@ -278,6 +286,13 @@ class Recipe(Section):
             )
         if self.train.strategy == "single" and self.train.processes != 1:
             raise ValueError(f"train.strategy single has one process, train.processes is {self.train.processes}")
+        if self.train.strategy == "local_sgd":
+            for name in ("updates", "validate_every", "checkpoint_every"):
+                if getattr(self.train, name) % self.train.average_every:
+                    raise ValueError(
+                        f"train.{name} {getattr(self.train, name)} is no multiple of train.average_every "
+                        f"{self.train.average_every}: between averages there is no one model to validate or to save"
+                    )
         return self
 
     def plain(self) -> dict[str, Any]:
@@ -288,3 +303,8 @@ class Recipe(Section):
         """Names what a checkpoint's weights fit: features, model and tokenizer settings."""
         parts = {"features": self.features, "model": self.model, "tokenizer": self.tokenizer}
         return fingerprint({name: part.model_dump(mode="json") for name, part in parts.items()})
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The resolved recipe as YAML."""
+    return yaml.safe_dump(recipe.plain(), sort_keys=False, allow_unicode=True)
