@@ -147,6 +147,7 @@ class ScheduleSettings(Section):
     batches_per_update: Count = 1  # G
     window_shards: Count = 8  # shards whose utterances are shuffled together
     length_jitter: Share = 0.01  # relative noise on lengths before sorting: more mixes batches, and pads
+    apart: Count = 1  # utterances fewer than this many places apart in a shard never share a batch (2: not neighbours)
     lanes: Count = 1  # L: batch i comes from lane i mod L
     order: Literal["random", "ascending", "descending"] = "random"  # of batches, by length
     order_epochs: Natural = 1  # how many epochs follow `order`, then random; 0: all
