@@ -38,7 +38,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def utterance_seconds(count: int, seed: int = 0) -> Floats:
-    """Lengths as of earnings calls: log-normal around 6 s, clipped to 1-60 s; 8.2 s on average, 9 million are 20,600 h."""
+    """Log-normal around 6 s, clipped to 1-60 s, as in earnings calls. The mean is 8.2 s: 9 million are 20,600 h."""
     return np.clip(np.exp(np.random.default_rng(seed).normal(np.log(6.0), 0.8, count)), 1.0, 60.0)
 
 
