@@ -8,13 +8,14 @@ from speechmill.errors import SpeechmillError
 from speechmill.loader import BatchDataset, utterances_of
 from speechmill.schedule import Schedule
 from speechmill.settings import Recipe
-from speechmill.shards.index import Index, open_index
+from speechmill.shards.index import Index
+from speechmill.shards.mixture import open_data
 from speechmill.tokenizer import Tokenizer, check_tokenizer, load_tokenizer
 
 
 def open_train_index(recipe: Recipe) -> Index:
     """The index of the recipe's shards. Raises SpeechmillError where they are of another sample rate."""
-    index = open_index(Path(needed(recipe.data.shards, "data.shards")))
+    index = open_data(recipe.data.shards)
     if index.sample_rate != recipe.features.sample_rate:
         raise SpeechmillError(
             f"{index.folder}: holds audio at {index.sample_rate} Hz, features.sample_rate is "

@@ -17,14 +17,14 @@ from speechmill.metrics import read_metrics
 from speechmill.progress import Progress
 from speechmill.recognize import GivenUp
 from speechmill.settings import Recipe, recipe_text
-from speechmill.shards.index import open_index
+from speechmill.shards.mixture import open_data
 from speechmill.strategies import needs_launch
 from speechmill.strategies.base import Frozen, UpdateStats
 from speechmill.tokenizer import load_tokenizer
 from speechmill.train.batchnorm import refresh
 from speechmill.train.checkpoint import TrainState, checkpoints, prune_checkpoints, read_state, save_checkpoint
 from speechmill.train.clock import Clock
-from speechmill.train.data import needed, open_train_index
+from speechmill.train.data import open_train_index
 from speechmill.train.optim import learning_rate
 from speechmill.train.prepare import (
     TOKENIZER_NAME,
@@ -156,14 +156,13 @@ def finished_report(recipe: Recipe, run: Path) -> TrainReport | None:
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:
     """So that a run finds its data from whatever folder it is looked at."""
-    found = {name: str(Path(path).resolve()) for name, path in recipe.data if path}
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update=found)})
+    return recipe.model_copy(update={"data": recipe.data.resolved()})
 
 
 def change_search(recipe: Recipe, run: Path) -> None:
     """Give a finished run the recipe's search, and the language model that it needs."""
     if needs_language_model(recipe, run):
-        index = open_index(Path(needed(recipe.data.shards, "data.shards")))
+        index = open_data(recipe.data.shards)
         check_run_shards(run, read_state(checkpoints(run)[-1]), index)
         save_language_model(recipe, run, index, load_tokenizer(run / TOKENIZER_NAME), ALONE)
     write_config(run, read_config(run).model_copy(update={"search": recipe.search}))
