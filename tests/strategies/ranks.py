@@ -85,6 +85,7 @@ def uneven(number: int) -> Batch:
 
 
 def strategy_of(settings: Recipe, group: Group = ALONE) -> Strategy:
+    torch.set_num_threads(1)
     model = build(settings).train()
     optimizer = build_optimizer(model.parameters(), settings.optim)
     return build_strategy(model, optimizer, settings, CPU, group, 0, None, [0])
@@ -92,7 +93,6 @@ def strategy_of(settings: Recipe, group: Group = ALONE) -> Strategy:
 
 def trained(group: Group, settings: Recipe, updates: int) -> tuple[list[float], dict[str, torch.Tensor]]:
     """Losses per token of some updates, and the parameters after them."""
-    torch.set_num_threads(1)
     strategy = strategy_of(settings, group)
     losses = []
     for number in range(updates):

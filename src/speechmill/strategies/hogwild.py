@@ -223,13 +223,18 @@ class Hogwild:
                 number, stats = value
                 self._finished.add(number)
                 self._waiting.append(stats)
-        for rank, silent in self._listener.silence().items():
-            if rank in self._workers and not self._is_idle(rank) and silent > self.recipe.train.timeout:
-                process = self._workers[rank][0].pid
-                raise SpeechmillError(
-                    f"rank {rank} (process {process}) has given no sign of life for {silent:.0f} s; the job ends. "
-                    f"The last checkpoint stands."
-                )
+        silent, rank = max(
+            ((seconds, rank) for rank, seconds in self._listener.silence().items() if self._is_due(rank)),
+            default=(0.0, 0),
+        )
+        if silent > self.recipe.train.timeout:
+            raise SpeechmillError(
+                f"rank {rank} (process {self._workers[rank][0].pid}) has given no sign of life for {silent:.0f} s; "
+                f"the job ends. The last checkpoint stands."
+            )
+
+    def _is_due(self, rank: int) -> bool:
+        return rank in self._workers and not self._is_idle(rank)
 
     def _is_idle(self, rank: int) -> bool:
         return self._idle.get(rank) == self.counters.read(_CEILING)

@@ -79,4 +79,6 @@ def _rows(batch: Batch, rows: slice) -> Batch:
     lengths, target_lengths = batch.lengths[rows], batch.target_lengths[rows]
     audio = batch.audio[rows, : int(lengths.max())]
     targets = batch.targets[rows, : max(1, int(target_lengths.max()))]
-    return Batch(batch.number, batch.ids[rows], audio, lengths, targets, target_lengths)
+    return batch._replace(
+        ids=batch.ids[rows], audio=audio, lengths=lengths, targets=targets, target_lengths=target_lengths
+    )
