@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.machine import machine
 from speechmill.artefact import write_json
 from speechmill.config import load_recipe
 from speechmill.schedule import Epoch, Utterances
@@ -158,6 +157,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="100,000 utterances instead of a million")
     parser.add_argument("--json", metavar="PATH", type=Path, default=RESULT, help="-: print it (default: %(default)s)")
     args = parser.parse_args()
+    from benchmarks.machine import machine  # not at the head: who only takes the lengths needs no torch
+
     result = padding_figures(args.quick) | {"machine": machine()}
     if str(args.json) == "-":
         json.dump(result, sys.stdout, indent=1)

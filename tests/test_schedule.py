@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from speechmill.batching import Ints, Limits, cut_batches
 from speechmill.errors import SpeechmillError
-from speechmill.schedule import Epoch, Schedule, Utterances
+from speechmill.schedule import Epoch, Part, Schedule, Utterances, visits
 from speechmill.settings import ScheduleSettings
 
 RATE = 100  # Hz: small numbers read well
@@ -287,3 +289,101 @@ def test_an_ordered_epoch_has_no_windows() -> None:
     schedule = Schedule(known, ScheduleSettings(target_seconds=8, limit_seconds=8, order="ascending", window_shards=1))
     schedule.locate(1000)
     assert all(len(schedule.shards_ahead(number)) == 0 for number in range(schedule.epoch_starts[1]))
+
+
+def adjacent_share(known: Utterances, epoch: Epoch, distance: int) -> float:
+    number = np.empty(len(known.rows), dtype=np.int64)
+    for k, batch in enumerate(batches(epoch)):
+        number[batch] = k
+    return float((number[distance:] == number[:-distance]).mean())
+
+
+@pytest.mark.parametrize("apart", [2, 3])
+def test_utterances_closer_than_asked_never_share_a_batch(apart: int) -> None:
+    known = some(3000, shards=12)
+    settings = ScheduleSettings(target_seconds=60, limit_seconds=80, window_shards=3, apart=apart)
+    epoch = Epoch(known, settings, 0)
+    assert sorted(epoch.members.tolist()) == list(range(3000))
+    assert [adjacent_share(known, epoch, distance) > 0 for distance in range(1, apart + 1)] == [False] * (apart - 1) + [
+        True
+    ]
+    assert adjacent_share(known, Epoch(known, settings.model_copy(update={"apart": 1}), 0), 1) > 0
+
+
+def log_normal(count: int, shard_utterances: int) -> Utterances:
+    seconds = np.clip(np.exp(np.random.default_rng(0).normal(np.log(6), 0.8, count)), 1, 60)
+    return utterances(seconds.tolist(), (np.arange(count) // shard_utterances).tolist())
+
+
+def test_padding_is_below_a_hundredth_with_the_limits_of_the_thesis() -> None:
+    known = log_normal(30_000, 440)  # shards of an hour
+    epoch = Epoch(known, ScheduleSettings(window_shards=64, apart=2), 0)
+    padded = [int(known.samples[batch].max()) * len(batch) for batch in batches(epoch)]
+    assert 1 - known.samples.sum() / sum(padded) < 0.01
+    assert max(padded) <= 240 * RATE
+
+
+def mixed(sizes: list[int], weights: list[str]) -> Utterances:
+    """Folders of so many shards, of two utterances each."""
+    ends = np.cumsum(sizes) * 2
+    count = int(ends[-1])
+    parts = tuple(Part(int(end), Fraction(weight)) for end, weight in zip(ends, weights, strict=True))
+    ones = np.full(count, RATE)
+    return Utterances(np.arange(count), np.arange(count) // 2, ones, np.zeros(count, np.int64), RATE, parts)
+
+
+@pytest.mark.parametrize("weights", [["1", "1"], ["1", "1/2"], ["3", "2/7"], ["0.3", "1.7"]])
+def test_every_pass_over_a_folder_is_complete_and_has_nothing_twice(weights: list[str]) -> None:
+    sizes = [5, 8]
+    known = mixed(sizes, weights)
+    walks: list[list[int]] = [[], []]
+    for epoch in range(20):
+        shards = visits(known, 0, epoch)
+        for folder, (first, last) in enumerate([(0, 5), (5, 13)]):
+            inside = (shards.shard >= first) & (shards.shard < last)
+            order = shards.take(np.flatnonzero(inside))
+            assert (np.diff(order.turn) >= 0).all()
+            walks[folder] += order.shard.tolist()
+    for folder, (first, size) in enumerate([(0, 5), (5, 8)]):
+        walk = walks[folder]
+        assert len(walk) == int(20 * Fraction(weights[folder]) * size)
+        turns = [walk[k : k + size] for k in range(0, len(walk) - size + 1, size)]
+        assert turns
+        assert all(sorted(turn) == list(range(first, first + size)) for turn in turns)
+        assert len(turns) < 3 or len({tuple(turn) for turn in turns}) > 1
+
+
+def test_folders_are_spread_over_the_epoch() -> None:
+    shards = visits(mixed([20, 200], ["1", "1"]), 0, 0).shard
+    places = np.flatnonzero(shards < 20)
+    assert [int(((places >= k) & (places < k + 55)).sum()) for k in range(0, 220, 55)] == pytest.approx([5] * 4, abs=1)
+
+
+def test_an_epoch_may_pass_a_small_folder_by() -> None:
+    known = mixed([1, 1], ["1/4", "1/4"])
+    schedule = Schedule(known, ScheduleSettings(target_seconds=1, limit_seconds=1))
+    numbers = [schedule.locate(number) for number in range(6)]
+    assert [epoch for epoch, _ in numbers] == [3, 3, 3, 3, 7, 7]
+    resumed = Schedule(known, ScheduleSettings(target_seconds=1, limit_seconds=1), schedule.epoch_starts)
+    assert [resumed.batch(number).tolist() for number in range(4, 8)] == [
+        schedule.batch(number).tolist() for number in range(4, 8)
+    ]
+
+
+@given(cases(), st.integers(0, 2), st.integers(1, 59))
+def test_a_folder_alone_with_weight_one_is_as_no_mixture(
+    case: tuple[Utterances, ScheduleSettings], number: int, cut: int
+) -> None:
+    known, settings = case
+    one = replace(known, parts=(Part(len(known.rows), Fraction(1)),))
+    assert batches(Epoch(one, settings, number)) == batches(Epoch(known, settings, number))
+    ends = [end for end in known.shard_starts[1:-1].tolist() if end >= cut][:1]
+    if ends:
+        two = replace(known, parts=(Part(ends[0], Fraction(1)), Part(len(known.rows), Fraction(2))))
+        seen = np.bincount(Epoch(two, settings, number).members, minlength=len(known.rows))
+        assert (seen == np.where(np.arange(len(known.rows)) < ends[0], 1, 2)).all()
+
+
+def test_utterances_out_of_the_order_of_the_disk_are_a_mistake() -> None:
+    with pytest.raises(ValueError, match="disk order"):
+        utterances([1, 1], [1, 0])

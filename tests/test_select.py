@@ -302,3 +302,27 @@ def test_included_calls_of_valid_and_test_are_told() -> None:
     assert set(held_out) <= set(selection.table.filter(split="test")["call"])
     told = f"include: 2 of 3 calls are in valid or test and stay there: {', '.join(held_out)}"
     assert selection.wishes == [told]
+
+
+def test_a_manifest_in_slices_is_the_same_selection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = corpus()
+    write_manifest(table, tmp_path / "all.parquet")
+    settings = SelectSettings(hours=3, min_seconds=4, drop_text=["call 7"])
+    whole = select(table, settings)
+    monkeypatch.setattr("speechmill.manifest._SLICE", 97)
+    for name in ("first", "second"):
+        done = select_manifest(tmp_path / "all.parquet", tmp_path / f"{name}.parquet", settings)
+        assert read_manifest(tmp_path / f"{name}.parquet").equals(
+            whole.table.select(read_manifest(done.manifest).columns)
+        )
+        assert pl.read_parquet(tmp_path / f"{name}.dropped.parquet").equals(whole.dropped)
+        assert {name: done.summary[name] for name in whole.summary} == whole.summary
+    assert (tmp_path / "first.parquet").read_bytes() == (tmp_path / "second.parquet").read_bytes()
+
+
+def test_nothing_dropped_is_an_empty_table(tmp_path: Path) -> None:
+    write_manifest(corpus(), tmp_path / "all.parquet")
+    select_manifest(tmp_path / "all.parquet", tmp_path / "s.parquet", SelectSettings())
+    dropped = pl.read_parquet(tmp_path / "s.dropped.parquet")
+    assert dropped.height == 0
+    assert dropped.columns == ["id", "seconds", "reason"]

@@ -40,8 +40,8 @@ class WordCounts:
 
     def add(self, text: pl.Series) -> None:
         # What else than a space may stand between words is for `normalize` to part.
-        words = text.alias("word").str.split(" ").explode(empty_as_null=True, keep_nulls=True).drop_nulls()
-        counted = words.to_frame().group_by("word").len("count").cast({"count": pl.UInt64})
+        words = text.alias("word").to_frame().lazy().select(pl.col("word").str.split(" ")).explode("word").drop_nulls()
+        counted = words.group_by("word").agg(pl.len().cast(pl.UInt64).alias("count")).collect(engine="streaming")
         self._raw = pl.concat([self._raw, counted]).group_by("word").agg(pl.col("count").sum())
 
     def table(self) -> pl.DataFrame:
