@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.forkserver
 import signal
-from collections.abc import Generator, Iterable
-from typing import NamedTuple
+import warnings
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +18,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from speechmill.errors import SpeechmillError
 from speechmill.schedule import Schedule, Utterances
+from speechmill.shards.codecs import flac_decoder
 from speechmill.shards.index import Index
 from speechmill.shards.read import ShardReader
 from speechmill.shards.tokens import token_counts
@@ -28,34 +32,116 @@ class Batch(NamedTuple):
     lengths: Tensor  # int64 [batch], samples
     targets: Tensor  # int64 [batch, length], zero behind each utterance
     target_lengths: Tensor  # int64 [batch]
+    damaged: tuple[Damage, ...] = ()  # utterances of the schedule's batch that could not be read and are left out
 
     def to(self, device: torch.device) -> Batch:
-        moved = (part.to(device, non_blocking=True) for part in self[2:])
-        return Batch(self.number, self.ids, *moved)
+        moved = (part.to(device, non_blocking=True) for part in self[2:6])
+        return Batch(self.number, self.ids, *moved, self.damaged)
+
+
+class Damage(NamedTuple):
+    id: str
+    reason: str  # one line that names the shard
+
+
+class Request(NamedTuple):
+    """What a worker needs to know to load a batch: the schedule stays in the process that asks."""
+
+    number: int
+    rows: npt.NDArray[np.int64]  # of the index
+    ahead: list[int]  # shards that will be read soon
 
 
 class BatchDataset(Dataset[Batch]):
-    """Batches of a schedule by number; each worker process opens its own files."""
+    """Batches of a schedule by number."""
 
     def __init__(self, index: Index, schedule: Schedule, tokenizer: Tokenizer) -> None:
-        self._reader = ShardReader(index)
+        self.assembler = Assembler(index, tokenizer)
         self.schedule = schedule
-        self._tokenizer = tokenizer
+        if flac_decoder() != "miniaudio":
+            warnings.warn("the package miniaudio is not installed: libsndfile decodes FLAC, slower.", stacklevel=2)
+
+    def request(self, number: int) -> Request:
+        rows = self.schedule.utterances.rows[self.schedule.batch(number)]
+        return Request(number, rows, self.schedule.shards_ahead(number).tolist())
 
     def __getitem__(self, number: int) -> Batch:
-        self._reader.fetch_ahead(self.schedule.shards_ahead(number).tolist())
-        rows = self.schedule.utterances.rows[self.schedule.batch(number)].tolist()
-        about = [self._reader.about(row) for row in rows]
-        targets = [self._tokenizer.encode(item["text"]) for item in about]
-        audio, lengths = padded([self._reader.audio(row) for row in rows], np.int16)
-        tokens, token_lengths = padded([np.array(ids, dtype=np.int64) for ids in targets], np.int64)
-        return Batch(number, [item["id"] for item in about], audio, lengths, tokens, token_lengths)
+        return self.assembler.batch(self.request(number))
+
+
+class Assembler:
+    """Makes batches of the utterances of an index. Pickled, it takes along where the index is, and not its rows."""
+
+    def __init__(self, index: Index, tokenizer: Tokenizer) -> None:
+        self._index, self._tokenizer = index, tokenizer
+        self._reader = ShardReader(index)  # each process opens its own files
+
+    def __getstate__(self) -> tuple[Index, Tokenizer]:
+        return self._index, self._tokenizer
+
+    def __setstate__(self, state: tuple[Index, Tokenizer]) -> None:
+        self.__init__(*state)  # type: ignore[misc]
+
+    def batch(self, request: Request, fast: bool = True) -> Batch:
+        """Read, decode, tokenise and pad. Damaged utterances are left out and named; the others stay where they are.
+
+        Args:
+            fast: False reads utterance by utterance with libsndfile and stacks them: what the fast path is compared with.
+        """
+        self._reader.fetch_ahead(request.ahead)
+        return self._straight(request) if fast else self._by_utterance(request)
+
+    def _straight(self, request: Request) -> Batch:
+        """Decode each utterance into its place of the batch: memory that another process can look into, no copy."""
+        samples = self._index.samples[request.rows]
+        audio = shared_zeros(len(request.rows), int(samples.max()))
+        into = audio.numpy()
+        ids, lengths, targets, damaged = [], [], [], []
+        for row, length in zip(request.rows.tolist(), samples.tolist(), strict=True):
+            place = into[len(ids), :length]
+            try:
+                self._reader.audio_into(row, place)
+                text = self._reader.about(row)["text"]
+            except SpeechmillError as error:
+                place[:] = 0
+                damaged.append(Damage(self._index.id(row), str(error)))
+                continue
+            ids.append(self._index.id(row))
+            lengths.append(length)
+            targets.append(self._tokenizer.encode(text))
+        if damaged:
+            audio = audio[: len(ids), : max(lengths, default=1)].contiguous()
+        tokens, token_lengths = padded([np.array(target, dtype=np.int64) for target in targets], np.int64)
+        return Batch(request.number, ids, audio, torch.tensor(lengths), tokens, token_lengths, tuple(damaged))
+
+    def _by_utterance(self, request: Request) -> Batch:
+        ids, sounds, targets, damaged = [], [], [], []
+        for row in request.rows.tolist():
+            sound = np.empty(int(self._index.samples[row]), np.int16)
+            try:
+                self._reader.audio_into(row, sound, fast=False)
+                target = self._tokenizer.encode(self._reader.about(row)["text"])
+            except SpeechmillError as error:
+                damaged.append(Damage(self._index.id(row), str(error)))
+                continue
+            ids.append(self._index.id(row))
+            sounds.append(sound)
+            targets.append(np.array(target, dtype=np.int64))
+        audio, lengths = padded(sounds, np.int16)
+        tokens, token_lengths = padded(targets, np.int64)
+        return Batch(request.number, ids, audio, lengths, tokens, token_lengths, tuple(damaged))
+
+
+def shared_zeros(rows: int, samples: int) -> Tensor:
+    """int16 [rows, samples] that another process receives as the same memory: of new pages, the kernel's zeros."""
+    storage = torch.UntypedStorage._new_shared(2 * rows * samples)
+    return torch.empty(0, dtype=torch.int16).set_(storage).view(rows, samples)
 
 
 def padded(rows: list[npt.NDArray[np.generic]], kind: type[np.generic]) -> tuple[Tensor, Tensor]:
     """Stack rows of different lengths, zeros behind; and their lengths."""
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    stacked = np.zeros((len(rows), max(1, int(lengths.max()))), dtype=kind)
+    stacked = np.zeros((len(rows), max(1, int(lengths.max(initial=0)))), dtype=kind)
     for place, row in zip(stacked, rows, strict=True):
         place[: len(row)] = row
     return torch.from_numpy(stacked), torch.from_numpy(lengths)
@@ -77,18 +163,32 @@ def batches(dataset: BatchDataset, numbers: Iterable[int], workers: int, pin: bo
     Close it where not all are taken: its workers end by that, and not by a signal.
     """
     loader: DataLoader[Batch | SpeechmillError] = DataLoader(
-        _Answers(dataset),
+        _Answers(dataset.assembler, packed=workers > 0),
         batch_size=None,
-        sampler=numbers,
+        sampler=_Requests(dataset, numbers),
         num_workers=workers,
         prefetch_factor=4 if workers else None,
+        collate_fn=_as_it_is,
         pin_memory=pin,
-        worker_init_fn=_leave_signals_to_the_parent,
+        worker_init_fn=leave_signals_to_the_parent,
+        multiprocessing_context=loader_server() if workers else None,
     )
     return _raising(loader)
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
+def loader_server() -> multiprocessing.context.ForkServerContext:
+    """Begin to start the process that workers are forked from; returns at once.
+
+    Not this process: it has threads, and a lock that one of them holds stays locked in a fork for ever. The server has
+    none, and imports what workers need once for all of them. Call it early: the import takes seconds.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["speechmill.loader_server"])
+    multiprocessing.forkserver.ensure_running()
+    return context
+
+
+def leave_signals_to_the_parent(worker: int = 0) -> None:
     """Ctrl-C and Slurm signal the whole group: a worker that obeyed would take away what the parent needs to save.
 
     An orphan still ends: torch's workers look for their parent every few seconds.
@@ -98,17 +198,37 @@ def _leave_signals_to_the_parent(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-class _Answers(Dataset[Batch | SpeechmillError]):
-    """Errors cross the process border as values: raised in a worker, torch would wrap them into a traceback."""
+class _Requests:
+    """The requests of batches, made when a worker is to have the next one."""
 
-    def __init__(self, dataset: BatchDataset) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: BatchDataset, numbers: Iterable[int]) -> None:
+        self._dataset, self._numbers = dataset, numbers
 
-    def __getitem__(self, number: int) -> Batch | SpeechmillError:
+    def __iter__(self) -> Iterator[Request]:
+        return map(self._dataset.request, self._numbers)
+
+
+class _Answers(Dataset[Any]):
+    """What crosses the process border.
+
+    Errors do as values: raised in a worker, torch would wrap them into a traceback. Of a batch only the audio goes as
+    shared memory: each tensor costs a file and a connection, more than small ones cost as bytes.
+    """
+
+    def __init__(self, assembler: Assembler, packed: bool) -> None:
+        self._assembler, self._packed = assembler, packed
+
+    def __getitem__(self, request: Request) -> Batch | SpeechmillError:
         try:
-            return self._dataset[number]
+            batch = self._assembler.batch(request)
         except SpeechmillError as error:
             return SpeechmillError(str(error))
+        small = ("lengths", "targets", "target_lengths") if self._packed else ()
+        return batch._replace(**{name: getattr(batch, name).numpy() for name in small})
+
+
+def _as_it_is(answer: Batch | SpeechmillError) -> Batch | SpeechmillError:
+    return answer
 
 
 def _raising(loader: DataLoader[Batch | SpeechmillError]) -> Generator[Batch, None, None]:
@@ -117,7 +237,12 @@ def _raising(loader: DataLoader[Batch | SpeechmillError]) -> Generator[Batch, No
         for answer in answers:
             if isinstance(answer, SpeechmillError):
                 raise answer
-            yield answer
+            yield answer._replace(
+                lengths=torch.as_tensor(answer.lengths),
+                targets=torch.as_tensor(answer.targets),
+                target_lengths=torch.as_tensor(answer.target_lengths),
+                damaged=tuple(answer.damaged),  # torch's pinning makes it a list
+            )
     finally:
         # Torch does this when nobody holds the iterator any more, but the traceback of an error may hold it for ever.
         if isinstance(answers, _MultiProcessingDataLoaderIter):

@@ -70,6 +70,7 @@ class SelectSettings(Section):
 class ShardSettings(Section):
     """How audio is stored."""
 
+    codec: Literal["flac", "wav", "opus"] = "flac"  # wav: loads fastest, four bytes for two; opus: lossy, a fifth
     sample_rate: Count = 16000  # Hz
     shard_seconds: Positive = 5400.0  # of audio in a shard, about
     group_shards: Count = 8  # the utterances of a group of calls are dealt over this many shards
