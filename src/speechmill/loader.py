@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from speechmill.errors import SpeechmillError
+from speechmill.ring import Borrower, Lender, Lent
 from speechmill.schedule import Schedule, Utterances
 from speechmill.shards.codecs import flac_decoder
 from speechmill.shards.index import Index
@@ -89,30 +90,33 @@ class Assembler:
             fast: False reads utterance by utterance with libsndfile and stacks them: what the fast path is compared with.
         """
         self._reader.fetch_ahead(request.ahead)
-        return self._straight(request) if fast else self._by_utterance(request)
+        if not fast:
+            return self._by_utterance(request)
+        return self.batch_into(request, np.empty(self.shape(request), np.int16))
 
-    def _straight(self, request: Request) -> Batch:
-        """Decode each utterance into its place of the batch: memory that another process can look into, no copy."""
-        samples = self._index.samples[request.rows]
-        audio = shared_zeros(len(request.rows), int(samples.max()))
-        into = audio.numpy()
+    def shape(self, request: Request) -> tuple[int, int]:
+        """Utterances and padded samples, as the index has them."""
+        return len(request.rows), int(self._index.samples[request.rows].max())
+
+    def batch_into(self, request: Request, into: npt.NDArray[np.int16]) -> Batch:
+        """Decode each utterance into its place of the batch; no copy is made. Its audio is a view of `into`."""
         ids, lengths, targets, damaged = [], [], [], []
-        for row, length in zip(request.rows.tolist(), samples.tolist(), strict=True):
-            place = into[len(ids), :length]
+        for row, length in zip(request.rows.tolist(), self._index.samples[request.rows].tolist(), strict=True):
+            place = into[len(ids)]
             try:
-                self._reader.audio_into(row, place)
-                text = self._reader.about(row)["text"]
+                self._reader.audio_into(row, place[:length])
+                target = self._tokenizer.encode(self._reader.about(row)["text"])
             except SpeechmillError as error:
-                place[:] = 0
                 damaged.append(Damage(self._index.id(row), str(error)))
                 continue
+            place[length:] = 0
             ids.append(self._index.id(row))
             lengths.append(length)
-            targets.append(self._tokenizer.encode(text))
-        if damaged:
-            audio = audio[: len(ids), : max(lengths, default=1)].contiguous()
-        tokens, token_lengths = padded([np.array(target, dtype=np.int64) for target in targets], np.int64)
-        return Batch(request.number, ids, audio, torch.tensor(lengths), tokens, token_lengths, tuple(damaged))
+            targets.append(np.array(target, dtype=np.int64))
+        audio = torch.from_numpy(into[: len(ids), : max(lengths, default=1)])
+        tokens, token_lengths = padded(targets, np.int64)
+        known = torch.tensor(lengths, dtype=torch.int64)
+        return Batch(request.number, ids, audio, known, tokens, token_lengths, tuple(damaged))
 
     def _by_utterance(self, request: Request) -> Batch:
         ids, sounds, targets, damaged = [], [], [], []
@@ -130,12 +134,6 @@ class Assembler:
         audio, lengths = padded(sounds, np.int16)
         tokens, token_lengths = padded(targets, np.int64)
         return Batch(request.number, ids, audio, lengths, tokens, token_lengths, tuple(damaged))
-
-
-def shared_zeros(rows: int, samples: int) -> Tensor:
-    """int16 [rows, samples] that another process receives as the same memory: of new pages, the kernel's zeros."""
-    storage = torch.UntypedStorage._new_shared(2 * rows * samples)
-    return torch.empty(0, dtype=torch.int16).set_(storage).view(rows, samples)
 
 
 def padded(rows: list[npt.NDArray[np.generic]], kind: type[np.generic]) -> tuple[Tensor, Tensor]:
@@ -162,8 +160,9 @@ def batches(dataset: BatchDataset, numbers: Iterable[int], workers: int, pin: bo
 
     Close it where not all are taken: its workers end by that, and not by a signal.
     """
-    loader: DataLoader[Batch | SpeechmillError] = DataLoader(
-        _Answers(dataset.assembler, packed=workers > 0),
+    borrower = Borrower(workers)
+    loader: DataLoader[Any] = DataLoader(
+        _Answers(dataset.assembler, borrower),
         batch_size=None,
         sampler=_Requests(dataset, numbers),
         num_workers=workers,
@@ -173,7 +172,7 @@ def batches(dataset: BatchDataset, numbers: Iterable[int], workers: int, pin: bo
         worker_init_fn=leave_signals_to_the_parent,
         multiprocessing_context=loader_server() if workers else None,
     )
-    return _raising(loader)
+    return _raising(loader, borrower)
 
 
 def loader_server() -> multiprocessing.context.ForkServerContext:
@@ -209,41 +208,62 @@ class _Requests:
 
 
 class _Answers(Dataset[Any]):
-    """What crosses the process border.
+    """What crosses the process border. Errors do as values: raised in a worker, torch would make tracebacks of them."""
 
-    Errors do as values: raised in a worker, torch would wrap them into a traceback. Of a batch only the audio goes as
-    shared memory: each tensor costs a file and a connection, more than small ones cost as bytes.
-    """
+    def __init__(self, assembler: Assembler, borrower: Borrower) -> None:
+        self._assembler, self._ring, self._returned = assembler, borrower.ring, borrower.returned
+        self._lender: Lender | None = None
 
-    def __init__(self, assembler: Assembler, packed: bool) -> None:
-        self._assembler, self._packed = assembler, packed
-
-    def __getitem__(self, request: Request) -> Batch | SpeechmillError:
+    def __getitem__(self, request: Request) -> Batch | _Handed | SpeechmillError:
+        worker = get_worker_info()
         try:
-            batch = self._assembler.batch(request)
+            if worker is None:
+                return self._assembler.batch(request)
+            if self._lender is None:
+                self._lender = Lender(self._ring, worker.id, self._returned[worker.id])
+            return self._handed(request, self._lender)
         except SpeechmillError as error:
             return SpeechmillError(str(error))
-        small = ("lengths", "targets", "target_lengths") if self._packed else ()
-        return batch._replace(**{name: getattr(batch, name).numpy() for name in small})
+
+    def _handed(self, request: Request, lender: Lender) -> _Handed:
+        lent, into = lender.take(*self._assembler.shape(request))
+        batch = self._assembler.batch_into(request, into)
+        return _Handed(batch.number, batch.ids, lent, *(part.numpy() for part in batch[3:6]), batch.damaged)
 
 
-def _as_it_is(answer: Batch | SpeechmillError) -> Batch | SpeechmillError:
+class _Handed:
+    """A batch on its way. Only its audio is shared memory: for small tensors, bytes in a pipe cost less."""
+
+    def __init__(self, number: int, ids: list[str], audio: Lent, *rest: Any) -> None:
+        self._parts = (number, ids, audio, *rest)
+
+    def batch(self) -> Batch:
+        number, ids, lent, lengths, targets, target_lengths, damaged = self._parts
+        small = (torch.from_numpy(part) for part in (lengths, targets, target_lengths))
+        audio = Borrower.receive(lent)[: len(ids), : int(lengths.max(initial=1))]
+        return Batch(number, ids, audio, *small, damaged)
+
+    def pin_memory(self, device: object = None) -> Batch:
+        """What torch's pinning thread calls."""
+        del device
+        batch = self.batch()
+        number, ids, *tensors, damaged = batch
+        return Batch(number, ids, *(tensor.contiguous().pin_memory() for tensor in tensors), damaged)
+
+
+def _as_it_is(answer: object) -> object:
     return answer
 
 
-def _raising(loader: DataLoader[Batch | SpeechmillError]) -> Generator[Batch, None, None]:
+def _raising(loader: DataLoader[Any], borrower: Borrower) -> Generator[Batch, None, None]:
     answers = iter(loader)
     try:
         for answer in answers:
             if isinstance(answer, SpeechmillError):
                 raise answer
-            yield answer._replace(
-                lengths=torch.as_tensor(answer.lengths),
-                targets=torch.as_tensor(answer.targets),
-                target_lengths=torch.as_tensor(answer.target_lengths),
-                damaged=tuple(answer.damaged),  # torch's pinning makes it a list
-            )
+            yield answer.batch() if isinstance(answer, _Handed) else answer
     finally:
         # Torch does this when nobody holds the iterator any more, but the traceback of an error may hold it for ever.
         if isinstance(answers, _MultiProcessingDataLoaderIter):
             answers._shutdown_workers()
+        del borrower  # so long it must be there

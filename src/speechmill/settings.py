@@ -226,6 +226,7 @@ class TrainSettings(Section):
     keep_best: Count = 1
     log_every: Count = 50  # updates
     max_nonfinite: Count = 20  # skipped updates in a row, then training stops
+    max_damaged: Natural = 100  # utterances that cannot be read are left out; with more than this, training stops
     loader_workers: Natural = 2
     threads: Natural = 0  # of PyTorch in the training process; 0: all cores
     device: Literal["auto", "cpu", "cuda"] = "auto"

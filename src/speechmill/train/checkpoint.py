@@ -22,6 +22,7 @@ class TrainState:
     samples: int = 0  # of audio heard, padding not counted
     skipped: int = 0  # updates skipped for non-finite numbers, in all
     skipped_in_a_row: int = 0
+    damaged: list[str] = field(default_factory=list)  # ids of utterances that could not be read
     epoch_starts: list[int] = field(default_factory=lambda: [0])  # see Schedule
     interval: dict[str, float] = field(default_factory=dict)  # sums since the last line of the log
     valid_wer: float | None = None  # of the last validation, where it was made at this very update

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import torch
 from speechmill.artefact import locked
 from speechmill.errors import SpeechmillError
 from speechmill.features import StatisticsSum
-from speechmill.loader import Batch, BatchDataset, batches, utterances_of
+from speechmill.loader import Batch, BatchDataset, Damage, batches, loader_server, utterances_of
 from speechmill.metrics import read_metrics
 from speechmill.models import build_model
 from speechmill.models.base import Recognizer
@@ -40,6 +40,7 @@ from speechmill.train.checkpoint import (
     read_state,
     save_checkpoint,
 )  # fmt: skip
+from speechmill.train.damage import name_damage, readable
 from speechmill.train.optim import build_optimizer, learning_rate
 from speechmill.train.runlog import (
     RunLog,
@@ -118,9 +119,12 @@ def _train(recipe: Recipe, run: Path) -> TrainReport:
         while state.update < settings.updates and not stop:
             with clock.waiting():
                 update_batches = [next(loaded) for _ in range(recipe.schedule.batches_per_update)]
-            stats = work.strategy.update(update_batches, state.update)
+            whole = [batch for batch in update_batches if batch.ids]  # one may be all damage
+            stats = work.strategy.update(whole, state.update) if whole else UpdateStats(0.0, 0, 0.0, True, [])
             state.update += 1
+            clock.stepped()
             account(work, stats, update_batches)
+            count_damage([damage for batch in update_batches for damage in batch.damaged], work, log)
             if state.update % settings.log_every == 0:
                 log.write(train_record(work, clock))
             due = state.update % settings.validate_every == 0 or state.update == settings.updates
@@ -180,6 +184,8 @@ def change_search(recipe: Recipe, run: Path) -> None:
 def prepare(recipe: Recipe, run: Path) -> Training:
     """Open data and tokenizer, build the model, and take up the last checkpoint if there is one."""
     device = choose_device(recipe)
+    if recipe.train.loader_workers:
+        loader_server()  # starts while the rest is prepared
     index = open_index(Path(_needed(recipe.data.shards, "data.shards")))
     if index.sample_rate != recipe.features.sample_rate:
         raise SpeechmillError(
@@ -254,6 +260,8 @@ def set_statistics(model: Recognizer, dataset: BatchDataset, recipe: Recipe) -> 
         contextlib.closing(batches(dataset, numbers, recipe.train.loader_workers, pin=False)) as loaded,
     ):
         for batch in loaded:
+            if not batch.ids:
+                continue  # all damage: training will count it
             total.add(*model.log_mel.log_mel(batch.audio.to(dtype) / 32768.0, batch.lengths))
             progress.advance()
     model.log_mel.set_statistics(*total.result())
@@ -303,6 +311,12 @@ def account(work: Training, stats: UpdateStats, update_batches: list[Batch]) -> 
         )
 
 
+def count_damage(damaged: Sequence[Damage], work: Training, log: RunLog) -> None:
+    """Log and count what could not be read. Raises SpeechmillError where it is more than the recipe allows."""
+    for record in name_damage(damaged, work.state, work.recipe.train.max_damaged, work.run):
+        log.write(record)
+
+
 def train_record(work: Training, clock: _Clock) -> dict[str, object]:
     """A line of the log, over the updates since the last one."""
     state, sums = work.state, work.state.interval
@@ -315,9 +329,10 @@ def train_record(work: Training, clock: _Clock) -> dict[str, object]:
         "loss": sums["loss"] / sums["tokens"] if sums["tokens"] else None,
         "lr": learning_rate(work.recipe.optim, state.update - 1, work.recipe.train.updates),
         "grad_norm": sums["norm"] / sums["updates"] if sums["updates"] else None,
-        "padding": 1.0 - sums["samples"] / sums["padded"],
+        "padding": 1.0 - sums["samples"] / max(1, sums["padded"]),
         "data_wait": clock.waited_share(),
         "skipped": state.skipped,
+        "damaged": len(state.damaged),
     }
     state.interval = {}
     return record
@@ -330,17 +345,19 @@ def validate(work: Training, log: RunLog, clock: _Clock, stop: StopRequest) -> N
     """
     work.state.validation_due = True
     with contextlib.suppress(GivenUp):
-        log.write(validation(work, clock, stop))
+        log.write(validation(work, clock, stop, log))
         work.state.validation_due = False
 
 
-def validation(work: Training, clock: _Clock, stop: StopRequest) -> dict[str, object]:
+def validation(work: Training, clock: _Clock, stop: StopRequest, log: RunLog) -> dict[str, object]:
     started = time.monotonic()
     rows = work.index.rows("valid")
     limit = work.recipe.train.validate_utterances
     if limit and limit < len(rows):
         rows = rows[permutation(len(rows), 0)[:limit]]
     reader = ShardReader(work.index)
+    rows, damaged = readable(reader, rows)
+    count_damage(damaged, work, log)
     recognizing = Recognizing(work.model, work.tokenizer, SearchSettings(), None, work.device)
     with Progress("validate", len(rows), "utterances") as progress:
         hypotheses = recognizing.all(
@@ -379,39 +396,31 @@ def audio_seconds(work: Training) -> float:
 
 
 class _Clock:
-    """Wall-clock of training over all its runs, and the share of it spent waiting for data."""
+    """Wall-clock of training over all its runs, and the share of its steps spent waiting for data."""
 
     def __init__(self, before: float) -> None:
         self._start = time.monotonic() - before
-        self._interval = time.monotonic()
-        self._waited = 0.0
+        self._step = self._waited = self._stepped = 0.0
 
     def seconds(self) -> float:
         return time.monotonic() - self._start
 
-    def waiting(self) -> _Waiting:
-        return _Waiting(self)
+    @contextlib.contextmanager
+    def waiting(self) -> Generator[None, None, None]:
+        """A step begins, by waiting for its data."""
+        self._step = time.monotonic()
+        yield
+        self._waited += time.monotonic() - self._step
 
-    def add_wait(self, seconds: float) -> None:
-        self._waited += seconds
+    def stepped(self) -> None:
+        """The step that began with waiting is done."""
+        self._stepped += time.monotonic() - self._step
 
     def waited_share(self) -> float:
-        """Since the last call."""
-        now = time.monotonic()
-        share = self._waited / max(1e-9, now - self._interval)
-        self._interval, self._waited = now, 0.0
+        """Of the steps since the last call; validating and saving are no part of a step."""
+        share = self._waited / max(1e-9, self._stepped)
+        self._waited = self._stepped = 0.0
         return share
-
-
-class _Waiting:
-    def __init__(self, clock: _Clock) -> None:
-        self._clock = clock
-
-    def __enter__(self) -> None:
-        self._from = time.monotonic()
-
-    def __exit__(self, *error: object) -> None:
-        self._clock.add_wait(time.monotonic() - self._from)
 
 
 def _needed(value: str, key: str) -> str:

@@ -23,7 +23,7 @@ from speechmill.settings import Recipe
 # What a resumed run may change without becoming another experiment.
 _FREE = {
     "train": {"updates", "validate_every", "validate_utterances", "checkpoint_every", "keep_last", "keep_best",
-              "log_every", "max_nonfinite", "loader_workers", "threads", "device"},
+              "log_every", "max_nonfinite", "max_damaged", "loader_workers", "threads", "device"},
     "data": {"shards", "tokenizer"},
 }  # fmt: skip
 _FREE_SECTIONS = {"name", "select", "shard", "search"}
