@@ -14,7 +14,7 @@ from speechmill.quotas import quotas
 from speechmill.select import Selection, select, select_manifest
 from speechmill.settings import SelectSettings
 from speechmill.splits import assign_splits, call_groups
-from speechmill.vocabulary import unseen_words, word_counts
+from speechmill.vocabulary import WordCounts, unseen_words
 
 
 def corpus(calls: int = 60, rows: int = 30, shared_speakers: bool = False) -> pl.DataFrame:
@@ -255,9 +255,13 @@ def test_quotas_grow_and_keep_what_can_be_kept(seed: int) -> None:
 
 def test_words_are_counted_as_the_scorer_normalises_them() -> None:
     text = pl.Series(["Good morning, good\u00a0long-term MORNING.", "", "It's 12.5%!", None])
-    counts = dict(word_counts(text).iter_rows())
+    test, train = WordCounts(), WordCounts()
+    for part in (text[:2], text[2:]):
+        test.add(part)
+    train.add(pl.Series(["good morning"]))
+    counts = dict(test.table().iter_rows())
     assert counts == {"GOOD": 2, "MORNING": 2, "LONG": 1, "TERM": 1, "IT'S": 1, "12.5%": 1}
-    unseen = unseen_words(pl.Series(["good morning"]), text)
+    unseen = unseen_words(train, test)
     assert (unseen.tokens, unseen.types, unseen.unseen_tokens, unseen.unseen_types) == (8, 6, 4, 4)
     assert (unseen.token_share, unseen.type_share) == (0.5, 4 / 6)
 

@@ -21,6 +21,7 @@ from speechmill.recognize import Audio, Recognizing
 from speechmill.score import score_utterance, scores
 from speechmill.settings import Recipe, SearchSettings
 from speechmill.shards.index import Index, open_index
+from speechmill.shards.mixture import open_data
 from speechmill.shards.read import ShardReader
 from speechmill.shards.write import cut
 from speechmill.tokenizer import load_tokenizer
@@ -120,9 +121,10 @@ def open_set(on: str | None, split: str | None, recipe: Recipe) -> EvaluationSet
     """Raises SpeechmillError where `on` is neither shards nor a manifest, or has no such rows."""
     rate = recipe.features.sample_rate
     if on is None:
-        return _shard_set(open_index(Path(recipe.data.shards)), split or "test", split or "test", rate)
+        return _shard_set(open_data(recipe.data.shards), split or "test", split or "test", rate)
     path = Path(on)
-    own = bool(recipe.data.shards) and path.resolve() == Path(recipe.data.shards).resolve()
+    shards = recipe.data.shards
+    own = bool(shards) and isinstance(shards, str) and path.resolve() == Path(shards).resolve()
     # The stem is for the reader; two sets may share it, but not the fingerprint of their places.
     place = f"{path.resolve().stem}-{_short(str(path.resolve()))}"
     name = split if own and split else place + (f"-{split}" if split else "")

@@ -18,9 +18,10 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from speechmill.errors import SpeechmillError
 from speechmill.ring import Borrower, Lender, Lent
-from speechmill.schedule import Schedule, Utterances
+from speechmill.schedule import Part, Schedule, Utterances
 from speechmill.shards.codecs import flac_decoder
 from speechmill.shards.index import Index
+from speechmill.shards.mixture import parts_of
 from speechmill.shards.read import ShardReader
 from speechmill.shards.tokens import token_counts
 from speechmill.tokenizer import Tokenizer
@@ -151,7 +152,7 @@ def utterances_of(index: Index, split: str, tokenizer: Tokenizer | None) -> Utte
     tokens = token_counts(index, tokenizer)[rows] if tokenizer else np.zeros(len(rows))
     return Utterances(
         rows, index.shard[rows].astype(np.int64), index.samples[rows].astype(np.int64), tokens.astype(np.int64),
-        index.sample_rate,
+        index.sample_rate, tuple(Part(*part) for part in parts_of(index, rows)),
     )  # fmt: skip
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from speechmill.artefact import fingerprint
 
@@ -148,6 +149,7 @@ class ScheduleSettings(Section):
     batches_per_update: Count = 1  # G
     window_shards: Count = 8  # shards whose utterances are shuffled together
     length_jitter: Share = 0.01  # relative noise on lengths before sorting: more mixes batches, and pads
+    apart: Count = 1  # utterances fewer than this many places apart in a shard never share a batch (2: not neighbours)
     lanes: Count = 1  # L: batch i comes from lane i mod L
     order: Literal["random", "ascending", "descending"] = "random"  # of batches, by length
     order_epochs: Natural = 1  # how many epochs follow `order`, then random; 0: all
@@ -234,11 +236,34 @@ class TrainSettings(Section):
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "float32"
 
 
+class ShardFolder(Section):
+    """One of several shard folders that are mixed."""
+
+    path: str
+    weight: Positive = 1.0  # passes over this folder in an epoch: 2 has all of it twice, 0.5 one half after the other
+
+
 class DataSettings(Section):
     """Where training finds its artefacts. Relative paths are relative to the working directory."""
 
-    shards: str = ""
+    # One folder, or a list of {path, weight} that make one schedule.
+    shards: Annotated[
+        Annotated[str, Tag("folder")] | Annotated[list[ShardFolder], Tag("folders")],
+        Discriminator(lambda value: "folders" if isinstance(value, list | tuple) else "folder"),
+    ] = ""
     tokenizer: str = ""
+
+    def resolved(self) -> DataSettings:
+        """With absolute paths."""
+
+        def absolute(path: str) -> str:
+            return str(Path(path).resolve()) if path else path
+
+        shards = self.shards
+        if not isinstance(shards, str):
+            folders = [folder.model_copy(update={"path": absolute(folder.path)}) for folder in shards]
+            return DataSettings(shards=folders, tokenizer=absolute(self.tokenizer))
+        return DataSettings(shards=absolute(shards), tokenizer=absolute(self.tokenizer))
 
 
 class Recipe(Section):

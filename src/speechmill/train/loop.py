@@ -25,7 +25,8 @@ from speechmill.recognize import GivenUp, Recognizing
 from speechmill.schedule import Schedule
 from speechmill.score import score_pairs
 from speechmill.settings import Recipe, SearchSettings
-from speechmill.shards.index import Index, open_index
+from speechmill.shards.index import Index
+from speechmill.shards.mixture import open_data
 from speechmill.shards.read import ShardReader
 from speechmill.strategies import check_strategy
 from speechmill.strategies.base import Strategy, UpdateStats
@@ -168,14 +169,13 @@ def finished_report(recipe: Recipe, run: Path) -> TrainReport | None:
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:
     """So that a run finds its data from whatever folder it is looked at."""
-    found = {name: str(Path(path).resolve()) for name, path in recipe.data if path}
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update=found)})
+    return recipe.model_copy(update={"data": recipe.data.resolved()})
 
 
 def change_search(recipe: Recipe, run: Path) -> None:
     """Give a finished run the recipe's search, and the language model that it needs."""
     if needs_language_model(recipe, run):
-        index = open_index(Path(_needed(recipe.data.shards, "data.shards")))
+        index = open_data(recipe.data.shards)
         _check_run_shards(run, read_state(checkpoints(run)[-1]), index)
         save_language_model(recipe, run, index, load_tokenizer(run / TOKENIZER_NAME))
     write_config(run, read_config(run).model_copy(update={"search": recipe.search}))
@@ -186,7 +186,7 @@ def prepare(recipe: Recipe, run: Path) -> Training:
     device = choose_device(recipe)
     if recipe.train.loader_workers:
         loader_server()  # starts while the rest is prepared
-    index = open_index(Path(_needed(recipe.data.shards, "data.shards")))
+    index = open_data(recipe.data.shards)
     if index.sample_rate != recipe.features.sample_rate:
         raise SpeechmillError(
             f"{index.folder}: holds audio at {index.sample_rate} Hz, features.sample_rate is "
