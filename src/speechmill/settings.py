@@ -72,6 +72,7 @@ class SelectSettings(Section):
 class ShardSettings(Section):
     """How audio is stored."""
 
+    codec: Literal["flac", "wav", "opus"] = "flac"  # wav: loads fastest, four bytes for two; opus: lossy, a fifth
     sample_rate: Count = 16000  # Hz
     shard_seconds: Positive = 5400.0  # of audio in a shard, about
     group_shards: Count = 8  # the utterances of a group of calls are dealt over this many shards
@@ -243,6 +244,7 @@ class TrainSettings(Section):
     log_every: Count = 50  # updates
     batchnorm_batches: Count = 20  # the running statistics that validation needs come from this many batches
     max_nonfinite: Count = 20  # skipped updates in a row, then training stops
+    max_damaged: Natural = 100  # utterances that cannot be read are left out; with more than this, training stops
     loader_workers: Natural = 2
     threads: Natural = 0  # of PyTorch in the training process; 0: all cores
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -239,6 +239,7 @@ def test_what_the_run_folder_holds(undisturbed: Path) -> None:
         "padding",
         "data_wait",
         "skipped",
+        "damaged",
     }
     valid = next(r for r in records if r["event"] == "valid")
     assert set(valid) == {

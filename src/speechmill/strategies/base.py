@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from speechmill.loader import Batch
+from speechmill.loader import Batch, Damage
 from speechmill.models.base import Recognizer
 
 
@@ -27,6 +27,7 @@ class UpdateStats:
     steps: int = 1  # by which the count of updates goes on: 0 where a stop came before
     lost: int = 0  # whose process died
     pieces: int = 0  # batches computed in pieces for want of memory
+    damaged: tuple[Damage, ...] = ()  # utterances that could not be read and were left out
     staleness: int = 0  # updates that others made between reading the parameters and changing them, summed
     waited: float = 0.0  # seconds that a process waited for data, where the loop did not see it
     finished: float = 0.0  # by the monotonic clock; 0: just now

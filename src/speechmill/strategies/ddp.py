@@ -58,7 +58,7 @@ class Ddp(Single):
 
     def _exchange(self, sums: Sums) -> Tensor:
         """Sum the counts of the ranks; returns how many ranks have a gradient for each parameter."""
-        own = [sums.loss, sums.tokens, sums.samples, sums.padded, sums.pieces, sums.stop]
+        own = [sums.loss, sums.tokens, sums.samples, sums.padded, sums.pieces, sums.stop, len(sums.damaged)]
         limits = [0.0] * self.group.size
         limits[self.group.rank] = sums.limit
         values = torch.tensor([*own, *limits, *self.reducer.present()], dtype=torch.float64, device=self.device)
@@ -66,6 +66,8 @@ class Ddp(Single):
         found = values.tolist()
         sums.loss, sums.tokens, sums.samples = found[0], round(found[1]), round(found[2])
         sums.padded, sums.pieces, sums.stop = round(found[3]), round(found[4]), found[5] > 0
+        if found[6]:
+            sums.damaged = [damage for each in self.group.gather(sums.damaged) for damage in each]
         short = [round(limit) for limit in found[len(own) : len(own) + self.group.size] if limit]
         sums.limit = min(short, default=0)
         return values[len(own) + self.group.size :]

@@ -98,4 +98,5 @@ class LocalSgd(Single):
 def _summed(stats: list[UpdateStats]) -> UpdateStats:
     names = ("loss", "tokens", "gradient_norm", "skipped", "samples", "padded", "updates", "pieces", "communicated")
     sums: dict[str, Any] = {name: sum(getattr(each, name) for each in stats) for name in names}
-    return UpdateStats(ids=[name for each in stats for name in each.ids], **sums)
+    damaged = tuple(damage for each in stats for damage in each.damaged)
+    return UpdateStats(ids=[name for each in stats for name in each.ids], damaged=damaged, **sums)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from speechmill.loader import Batch
+from speechmill.loader import Batch, Damage
 from speechmill.models.base import Recognizer
 from speechmill.settings import Recipe
 from speechmill.strategies.base import Frozen, UpdateStats, share
@@ -30,6 +30,7 @@ class Sums:
     stop: bool = False
     limit: int = 0  # 0, or what the pieces of the next attempt must fit in: a batch of this one did not fit in memory
     ids: list[str] = field(default_factory=list)  # of batches whose loss is not finite
+    damaged: list[Damage] = field(default_factory=list)
 
 
 class Single:
@@ -55,30 +56,33 @@ class Single:
             if not sums.limit:
                 break
             self.piece_limit = sums.limit
-        norm = finish_gradients(self.model, sums.tokens, self.recipe.optim.clip_norm)
         done: dict[str, Any] = {
-            "gradient_norm": norm, "samples": sums.samples, "padded": sums.padded, "pieces": sums.pieces,
+            "samples": sums.samples, "padded": sums.padded, "pieces": sums.pieces, "damaged": tuple(sums.damaged),
             "communicated": communicated, "stop": sums.stop,
         }  # fmt: skip
+        if not sums.tokens:  # all of it was damaged
+            return UpdateStats(updates=0, **done)
+        norm = finish_gradients(self.model, sums.tokens, self.recipe.optim.clip_norm)
         if not (math.isfinite(sums.loss) and math.isfinite(norm)):
-            done["gradient_norm"] = 0.0
             return UpdateStats(skipped=1, ids=self.suspects(sums, batches), **done)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.recipe.optim, number, self.recipe.train.updates)
         self.apply()
-        return UpdateStats(loss=sums.loss, tokens=sums.tokens, **done)
+        return UpdateStats(loss=sums.loss, tokens=sums.tokens, gradient_norm=norm, **done)
 
     def gradients(self, batches: Sequence[Batch], number: int) -> Sums:
         """Add up the gradients of the batches, from nothing, until one does not fit in memory."""
         sums = Sums()
         self.begin()
         with_ctc = ctc_is_trained(self.recipe, number)
-        for place, whole in enumerate(batches):
+        sums.damaged = [damage for batch in batches for damage in batch.damaged]
+        readable = [batch for batch in batches if batch.ids]
+        for place, whole in enumerate(readable):
             batch = whole.to(self.device)
             pieces = in_pieces(batch, self.piece_limit)
             sums.pieces += len(pieces) > 1
             for index, piece in enumerate(pieces):
-                last = place == len(batches) - 1 and index == len(pieces) - 1
+                last = place == len(readable) - 1 and index == len(pieces) - 1
                 try:
                     self.add_gradient(piece, with_ctc, index, last, sums)
                 except torch.OutOfMemoryError:

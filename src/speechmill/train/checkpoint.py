@@ -27,6 +27,7 @@ class TrainState:
     skipped_in_a_row: int = 0
     lost: int = 0  # updates whose Hogwild process died
     pieces: int = 0  # batches computed in pieces for want of memory
+    damaged: list[str] = field(default_factory=list)  # ids of utterances that could not be read
     epoch_starts: list[int] = field(default_factory=lambda: [0])  # see Schedule
     interval: dict[str, float] = field(default_factory=dict)  # sums since the last line of the log
     valid_wer: float | None = None  # of the last validation, where it was made at this very update

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -26,15 +26,18 @@ class Clock:
     @contextmanager
     def spending(self, on: str) -> Iterator[None]:
         since = time.monotonic()
-        yield
-        self.add(on, time.monotonic() - since)
+        try:
+            yield
+        finally:
+            self.add(on, time.monotonic() - since)
 
     def add(self, on: str, seconds: float) -> None:
         self._spent[on] = self._spent.get(on, 0.0) + seconds
 
-    def shares(self, *names: str) -> list[float]:
-        """The share that each took of the time since the last call."""
+    def shares(self, *names: str, without: Sequence[str] = ()) -> list[float]:
+        """The share that each took of the time since the last call, what was spent on `without` left out."""
         now = time.monotonic()
-        interval, spent = max(1e-9, now - self._interval), self._spent
+        spent = self._spent
+        interval = max(1e-9, now - self._interval - sum(spent.get(name, 0.0) for name in without))
         self._interval, self._spent = now, {}
         return [min(1.0, spent.get(name, 0.0) / interval) for name in names]

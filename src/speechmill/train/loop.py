@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from speechmill.artefact import locked
 from speechmill.errors import SpeechmillError
 from speechmill.group import ALONE, Group, check_size, is_rank, joined
 from speechmill.launch import launch
-from speechmill.loader import Batch, batches
+from speechmill.loader import Batch, Damage, batches
 from speechmill.metrics import read_metrics
 from speechmill.progress import Progress
 from speechmill.recognize import GivenUp
@@ -24,6 +25,7 @@ from speechmill.tokenizer import load_tokenizer
 from speechmill.train.batchnorm import refresh
 from speechmill.train.checkpoint import TrainState, checkpoints, prune_checkpoints, read_state, save_checkpoint
 from speechmill.train.clock import Clock
+from speechmill.train.damage import name_damage
 from speechmill.train.data import open_train_index
 from speechmill.train.optim import learning_rate
 from speechmill.train.prepare import (
@@ -109,6 +111,7 @@ def _train(recipe: Recipe, run: Path, group: Group) -> TrainReport:
             stats = strategy.update(update_batches, state.update, stop)
             state.update += stats.steps
             account(work, stats, clock)
+            count_damage(stats.damaged, work, log)
             stopping = stats.stop
             if stats.steps and state.update % settings.log_every == 0:
                 log.write(train_record(work, clock, stats))
@@ -200,10 +203,20 @@ def account(work: Training, stats: UpdateStats, clock: Clock) -> None:
         )
 
 
+def count_damage(damaged: Sequence[Damage], work: Training, log: RunLog | NoLog) -> None:
+    """Log and count what could not be read. Raises SpeechmillError where it is more than the recipe allows."""
+    for record in name_damage(damaged, work.state, work.recipe.train.max_damaged, work.run):
+        if work.group.leads:
+            print(f"speechmill train: left out: {record['reason']}", file=sys.stderr)
+        log.write(record)
+
+
 def train_record(work: Training, clock: Clock, stats: UpdateStats) -> dict[str, object]:
     """A line of the log, over the updates since the last one."""
     state, sums = work.state, work.state.interval
-    waited, communicated = clock.shares("data", "communication")
+    # Of the steps; Hogwild's processes train on while this one validates.
+    aside = () if work.recipe.train.strategy == "hogwild" else ("validation", "saving")
+    waited, communicated = clock.shares("data", "communication", without=aside)
     record = {
         "event": "train",
         "update": state.update,
@@ -216,6 +229,7 @@ def train_record(work: Training, clock: Clock, stats: UpdateStats) -> dict[str, 
         "padding": 1.0 - sums["samples"] / sums["padded"] if sums["padded"] else None,
         "data_wait": waited,
         "skipped": state.skipped,
+        "damaged": len(state.damaged),
     }
     if work.recipe.train.strategy in ("ddp", "local_sgd"):
         record["communication"] = communicated
@@ -232,9 +246,10 @@ def validate(work: Training, frozen: Frozen, log: RunLog | NoLog, clock: Clock, 
     """Score the validation split. A stop gives it up; then it stays due."""
     state = work.state
     state.validation_due = True
-    with contextlib.suppress(GivenUp):
+    with contextlib.suppress(GivenUp), clock.spending("validation"):
         refresh(frozen.model, work.dataset, work.recipe, work.group, work.device)
-        scores = validation(frozen.model, work.tokenizer, work.index, work.recipe, work.group, stop)
+        scores, damaged = validation(frozen.model, work.tokenizer, work.index, work.recipe, work.group, stop)
+        count_damage(damaged, work, log)
         wer = scores["wer"]
         state.valid_wer = wer
         if wer is not None and (state.best_wer is None or wer < state.best_wer):
@@ -251,6 +266,11 @@ def save(work: Training, frozen: Frozen, log: RunLog | NoLog, clock: Clock, refr
         refreshed: the statistics of batch normalisation were just computed, or there is no time for them: a checkpoint
             that was made for a stop is there to go on from.
     """
+    with clock.spending("saving"):
+        _save(work, frozen, log, clock, refreshed)
+
+
+def _save(work: Training, frozen: Frozen, log: RunLog | NoLog, clock: Clock, refreshed: bool) -> None:
     state, settings = work.state, work.recipe.train
     if not refreshed:
         refresh(frozen.model, work.dataset, work.recipe, work.group, work.device)

@@ -13,7 +13,7 @@ import torch
 from speechmill.errors import SpeechmillError
 from speechmill.features import StatisticsSum
 from speechmill.group import ALONE, Group
-from speechmill.loader import BatchDataset, batches
+from speechmill.loader import BatchDataset, batches, loader_server
 from speechmill.models import build_model
 from speechmill.models.base import Recognizer
 from speechmill.models.ngram import NgramModel
@@ -66,6 +66,8 @@ def prepare(recipe: Recipe, run: Path, group: Group) -> Training:
     Rank 0 makes the run folder; all ranks leave with its weights.
     """
     device = choose_device(recipe, group)
+    if recipe.train.loader_workers:
+        loader_server()  # starts while the rest is prepared
     index = open_train_index(recipe)
     index.rows("valid")  # raises where there are none: better now than at the first validation
     tokenizer = open_train_tokenizer(recipe)
@@ -143,6 +145,8 @@ def set_statistics(model: Recognizer, dataset: BatchDataset, recipe: Recipe, gro
         contextlib.closing(batches(dataset, numbers, recipe.train.loader_workers, pin=False)) as loaded,
     ):
         for batch in loaded:
+            if not batch.ids:
+                continue  # all damage: training will count it
             total.add(*model.log_mel.log_mel(batch.audio.to(dtype) / 32768.0, batch.lengths))
             progress.advance()
             group.alive()

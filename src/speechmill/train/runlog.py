@@ -23,8 +23,8 @@ from speechmill.settings import Recipe, recipe_text
 # What a resumed run may change without becoming another experiment.
 _FREE = {
     "train": {"updates", "validate_every", "validate_utterances", "checkpoint_every", "keep_last", "keep_best",
-              "log_every", "max_nonfinite", "loader_workers", "threads", "device", "strategy", "processes",
-              "average_every", "outer_lr", "outer_momentum", "hogwild_moments", "timeout", "restarts",
+              "log_every", "max_nonfinite", "max_damaged", "loader_workers", "threads", "device", "strategy",
+              "processes", "average_every", "outer_lr", "outer_momentum", "hogwild_moments", "timeout", "restarts",
               "batchnorm_batches"},
     "data": {"shards", "tokenizer"},
 }  # fmt: skip
