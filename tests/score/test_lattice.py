@@ -29,7 +29,7 @@ def paths(reference: Lattice) -> list[list[str]]:
 
 def choices(text: str) -> Lattice:
     """`a {b c|}` is a word and a choice of two words or none."""
-    parts = [part for part in text.replace("}", "{").split("{")]
+    parts = text.replace("}", "{").split("{")
     found: Lattice = []
     for place, part in enumerate(parts):
         if place % 2:
@@ -115,7 +115,7 @@ def test_which_way_is_taken(reference: str, heard: str, path: str) -> None:
 
 
 def test_insertions_at_the_ends_of_a_span_are_not_in_it() -> None:
-    edits, spans = align_lattice(choices("a {b c|d} e"), "a x b y c z e".split())
+    edits, spans = align_lattice(choices("a {b c|d} e"), ["a", "x", "b", "y", "c", "z", "e"])
     assert [edit.op for edit in edits[spans[0].first : spans[0].last]] == ["=", "I", "="]
 
 
