@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from speechmill.errors import SpeechmillError
-from speechmill.score.align import Edit
 from speechmill.score.rates import Rates, compare_texts
+from speechmill.score.result import UtteranceScore
 from speechmill.text import THESIS
 
 WORST = 20
 """So many of the worst utterances are listed in `scores.json`."""
-
-
-@dataclass(frozen=True, slots=True)
-class UtteranceScore:
-    """One utterance's texts as written, its counts, and the alignment of its normalised words."""
-
-    id: str
-    reference: str
-    hypothesis: str
-    rates: Rates
-    alignment: tuple[Edit, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the utterance's line of `<name>.utterances.jsonl`; `wer` is null where the reference has no words."""
-        return {
-            "id": self.id,
-            "reference": self.reference,
-            "hypothesis": self.hypothesis,
-            "wer": self.rates.wer,
-            "errors": self.rates.word.errors,
-            "words": self.rates.word.words,
-            "alignment": [list(edit) for edit in self.alignment],
-        }
 
 
 def score_utterance(identifier: str, reference: str, hypothesis: str) -> UtteranceScore:

@@ -30,6 +30,8 @@ class Rates:
     word_p: Counts = field(default_factory=Counts)
     char: Total = field(default_factory=Total)
     char_p: Total = field(default_factory=Total)
+    wrong: int = 0
+    """Utterances with at least one error in their normalised words."""
 
     @property
     def wer(self) -> float | None:
@@ -51,6 +53,11 @@ class Rates:
         """Character error rate as a fraction, on the text as written; None without reference characters."""
         return self.char_p.rate
 
+    @property
+    def ser(self) -> float | None:
+        """Sentence error rate as a fraction: the share of utterances with an error; None without utterances."""
+        return self.wrong / self.utterances if self.utterances else None
+
     def __add__(self, other: Rates) -> Rates:
         return Rates(
             self.utterances + other.utterances,
@@ -58,6 +65,7 @@ class Rates:
             self.word_p + other.word_p,
             self.char + other.char,
             self.char_p + other.char_p,
+            self.wrong + other.wrong,
         )
 
     def as_dict(self) -> dict[str, float | int | None]:
@@ -67,6 +75,7 @@ class Rates:
             "wer_p": self.wer_p,
             "cer": self.cer,
             "cer_p": self.cer_p,
+            "ser": self.ser,
             "utterances": self.utterances,
             "words": self.word.words,
             "errors": self.word.errors,
@@ -81,12 +90,14 @@ def compare_texts(reference: str, hypothesis: str) -> tuple[Rates, list[Edit]]:
     plain_reference, plain_hypothesis = normalize(reference), normalize(hypothesis)
     written_reference, written_hypothesis = reference.split(), hypothesis.split()
     alignment = align(plain_reference.split(), plain_hypothesis.split())
+    word = tally(alignment)
     rates = Rates(
         utterances=1,
-        word=tally(alignment),
+        word=word,
         word_p=count_errors(written_reference, written_hypothesis),
         char=_characters(plain_reference, plain_hypothesis),
         char_p=_characters(" ".join(written_reference), " ".join(written_hypothesis)),
+        wrong=int(word.errors > 0),
     )
     return rates, alignment
 
