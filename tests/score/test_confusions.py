@@ -9,21 +9,23 @@ import pytest
 from speechmill.score.align import align
 from speechmill.score.confusions import confusions
 
-ALIGNMENTS = [
-    align("THE NET SALES ROSE".split(), "THE NET SAILS ROWS".split()),
-    align("THE SALES".split(), "SAILS UH".split()),
-    align("THE SALES".split(), "A UH".split()),
-    align([], ["UH"]),
+PAIRS = [
+    ("THE NET SALES ROSE", "THE NET SAILS ROWS"),
+    ("THE SALES", "SAILS UH"),
+    ("THE SALES", "A UH"),
+    ("WELL THE", "THE"),
+    ("", "UH"),
 ]
+ALIGNMENTS = [align(one.split(), other.split()) for one, other in PAIRS]
 
 
 def test_counts() -> None:
     found = confusions(ALIGNMENTS)
     errors = sum(edit.op != "=" for alignment in ALIGNMENTS for edit in alignment)
     assert found.errors == errors
-    assert found.words == Counter(THE=3, SALES=3, NET=1, ROSE=1)
+    assert found.words == Counter(THE=4, SALES=3, NET=1, ROSE=1, WELL=1)
     listed = found.as_dict()
-    assert listed["substitutions"][0] == {"reference": "SALES", "hypothesis": "SAILS", "count": 1}
+    assert listed["substitutions"][0] == {"reference": "SALES", "hypothesis": "UH", "count": 2}
     assert sum(row["count"] for row in listed["frequent"]) == errors
     assert sum(row["share"] for row in listed["frequent"]) == pytest.approx(1)
     assert listed["wrong_words"][0] == {"word": "SALES", "errors": 3, "words": 3}

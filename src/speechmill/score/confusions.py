@@ -32,7 +32,9 @@ class Confusions:
 
     def frequent(self, count: int = LISTED) -> list[dict[str, Any]]:
         """Return the most frequent errors of any operation, with their share of all errors."""
-        found = [("S", *pair, n) for pair, n in self.substitutions.items()]
+        found: list[tuple[str, str | None, str | None, int]] = [
+            ("S", *pair, n) for pair, n in self.substitutions.items()
+        ]
         found += [("D", word, None, n) for word, n in self.deletions.items()]
         found += [("I", None, word, n) for word, n in self.insertions.items()]
         found.sort(key=lambda row: (-row[3], row[1] or "", row[2] or "", row[0]))
