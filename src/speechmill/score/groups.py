@@ -64,10 +64,17 @@ def _summary(utterance: UtteranceScore) -> dict[str, Any]:
     return {key: line[key] for key in ("id", "wer", "errors", "words", "reference", "hypothesis")}
 
 
+def group_name(value: object) -> str | None:
+    """Return the name of the group of an attribute's value, None where it has none."""
+    if value is None or value == "":
+        return None
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _by_value(utterances: Iterable[UtteranceScore], values: Iterable[object]) -> dict[str, dict[str, Any]]:
     sums: dict[str, Rates] = {}
     for utterance, value in zip(utterances, values, strict=True):
-        if value is not None and value != "":
-            key = str(value).lower() if isinstance(value, bool) else str(value)
+        key = group_name(value)
+        if key is not None:
             sums[key] = sums.get(key, Rates()) + utterance.rates
     return {key: sums[key].as_dict() for key in sorted(sums)}

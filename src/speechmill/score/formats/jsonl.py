@@ -4,8 +4,8 @@
     {"audio_filepath": "audio/call-1.wav", "offset": 2.5, "duration": 3.1, "text": "good day", "pred_text": "day"}
 
 Where both sides are in one file, the reference has a name of its own and the hypothesis another: of a record, the
-first of REFERENCE that it has is the reference's text, the first of HYPOTHESIS the hypothesis's. What else is in a record can
-be grouped by.
+first of REFERENCE that it has is the text of the reference, the first of HYPOTHESIS that of the hypothesis. What else a
+record has can be grouped by.
 """
 
 from __future__ import annotations

@@ -17,15 +17,6 @@ TEXT = "text"
 """Plain text of which it is not told yet whether it is LINES, RECORDING or IDS."""
 LINES, RECORDING, IDS, TRN = "lines", "recording", "id", "trn"
 CTM, JSONL, NLP, PARQUET = "ctm", "jsonl", "nlp", "parquet"
-    "lines",
-    "recording",
-    "id",
-    "trn",
-    "ctm",
-    "jsonl",
-    "nlp",
-    "parquet",
-)
 FORMATS = (LINES, RECORDING, IDS, TRN, CTM, JSONL, NLP, PARQUET)
 UNNAMED = (RECORDING, NLP)
 """Formats of one recording a file, which has the file's name."""
