@@ -56,11 +56,11 @@ class GroupFile:
         return table
 
 
-def read_groups(path: Path, by: Sequence[str]) -> GroupFile:
-    """Read a table that has the columns `by`.
+def read_groups(path: Path) -> GroupFile:
+    """Read a table.
 
     Raises:
-        SpeechmillError: the file cannot be read, or has no such column.
+        SpeechmillError: the file cannot be read.
     """
     if path.suffix == ".parquet":
         rows = _parquet(path)
@@ -68,9 +68,6 @@ def read_groups(path: Path, by: Sequence[str]) -> GroupFile:
         text = read_text(path)
         rows = _json_lines(text, path) if text.lstrip().startswith("{") else _separated(text)
     columns = tuple(dict.fromkeys(column for row in rows for column in row))
-    for column in by:
-        if column not in columns:
-            raise SpeechmillError(f"{path}: has no column {column!r}; it has {', '.join(columns)}.")
     return GroupFile(path, columns, tuple(rows))
 
 

@@ -8,12 +8,15 @@ from typing import Any
 
 from speechmill.errors import SpeechmillError
 from speechmill.score.entities import entity_rates
+from speechmill.score.formats.reading import CTM, NLP, RECORDING
 from speechmill.score.intervals import Sums, difference
 from speechmill.score.matched import error_segments, matched_pairs
 from speechmill.score.rates import Rates
 from speechmill.score.result import Scoring, UtteranceScore
 from speechmill.score.summary import SEED, summarize
 
+WHOLE = (RECORDING, NLP, CTM)
+"""Formats whose items are recordings."""
 _SHOWN = 300  # characters of a text among the worst; a recording has tens of thousands
 
 
@@ -24,9 +27,9 @@ def report(scoring: Scoring, block: str | None = None, seed: int = SEED) -> dict
         block: the column whose values are drawn for the intervals; None takes the call where it is known, else the
             recording.
     """
-    names, blocked_by = blocks(scoring.items, block)
+    names, blocked_by = blocks(scoring, block)
     attributes = {column: [item.attributes.get(column) for item in scoring.items] for column in scoring.by}
-    found = summarize(scoring.items, attributes, names, blocked_by, scoring.normalization, seed)
+    found = summarize(scoring.items, attributes, names, blocked_by, scoring.normalization, seed=seed)
     found["worst"] = [_shortened(line) for line in found["worst"]]
     return found | {
         "by_recording": _by_recording(scoring.items),
@@ -39,32 +42,33 @@ def report(scoring: Scoring, block: str | None = None, seed: int = SEED) -> dict
     }
 
 
-def blocks(items: Sequence[UtteranceScore], block: str | None) -> tuple[list[str], str]:
+def blocks(scoring: Scoring, block: str | None) -> tuple[list[str], str]:
     """Return the block of each item, and what the blocks are.
 
     Raises:
         SpeechmillError: an item has no value in the column that is asked for.
     """
-    if block in (None, "call") and not any("call" in item.attributes for item in items):
-        apart = all(item.recording == item.id for item in items)
-        return [item.recording for item in items], "item" if apart else "recording"
+    items = scoring.items
     column = block or "call"
-    if column == "recording":
-        return [item.recording for item in items], column
+    if column == "recording" or not any(column in item.attributes for item in items):
+        if block not in (None, "call", "recording"):
+            raise SpeechmillError(f"--block {block}: neither the references nor --groups have it.")
+        whole = scoring.formats[0] in WHOLE or any(item.recording != item.id for item in items)
+        return [item.recording for item in items], "recording" if whole else "utterance"
     without = [item.id for item in items if column not in item.attributes]
-    if without and block:
+    if without:
         raise SpeechmillError(
-            f"--block {column}: {len(without)} of {len(items)} utterances have none, e.g. {without[0]}; "
-            f"it must be a column of the references or of --groups."
+            f"--block {column}: {len(without)} of {len(items)} have none, e.g. {without[0]}; give --block recording, "
+            f"or a column that all have."
         )
-    return [item.attributes.get(column, item.recording) for item in items], column
+    return [item.attributes[column] for item in items], column
 
 
 def comparison(one: Scoring, other: Scoring, block: str | None = None, seed: int = SEED) -> dict[str, Any]:
     """Compare two systems on the same references: WER of `one` less WER of `other`, by blocks and by matched pairs."""
     if [item.id for item in one.items] != [item.id for item in other.items]:
         raise SpeechmillError(f"{other.hypothesis}: not scored on the same references as {one.hypothesis}.")
-    names, blocked_by = blocks(one.items, block)
+    names, blocked_by = blocks(one, block)
     sums = [_sums(scoring.items, names) for scoring in (one, other)]
     found = difference(sums[0], sums[1], seed).as_dict()
     return {

@@ -29,6 +29,7 @@ def score(
     normalize: str | None = None,
     groups: Path | None = None,
     by: Sequence[str] = (),
+    block: str | None = None,
     reference_format: str | None = None,
     hypothesis_format: str | None = None,
 ) -> Scoring:
@@ -40,13 +41,15 @@ def score(
             but the format's own.
         groups: a table with a column of ids and those of `by`; None takes `by` from the references themselves.
         by: columns to make groups by.
+        block: a column whose values intervals are blocked by; it is kept beside those of `by`.
         reference_format, hypothesis_format: overrule what is guessed.
 
     Raises:
         SpeechmillError: a file cannot be read, a reference has no hypothesis, a column is nowhere.
     """
-    pairing = Pairing(reference, hypothesis, alternatives, by, reference_format, hypothesis_format)
-    table = read_groups(groups, by) if groups else None
+    columns = tuple(dict.fromkeys([*by, *([block] if block else [])]))
+    pairing = Pairing(reference, hypothesis, alternatives, columns, reference_format, hypothesis_format)
+    table = read_groups(groups) if groups else None
     comparing = Comparing(normalization(normalize)) if normalize else None
     items: list[UtteranceScore] = []
     with Progress("score", None, "recordings and utterances") as progress:
@@ -56,7 +59,7 @@ def score(
             items.append(comparing.compare(one, other))
             progress.advance()
     used = comparing.normalization if comparing else normalization(normalize or DEFAULT)
-    items, notes = _grouped(items, table, by)
+    items, notes = _grouped(items, table, columns)
     left, right = pairing.formats
     return Scoring(
         str(reference), str(hypothesis), _description(used, pairing), tuple(items), tuple(by),
@@ -75,7 +78,7 @@ def _description(used: Normalization, pairing: Pairing) -> str:
 
 
 def _grouped(
-    items: Sequence[UtteranceScore], table: GroupFile | None, by: Sequence[str]
+    items: Sequence[UtteranceScore], table: GroupFile | None, columns: Sequence[str]
 ) -> tuple[list[UtteranceScore], list[str]]:
     """Give each item the attributes that are asked for and those that errors hang together by; tell what has none.
 
@@ -83,15 +86,15 @@ def _grouped(
         SpeechmillError: a column is neither in the table nor in a reference.
     """
     own = [{**item.attributes, "recording": item.recording} for item in items]
-    rows = table.attributes(((item.id, item.recording) for item in items), by) if table else [{} for _ in items]
+    rows = table.attributes(((item.id, item.recording) for item in items), columns) if table else [{} for _ in items]
     known = [{**mine, **row} for mine, row in zip(own, rows, strict=True)]
-    for column in by:
+    for column in columns:
         if known and not any(column in attributes for attributes in known):
             there = sorted({name for attributes in known for name in attributes})
             raise SpeechmillError(
-                f"--by {column}: neither the references nor --groups have it; there is {', '.join(there)}."
+                f"{column!r}: neither the references nor --groups have it; there is {', '.join(there)}."
             )
-    kept = (*by, *BLOCKS)
+    kept = (*columns, *BLOCKS)
     done = [
         replace(item, attributes={name: attributes[name] for name in kept if name in attributes})
         for item, attributes in zip(items, known, strict=True)
