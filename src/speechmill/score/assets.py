@@ -6,7 +6,7 @@ lightened for black. Whatever a colour says, a mark says too: struck through, un
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1c2024; --soft: #5d666f; --rule: #dfe3e7; --shade: #f5f7f8;
-  --k0: #8a3f73; --k1: #005f96; --k2: #00694b; --k3: #7a5c00; --k4: #4a5560; --k5: #b04a00; --focus: #0072b2; }
+  --k0: #8a3f73; --k1: #005f96; --k2: #00694b; --k3: #6f5300; --k4: #4a5560; --k5: #a34300; --focus: #0072b2; }
 @media (prefers-color-scheme: dark) { :root { --paper: #14171a; --ink: #e4e7ea; --soft: #9aa3ab; --rule: #31373d;
   --shade: #1c2024; --k0: #e3a3cb; --k1: #83cbfa; --k2: #63d2ad; --k3: #e6c25c; --k4: #b5bcc3; --k5: #ffa766;
   --focus: #4ba3e0; } }
@@ -364,7 +364,7 @@ $("reset").addEventListener("click", () => change({ kinds: [], ops: [], groups: 
 
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === "Escape" && event.target === $("search")) { $("search").blur(); return; }
+  if (event.key === "Escape" && event.target === $("search")) { $("search").blur(); change({ q: "" }); return; }
   if (/^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
   const rows = [...$("rows").children], here = rows.indexOf(document.activeElement?.closest?.("#rows > li"));
   const go = place => { rows[place]?.focus(); rows[place]?.scrollIntoView({ block: "nearest" }); };
