@@ -87,19 +87,29 @@ class Rates:
 
 def compare_texts(reference: str, hypothesis: str) -> tuple[Rates, list[Edit]]:
     """Score one utterance; return its counts and the alignment of its normalised words."""
-    plain_reference, plain_hypothesis = normalize(reference), normalize(hypothesis)
-    written_reference, written_hypothesis = reference.split(), hypothesis.split()
-    alignment = align(plain_reference.split(), plain_hypothesis.split())
+    words, heard = normalize(reference).split(), normalize(hypothesis).split()
+    alignment = align(words, heard)
+    return count_texts(alignment, words, heard, reference, hypothesis), alignment
+
+
+def count_texts(
+    alignment: Sequence[Edit], words: Iterable[str], heard: Iterable[str], reference: str, hypothesis: str
+) -> Rates:
+    """Count one utterance: `words` and `heard` are normalised and aligned, the texts are as written.
+
+    Characters of a reference with alternatives are those of the words that the alignment took.
+    """
     word = tally(alignment)
-    rates = Rates(
+    written_reference, written_hypothesis = reference.split(), hypothesis.split()
+    word_p = count_errors(written_reference, written_hypothesis)
+    return Rates(
         utterances=1,
         word=word,
-        word_p=count_errors(written_reference, written_hypothesis),
-        char=_characters(plain_reference, plain_hypothesis),
-        char_p=_characters(" ".join(written_reference), " ".join(written_hypothesis)),
+        word_p=word_p,
+        char=_characters(words, heard, word.rate),
+        char_p=_characters(written_reference, written_hypothesis, word_p.rate),
         wrong=int(word.errors > 0),
     )
-    return rates, alignment
 
 
 def score_pairs(references: Sequence[str], hypotheses: Sequence[str]) -> Rates:
@@ -117,5 +127,8 @@ def score_pairs(references: Sequence[str], hypotheses: Sequence[str]) -> Rates:
     return sum((compare_texts(*pair)[0] for pair in pairs), start=Rates())
 
 
-def _characters(reference: str, hypothesis: str) -> Total:
-    return Total(len(reference), distance(reference, hypothesis))
+def _characters(reference: Iterable[str], hypothesis: Iterable[str], word_rate: float | None) -> Total:
+    """Count characters; half of those in the words that are wrong are a fair guess of how many are wrong."""
+    one, other = " ".join(reference), " ".join(hypothesis)
+    likely = None if word_rate is None or word_rate > 0.6 else int(0.6 * word_rate * len(one)) + 64
+    return Total(len(one), distance(one, other, likely))

@@ -22,7 +22,7 @@ Groups = Mapping[str, Sequence[object]]
 
 def summarize(
     utterances: Sequence[UtteranceScore], attributes: Groups, blocks: Sequence[str], blocked_by: str,
-    normalization: str = THESIS,
+    normalization: str = THESIS, *, seed: int = SEED,
 ) -> dict[str, Any]:  # fmt: skip
     """Return what `scores.json` holds: that of `scores`, and beside it
 
@@ -39,15 +39,15 @@ def summarize(
     result = scores(utterances, attributes)
     result["normalization"] = normalization
     whole = _sums(utterances, blocks, [""] * len(utterances)).get("", {})
-    result["interval"] = _interval(whole)
-    result["uncertainty"] = {"level": LEVEL, "blocked_by": blocked_by, "blocks": len(whole), "seed": SEED}
+    result["interval"] = _interval(whole, seed)
+    result["uncertainty"] = {"level": LEVEL, "blocked_by": blocked_by, "blocks": len(whole), "seed": seed}
     result["gaps"] = {}
     for attribute, values in attributes.items():
         groups = _sums(utterances, blocks, [group_name(value) for value in values])
         for name, rates in result["by"][attribute].items():
-            rates["interval"] = _interval(groups[name])
+            rates["interval"] = _interval(groups[name], seed)
         if len(groups) == 2:
-            result["gaps"][attribute] = _gap(groups, sorted(groups))
+            result["gaps"][attribute] = _gap(groups, sorted(groups), seed)
     result["kinds"] = kinds_dict(kinds_of_texts((item.reference, item.hypothesis) for item in utterances))
     result["confusions"] = confusions(item.alignment for item in utterances).as_dict()
     return result
@@ -65,13 +65,13 @@ def _sums(
     return sums
 
 
-def _interval(sums: Mapping[str, Sums]) -> list[float] | None:
-    interval = rate_interval([sums[block] for block in sorted(sums)], SEED)
+def _interval(sums: Mapping[str, Sums], seed: int) -> list[float] | None:
+    interval = rate_interval([sums[block] for block in sorted(sums)], seed)
     return interval.as_list() if interval else None
 
 
-def _gap(groups: Mapping[str, Mapping[str, Sums]], names: Sequence[str]) -> dict[str, Any]:
+def _gap(groups: Mapping[str, Mapping[str, Sums]], names: Sequence[str], seed: int) -> dict[str, Any]:
     blocks = sorted(set().union(*groups.values()))
     one, other = ([groups[name].get(block, _NONE) for block in blocks] for name in names)
-    found = gap(one, other, SEED).as_dict()
+    found = gap(one, other, seed).as_dict()
     return {"of": list(names), "difference": found["difference"], "interval": found["interval"]}
