@@ -114,6 +114,14 @@ def _score(args: Arguments) -> None:
     if args.compare:
         other = score(args.reference, args.compare, **settings)
         found["comparison"] = comparison(scoring, other, args.block, args.seed)
+    if args.csv:
+        from speechmill.score.csvfile import write_csv
+
+        write_csv(args.csv, found, scoring.items)
+    if args.html:
+        from speechmill.score.page import write_page
+
+        write_page(args.html, f"{args.hypothesis.name} against {args.reference.name}", found, scoring.items)
     if args.json == "-":
         print(json.dumps(found, ensure_ascii=False, indent=1))
     else:

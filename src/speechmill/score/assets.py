@@ -19,6 +19,8 @@ body { margin: 0 auto; padding: 1.6rem 2rem 5rem; max-width: 80rem; background: 
 h1 { font-size: 1.5rem; font-weight: 650; margin: 0 0 .2rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.1rem; font-weight: 650; margin: 2.2rem 0 .6rem; }
 h3 { font-size: .9rem; font-weight: 600; margin: 0 0 .3rem; color: var(--soft); }
+details > summary { cursor: pointer; }
+details > summary h2 { display: inline-block; }
 .note { color: var(--soft); font-size: .85rem; margin: .5rem 0 0; max-width: 62rem; overflow-wrap: anywhere; }
 .tiles { display: flex; flex-wrap: wrap; gap: .8rem 2.6rem; margin: 1.4rem 0 0; align-items: flex-end; }
 .tiles dl { margin: 0; }
