@@ -20,6 +20,10 @@ def add_evaluate(verbs: Verbs) -> None:
     parser.add_argument("--on", metavar="SHARDS|MANIFEST", help="default: the shards that the run was trained on")
     parser.add_argument("--split", help="default: test of the run's own shards; all rows of another set")
     parser.add_argument("--checkpoint", default="best", help="best, last or a number of updates (default: %(default)s)")
+    parser.add_argument(
+        "--by", action="append", default=[], metavar="COLUMN",
+        help="group by this column of the manifest too, beside native and session; repeatable",
+    )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write the scores there too; - prints them alone")
     parser.add_argument(
         "overrides", nargs="*", metavar="search.key=value", help="another search, e.g. search.kind=greedy"
@@ -30,13 +34,17 @@ def _evaluate(args: Arguments) -> None:
     from speechmill.artefact import write_json
     from speechmill.evaluate import evaluate
     from speechmill.score import scores_table
+    from speechmill.score.terminal import findings
 
     search = _search(args.folder, args.overrides)
-    done = evaluate(args.folder, on=args.on, split=args.split, checkpoint=args.checkpoint, search=search)
+    done = evaluate(
+        args.folder, on=args.on, split=args.split, checkpoint=args.checkpoint, search=search, by=args.by
+    )  # fmt: skip
     if args.json == "-":
         print(json.dumps(done.scores, ensure_ascii=False, indent=1))
         return
-    print(f"{args.folder} ({done.scores['checkpoint']}) on {done.name}\n{scores_table(done.scores)}\n{done.written}")
+    print(f"{args.folder} ({done.scores['checkpoint']}) on {done.name}\n{scores_table(done.scores)}")
+    print("\n".join([*findings(done.scores), str(done.written), str(done.written.with_suffix(".html"))]))
     if args.json:
         write_json(Path(args.json), done.scores)
 
@@ -114,6 +122,14 @@ def _score(args: Arguments) -> None:
     if args.compare:
         other = score(args.reference, args.compare, **settings)
         found["comparison"] = comparison(scoring, other, args.block, args.seed)
+    if args.csv:
+        from speechmill.score.csvfile import write_csv
+
+        write_csv(args.csv, found, scoring.items)
+    if args.html:
+        from speechmill.score.page import write_page
+
+        write_page(args.html, f"{args.hypothesis.name} against {args.reference.name}", found, scoring.items)
     if args.json == "-":
         print(json.dumps(found, ensure_ascii=False, indent=1))
     else:

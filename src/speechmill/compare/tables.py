@@ -75,12 +75,15 @@ def scores_table(runs: Sequence[Run]) -> Table:
     """One row per scored set and run that was scored on it."""
     columns = [Column("scored set", "text"), Column("run", "text", runs="cells")]
     columns += [Column(title, "rate") for title in RATES.values()]
+    columns.insert(3, Column("WER interval", "text", "95 %, bootstrap over calls"))
     columns += [Column("native WER", "rate"), Column("non-native WER", "rate"), Column("utterances", "count")]
     rows: list[list[Cell]] = [
         [
             scored,
             name,
-            *(run.rate(scored, key) for key in RATES),
+            run.rate(scored, "wer"),
+            _range(run.interval(scored)),
+            *(run.rate(scored, key) for key in list(RATES)[1:]),
             run.rate(scored, "wer", native=True),
             run.rate(scored, "wer", native=False),
             run.rate(scored, "utterances"),
@@ -184,6 +187,10 @@ def plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _range(interval: tuple[float, float] | None) -> str | None:
+    return f"{100 * interval[0]:.2f}–{100 * interval[1]:.2f} %" if interval else None
+
+
 def _sections(runs: Sequence[Run], heading: Callable[[str], str], render: Callable[[Table], str]) -> str:
     scores, settings = scores_table(runs), settings_table(runs)
     parts = [
@@ -233,9 +240,11 @@ def _runs_sheet(runs: Sequence[Run]) -> Table:
     columns, rows = list(table.columns), [list(row) for row in table.rows]
     for scored in scored_sets(runs):
         columns += [Column(f"{scored} {title}", "rate") for title in RATES.values()]
+        columns += [Column(f"{scored} WER {end}", "rate") for end in ("from", "to")]
         columns += [Column(f"{scored} native WER", "rate"), Column(f"{scored} non-native WER", "rate")]
         for row, run in zip(rows, runs, strict=True):
             row += [run.rate(scored, key) for key in RATES]
+            row += run.interval(scored) or (None, None)
             row += [run.rate(scored, "wer", native=True), run.rate(scored, "wer", native=False)]
     return Table(columns, rows)
 

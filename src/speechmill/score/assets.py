@@ -6,7 +6,7 @@ lightened for black. Whatever a colour says, a mark says too: struck through, un
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1c2024; --soft: #5d666f; --rule: #dfe3e7; --shade: #f5f7f8;
-  --k0: #8a3f73; --k1: #005f96; --k2: #00694b; --k3: #7a5c00; --k4: #4a5560; --k5: #b04a00; --focus: #0072b2; }
+  --k0: #8a3f73; --k1: #005f96; --k2: #00694b; --k3: #6f5300; --k4: #4a5560; --k5: #a34300; --focus: #0072b2; }
 @media (prefers-color-scheme: dark) { :root { --paper: #14171a; --ink: #e4e7ea; --soft: #9aa3ab; --rule: #31373d;
   --shade: #1c2024; --k0: #e3a3cb; --k1: #83cbfa; --k2: #63d2ad; --k3: #e6c25c; --k4: #b5bcc3; --k5: #ffa766;
   --focus: #4ba3e0; } }
@@ -19,6 +19,8 @@ body { margin: 0 auto; padding: 1.6rem 2rem 5rem; max-width: 80rem; background: 
 h1 { font-size: 1.5rem; font-weight: 650; margin: 0 0 .2rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.1rem; font-weight: 650; margin: 2.2rem 0 .6rem; }
 h3 { font-size: .9rem; font-weight: 600; margin: 0 0 .3rem; color: var(--soft); }
+details > summary { cursor: pointer; }
+details > summary h2 { display: inline-block; }
 .note { color: var(--soft); font-size: .85rem; margin: .5rem 0 0; max-width: 62rem; overflow-wrap: anywhere; }
 .tiles { display: flex; flex-wrap: wrap; gap: .8rem 2.6rem; margin: 1.4rem 0 0; align-items: flex-end; }
 .tiles dl { margin: 0; }
@@ -364,7 +366,7 @@ $("reset").addEventListener("click", () => change({ kinds: [], ops: [], groups: 
 
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === "Escape" && event.target === $("search")) { $("search").blur(); return; }
+  if (event.key === "Escape" && event.target === $("search")) { $("search").blur(); change({ q: "" }); return; }
   if (/^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
   const rows = [...$("rows").children], here = rows.indexOf(document.activeElement?.closest?.("#rows > li"));
   const go = place => { rows[place]?.focus(); rows[place]?.scrollIntoView({ block: "nearest" }); };

@@ -54,6 +54,7 @@ def page(
         _tiles(summary),
         '<div class="two">' + _kinds(summary) + _groups(summary) + "</div>",
         _frequent(summary),
+        _entities(summary),
         _utterances(data),
     ]
     return (
@@ -187,7 +188,8 @@ def _tiles(summary: Mapping[str, Any]) -> str:
     counts = ("substitutions", "deletions", "insertions")
     tiles += [f"<dl><dt>{name}</dt><dd>{summary[name]:,}</dd></dl>" for name in counts]
     main = f"<dl><dt>WER</dt><dd>{_percent(summary['wer'])}<small> %</small></dd></dl><p>{escape(under)}</p>"
-    return f'<div class="tiles"><div class="main">{main}</div>{"".join(tiles)}</div>'
+    against = _comparison(summary.get("comparison"))
+    return f'<div class="tiles"><div class="main">{main}</div>{"".join(tiles)}</div>{against}'
 
 
 def _kinds(summary: Mapping[str, Any]) -> str:
@@ -269,6 +271,37 @@ def _gap(attribute: str, gap: Mapping[str, Any]) -> str:
     interval = f"interval {_range(gap['interval'])}" if gap["interval"] else "no interval from so few blocks"
     points = _signed(gap["difference"], plus=True)
     return escape(f"Gap by {attribute}: WER of “{one}” less WER of “{other}” is {points} points, {interval}.")
+
+
+def _comparison(found: Mapping[str, Any] | None) -> str:
+    if not found or found["difference"] is None:
+        return ""
+    interval = f"interval {_range(found['interval'])}, " if found["interval"] else ""
+    text = (
+        f"{_signed(found['difference'], plus=True)} points against {found['hypothesis']} ({_percent(found['wer'])} %), "
+        f"{interval}p {found['p']:.4f} over {found['blocks']:,} {found['blocked_by']}s"
+    )
+    pairs = found["matched_pairs"]
+    if pairs and pairs["p"] is not None:
+        text += f"; NIST's matched pairs, {pairs['segments']:,} segments: p {pairs['p']:.4f}"
+    return f'<p class="note">{escape(text)}.</p>'
+
+
+def _entities(summary: Mapping[str, Any]) -> str:
+    """Rates of what the references tag: years, persons, sums of money."""
+    entities = summary.get("entities")
+    if not entities:
+        return ""
+    rows = "".join(
+        f'<tr><th scope="row">{escape(label)}</th><td>{_percent(part["wer"])}</td><td>{part["entities"]:,}</td>'
+        f"<td>{part['wrong']:,}</td><td>{part['words']:,}</td><td>{part['errors']:,}</td></tr>"
+        for label, part in sorted(entities.items(), key=lambda pair: -pair[1]["entities"])
+    )
+    return (
+        '<section><details><summary><h2>Entities</h2></summary><div class="wide"><table><thead><tr>'
+        '<th class="text">class</th><th>WER %</th><th>number</th><th>with an error</th><th>words</th><th>errors</th>'
+        f"</tr></thead><tbody>{rows}</tbody></table></div></details></section>"
+    )
 
 
 def _frequent(summary: Mapping[str, Any]) -> str:

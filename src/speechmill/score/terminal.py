@@ -35,6 +35,16 @@ def report_text(found: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *found["notes"]])
 
 
+def findings(found: Mapping[str, Any]) -> list[str]:
+    """Return what there is to say below the table of a scored set: interval, kinds, frequent errors, gaps."""
+    gaps = [
+        f"Gap by {attribute}: WER of {gap['of'][0]} less that of {gap['of'][1]} {_points(gap)}."
+        for attribute, gap in found["gaps"].items()
+        if gap["difference"] is not None
+    ]
+    return [_interval(found), *_kinds(found["kinds"]), *_frequent(found["confusions"]["frequent"]), *gaps]
+
+
 def _interval(found: Mapping[str, Any]) -> str:
     about = found["uncertainty"]
     over = f"{about['blocks']:,} {about['blocked_by']}{'s' if about['blocks'] != 1 else ''}"
