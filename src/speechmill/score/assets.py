@@ -225,7 +225,7 @@ const rowNode = (row, mask) => {
     make("div", { class: "meter", "aria-hidden": "true" },
       make("i", { style: `width:${Math.min(100, 100 * rate(row)) || 0}%` })),
     make("div", { class: "id" }, row.i));
-  const facts = data.groups.flatMap((g, n) => row.g[n] < 0 ? [] : [
+  const facts = data.groups.flatMap((g, n) => row.g[n] < 0 || g.name === "recording" ? [] : [
     g.values[row.g[n]] === "true" ? g.name : g.values[row.g[n]] === "false" ? "not " + g.name : g.values[row.g[n]]]);
   if (facts.length) about.append(make("div", {}, facts.join(" · ")));
   if (row.a) {
