@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from speechmill.score import lattice
 from speechmill.score.align import align, align_slowly, distance, tally
 from speechmill.score.lattice import Choice, align_lattice
 
@@ -20,6 +23,13 @@ WAY = st.lists(WORD, max_size=3).map(tuple)
 LATTICE = st.lists(WORD | st.lists(WAY, min_size=1, max_size=4).map(lambda ways: Choice(tuple(ways))), max_size=6)
 
 Lattice = list[str | Choice]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _bands_in_short_texts() -> Iterator[None]:
+    """What is made for texts of thousands of words must hold in texts that brute force can check."""
+    with mock.patch.multiple(lattice, _SHORT=0, _RUN=2):
+        yield
 
 
 def paths(reference: Lattice) -> list[list[str]]:

@@ -14,14 +14,11 @@ from dataclasses import dataclass
 from functools import lru_cache, reduce
 
 from speechmill.errors import SpeechmillError
+from speechmill.score.kinds import is_filler
 from speechmill.text import THESIS, normalize, strip_punctuation
 
 Step = Callable[[str], str]
 
-FILLERS = ("uh", "uhm", "um", "umm", "er", "erm", "ah", "eh", "hm", "hmm", "mm", "mmm", "mhm")
-"""Words that are said while thinking."""
-
-_FILLER = re.compile(rf"(?<![\w'])(?:{'|'.join(FILLERS)})(?![\w'])[,.]?", re.IGNORECASE)
 _BRACKETS = re.compile(r"<[^<>]*>|\[[^\[\]]*\]|\([^()]*\)")
 _HYPHEN = re.compile(r"(?<=\w)[-\u2010\u2011](?=\w)")
 
@@ -54,6 +51,10 @@ def _whisper_normalizer() -> Step:
     return whisper
 
 
+def _without_fillers(text: str) -> str:
+    return " ".join(word for word in text.split() if not is_filler(word))
+
+
 def _accents(text: str) -> str:
     parts = unicodedata.normalize("NFKD", text)
     return unicodedata.normalize("NFC", "".join(part for part in parts if not unicodedata.combining(part)))
@@ -70,7 +71,7 @@ STEPS: Mapping[str, tuple[str, Step]] = {
     "punctuation": ("punctuation stripped", strip_punctuation),
     "hyphens": ("hyphens in words to spaces", lambda text: _HYPHEN.sub(" ", text)),
     "brackets": ("what is in <>, [] or () dropped", lambda text: _BRACKETS.sub(" ", text)),
-    "fillers": (f"fillers dropped ({', '.join(FILLERS)})", lambda text: _FILLER.sub(" ", text)),
+    "fillers": ("fillers (uh, um, hmm, ...) dropped", _without_fillers),
     "accents": ("accents dropped", _accents),
 }
 
