@@ -230,7 +230,8 @@ const rowNode = (row, mask) => {
   if (facts.length) about.append(make("div", {}, facts.join(" · ")));
   if (row.a) {
     const [, start, end] = row.a, near = row.f ? "≈ " : "";
-    const label = end ? `${clock(start)}–${clock(end)}` : row.f ? "about here" : start ? `from ${clock(start)}` : "play";
+    const part = row.f ? "about here" : start ? `from ${clock(start)}` : "play";
+    const label = end ? `${clock(start)}–${clock(end)}` : part;
     const button = make("button", { class: "play", type: "button", "aria-label": `${row.i}: ${label}` },
       `▶ ${near}${label}`);
     button.addEventListener("click", () => play(row, button));
