@@ -265,7 +265,7 @@ def test_clips_play_from_the_page_itself(tab: Tab, tmp_path: Path) -> None:
     assert tab.run("document.querySelectorAll('.play').length") == 1
     tab.click(".play")
     tab.run("new Promise(done => setTimeout(done, 1500))")
-    assert tab.run("document.querySelector('.play').textContent") == "▶ from the start"
+    assert tab.run("document.querySelector('.play').textContent") == "▶ play"
     assert tab.run("document.querySelector('.play').disabled") is False
 
 

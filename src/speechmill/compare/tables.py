@@ -15,6 +15,7 @@ from openpyxl.styles import Font
 from openpyxl.utils import get_column_letter
 
 from speechmill.artefact import written
+from speechmill.compare.differences import differences
 from speechmill.compare.runs import (
     TRAIN_COLUMNS,
     VALID_COLUMNS,
@@ -95,6 +96,33 @@ def scores_table(runs: Sequence[Run]) -> Table:
     return Table(columns, rows)
 
 
+def differences_table(runs: Sequence[Run]) -> Table:
+    """One row per scored set and run that can be compared, call by call, with the first run scored on it."""
+    columns = [
+        Column("scored set", "text"),
+        Column("run", "text", runs="cells"),
+        Column("less", "text", "the run whose WER is subtracted", runs="cells"),
+        Column("points", "points", "difference of the WER, in points"),
+        Column("interval", "text", "95 %, both runs' results of a call drawn together"),
+        Column("p", "text", "of so large a difference, where the runs' results are exchanged within calls by chance"),
+        Column("calls", "count"),
+    ]
+    names = distinct_names(runs)
+    rows: list[list[Cell]] = [
+        [
+            scored,
+            names[run],
+            names[other],
+            found.value,
+            _span(found.interval.as_list() if found.interval else None),
+            None if found.p is None else f"{found.p:.4f}",
+            float(found.blocks),
+        ]
+        for scored, run, other, found in differences(runs)
+    ]
+    return Table(columns, rows)
+
+
 def training_table(runs: Sequence[Run]) -> Table:
     """One row per run: what it was given, what it cost, how far it came."""
     level = common_level(runs)
@@ -167,6 +195,8 @@ def shown(cell: Cell, kind: str) -> str:
             return f"{100 * cell:.2f} %"
         case "share":
             return f"{100 * cell:.1f} %"
+        case "points":
+            return f"{100 * cell:+.2f}".replace("-", "−")
         case "count":
             return f"{cell:,.0f}"
         case "hours":
@@ -187,6 +217,10 @@ def plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _span(interval: list[float] | None) -> str | None:
+    return " to ".join(shown(end, "points") for end in interval) if interval else None
+
+
 def _range(interval: tuple[float, float] | None) -> str | None:
     return f"{100 * interval[0]:.2f}–{100 * interval[1]:.2f} %" if interval else None
 
@@ -197,6 +231,9 @@ def _sections(runs: Sequence[Run], heading: Callable[[str], str], render: Callab
         (heading("Scores"), render(scores.without_empty_columns()) if scores.rows else "No run is scored yet."),
         (heading("Training"), render(training_table(runs).without_empty_columns())),
     ]
+    apart = differences_table(runs)
+    if apart.rows:
+        parts.insert(1, (heading("Differences of WER"), render(apart.without_empty_columns())))
     if settings.rows:
         parts.append((heading("Settings in which the runs differ"), render(settings)))
     return "\n\n".join(f"{title}\n\n{body}" for title, body in parts) + "\n"

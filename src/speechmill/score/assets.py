@@ -225,13 +225,14 @@ const rowNode = (row, mask) => {
     make("div", { class: "meter", "aria-hidden": "true" },
       make("i", { style: `width:${Math.min(100, 100 * rate(row)) || 0}%` })),
     make("div", { class: "id" }, row.i));
-  const facts = data.groups.flatMap((g, n) => row.g[n] < 0 ? [] : [
+  const facts = data.groups.flatMap((g, n) => row.g[n] < 0 || g.name === "recording" ? [] : [
     g.values[row.g[n]] === "true" ? g.name : g.values[row.g[n]] === "false" ? "not " + g.name : g.values[row.g[n]]]);
   if (facts.length) about.append(make("div", {}, facts.join(" · ")));
   if (row.a) {
     const [, start, end] = row.a, near = row.f ? "≈ " : "";
-    const label = end ? `${clock(start)}–${clock(end)}` : row.f ? "about here" : "from the start";
-    const button = make("button", { class: "play", type: "button", "aria-label": `play ${row.i}, ${label}` },
+    const part = row.f ? "about here" : start ? `from ${clock(start)}` : "play";
+    const label = end ? `${clock(start)}–${clock(end)}` : part;
+    const button = make("button", { class: "play", type: "button", "aria-label": `${row.i}: ${label}` },
       `▶ ${near}${label}`);
     button.addEventListener("click", () => play(row, button));
     about.append(button);

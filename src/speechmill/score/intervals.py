@@ -2,8 +2,8 @@
 
 Errors come in clusters: the words of one call share a speaker, a microphone and a topic. So the *block*, a call or a
 speaker, is what is drawn, and never the word or the utterance (Bisani and Ney, "Bootstrap estimates for confidence
-intervals in ASR performance evaluation", ICASSP 2004; Liu et al., "Statistical testing on ASR performance via blockwise
-bootstrap", Interspeech 2020). A rate is the ratio of two sums, and both are drawn together.
+intervals in ASR performance evaluation", ICASSP 2004; Liu and Peng, "Statistical testing on ASR performance via
+blockwise bootstrap", Interspeech 2020). A rate is the ratio of two sums, and both are drawn together.
 
 The percentile interval of n blocks is too short by about sqrt((n - 1) / n) and by what Student's t is wider than the
 normal. It is expanded by both (Hesterberg, "What teachers should know about the bootstrap", The American Statistician

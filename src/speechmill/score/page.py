@@ -62,7 +62,7 @@ def page(
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         f"<title>{escape(title)}: scores</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f'<header><h1>{escape(title)}</h1><p class="note">{_about(summary)}</p></header>\n'
+        f'<header><h1>{escape(title)}</h1><p class="note">{_about(summary, data)}</p></header>\n'
         + "\n".join(sections)
         + f'\n<script type="application/json" id="data">{_script_json(data)}</script>\n'
         f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
@@ -85,7 +85,7 @@ def _data(items: Sequence[UtteranceScore], clips: Mapping[str, str], folder: Pat
         for row in rows:
             item = items[row["n"]]
             row["g"] = [
-                at.get(item.attributes.get(group["name"], ""), -1) for group, at in zip(groups, places, strict=True)
+                at.get(_attributes(item).get(group["name"], ""), -1) for group, at in zip(groups, places, strict=True)
             ]
             if item.id in where:
                 row["a"] = where[item.id]
@@ -97,9 +97,11 @@ def _data(items: Sequence[UtteranceScore], clips: Mapping[str, str], folder: Pat
             for segment in row["s"]:
                 if not isinstance(segment, str):
                     counts[view][segment[0]] += 1
+    passages = any("f" in row for row in views["words"])
     return {
         "kinds": [{"name": kind, "sign": sign} for kind, sign in SIGNS.items()],
-        "unit": "utterance" if not any("f" in row for row in views["words"]) else "passage",
+        "unit": "passage" if passages else "utterance",
+        "item": "recording" if passages and all(item.recording in ("", item.id) for item in items) else "utterance",
         "groups": groups,
         "sounds": sounds,
         "counts": counts,
@@ -111,9 +113,15 @@ def _filters(items: Iterable[UtteranceScore]) -> list[dict[str, Any]]:
     """The attributes by which rows can be told apart, with their values."""
     values: dict[str, set[str]] = {}
     for item in items:
-        for name, value in item.attributes.items():
+        for name, value in _attributes(item).items():
             values.setdefault(name, set()).add(value)
     return [{"name": name, "values": sorted(found)} for name, found in values.items() if len(found) <= MOST_VALUES]
+
+
+def _attributes(item: UtteranceScore) -> dict[str, str]:
+    """With the recording, where no call is known."""
+    known = dict(item.attributes)
+    return known if "call" in known or not item.recording else {**known, "recording": item.recording}
 
 
 def _sounds(
@@ -167,10 +175,12 @@ def _signed(rate: float, plus: bool = False) -> str:
     return f"{100 * rate:{'+' if plus else ''}.2f}".replace("-", "−")
 
 
-def _about(summary: Mapping[str, Any]) -> str:
-    parts = [f"{summary['utterances']:,} utterances, {summary['words']:,} words"]
-    parts.append(f"WER and CER on normalised text ({summary['normalization']}); WER-P and CER-P on text as written")
-    return escape(". ".join(parts)) + "."
+def _about(summary: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    size = f"{summary['utterances']:,} {data['item']}{'s' if summary['utterances'] != 1 else ''}"
+    return escape(
+        f"{size}, {summary['words']:,} words. WER-P and CER-P: text as written. WER and CER, normalisation: "
+        f"{summary['normalization']}."
+    )
 
 
 def _tiles(summary: Mapping[str, Any]) -> str:
@@ -220,12 +230,12 @@ def _groups(summary: Mapping[str, Any]) -> str:
     """Rates by group, with their intervals drawn on one scale."""
     lines = [("", "all", summary)]
     left_out = 0
-    for attribute, groups in summary["by"].items():
+    for attribute, groups in (summary["by"] or {"recording": summary.get("by_recording", {})}).items():
         ranked = sorted(groups.items(), key=lambda item: -(item[1]["wer"] or 0.0))
         kept = {name for name, _ in ranked[:MOST_GROUPS]}
         left_out += len(groups) - len(kept)
         lines += [(attribute, name, rates) for name, rates in groups.items() if name in kept]
-    ends = [value for _, _, r in lines for value in [r["wer"], *(r["interval"] or [])] if value is not None]
+    ends = [value for _, _, r in lines for value in [r["wer"], *(r.get("interval") or [])] if value is not None]
     top = max(ends, default=0.0) or 1.0
     rows, last = "", None
     for attribute, name, rates in lines:
@@ -234,7 +244,7 @@ def _groups(summary: Mapping[str, Any]) -> str:
         label = f"<small>{escape(attribute)}</small>{escape(name)}" if attribute else escape(name)
         rows += (
             f'<tr{first}><th scope="row">{label}</th><td>{_percent(rates["wer"])}</td>'
-            f'<td class="text">{_whisker(rates["wer"], rates["interval"], top)}</td>'
+            f'<td class="text">{_whisker(rates["wer"], rates.get("interval"), top)}</td>'
             f"<td>{_percent(rates['wer_p'])}</td><td>{rates['words']:,}</td></tr>"
         )
     notes = [_gap(attribute, gap) for attribute, gap in summary["gaps"].items()]
@@ -277,8 +287,9 @@ def _comparison(found: Mapping[str, Any] | None) -> str:
     if not found or found["difference"] is None:
         return ""
     interval = f"interval {_range(found['interval'])}, " if found["interval"] else ""
+    other = f"{Path(found['hypothesis']).name} ({_percent(found['wer'])} %)"
     text = (
-        f"{_signed(found['difference'], plus=True)} points against {found['hypothesis']} ({_percent(found['wer'])} %), "
+        f"{_signed(found['difference'], plus=True)} points against {other}, "
         f"{interval}p {found['p']:.4f} over {found['blocks']:,} {found['blocked_by']}s"
     )
     pairs = found["matched_pairs"]
