@@ -23,6 +23,7 @@ from speechmill.score.page import write_page
 from speechmill.score.result import Sound, UtteranceScore
 from speechmill.score.rows import PASSAGE, passages, view_rows
 from speechmill.score.summary import summarize
+from speechmill.score.written import like_beside_like
 
 EVIL = '</script><img src="http://x.invalid/" onerror="document.title=1">&amp;'
 ROWS = 100
@@ -200,7 +201,10 @@ def test_kinds_groups_words_and_pairs_lead_to_their_utterances(
     expected = [
         item.id
         for item in items
-        if any((e.op, e.reference or "", e.hypothesis or "") == (op, reference, hypothesis) for e in item.alignment)
+        if any(
+            (e.op, e.reference or "", e.hypothesis or "") == (op, reference, hypothesis)
+            for e in like_beside_like(item.alignment)
+        )
     ]
     assert shown(opened) == expected[:40]
 
