@@ -33,7 +33,15 @@ from speechmill.score.lattice import Choice, align_lattice
 
 OUT = Path(__file__).with_name("results") / "score.json"
 DATA = Path(__file__).parents[2] / "shared" / "data" / "earnings21_eval10"
-_COMMAND = [sys.executable, "-c", "import sys; from speechmill.cli import main; sys.exit(main())", "score"]
+_PROGRAM = """
+import sys
+from speechmill.cli import main
+status = main()
+with open("/proc/self/status") as stream:
+    print(next(line for line in stream if line.startswith("VmHWM")), file=sys.stderr)
+sys.exit(status)
+"""
+_COMMAND = [sys.executable, "-c", _PROGRAM, "score"]
 _RATE = 0.2  # errors per word of what is made up here: that of a cloud service on calls
 _VOCABULARY = 5_000
 _CORES = 2
@@ -151,13 +159,16 @@ def command(arguments: Sequence[str]) -> dict[str, float]:
     """Run `speechmill score` in a process of its own: wall-clock and processor seconds, most memory held."""
     began = time.perf_counter()
     process = subprocess.Popen([*_COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    told = process.stderr.read().decode()
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        assert process.stderr is not None
-        raise SpeechmillError(f"benchmark: speechmill score failed: {process.stderr.read().decode()}")
-    return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "peak_megabytes": usage.ru_maxrss / 1024}
+        raise SpeechmillError(f"benchmark: speechmill score failed: {told}")
+    # Not usage.ru_maxrss: that counts what this process held when it was forked.
+    kilobytes = int(told.rpartition("VmHWM:")[2].split()[0])
+    return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "peak_megabytes": kilobytes / 1024}
 
 
 def made_up(dice: random.Random, words: int) -> tuple[list[str], list[str]]:

@@ -132,3 +132,19 @@ def test_insertions_at_the_ends_of_a_span_are_not_in_it() -> None:
 def test_a_choice_needs_a_way() -> None:
     with pytest.raises(ValueError, match="as written"):
         Choice(())
+
+
+@repeatable
+@given(st.lists(st.tuples(LATTICE, HEARD), max_size=4))
+def test_splitting_never_lowers_the_errors(utterances: list[tuple[Lattice, list[str]]]) -> None:
+    reference = [item for items, _ in utterances for item in items]
+    heard = [word for _, words in utterances for word in words]
+    parts = sum(tally(align_lattice(*utterance)[0]).errors for utterance in utterances)
+    assert parts >= tally(align_lattice(reference, heard)[0]).errors
+
+
+@repeatable
+@given(LATTICE, st.data())
+def test_every_path_is_right(reference: Lattice, data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from(paths(reference)))
+    assert tally(align_lattice(reference, path)[0]).errors == 0

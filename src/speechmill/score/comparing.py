@@ -13,10 +13,14 @@ from speechmill.score.result import Entity, UtteranceScore
 
 
 class Comparing:
-    """Compares items under one normalisation. What comes again (edits, ways to say something) is held once."""
+    """Compares items under one normalisation. What comes again (edits, ways to say something) is held once.
+
+    `alternatives` tells whether one of the references had any.
+    """
 
     def __init__(self, normalization: Normalization) -> None:
         self.normalization = normalization
+        self.alternatives = False
         self._edits: dict[Edit, Edit] = {}
         self._ways: dict[str, Way] = {}
 
@@ -50,6 +54,7 @@ class Comparing:
         for piece in pieces:
             if isinstance(piece, Alternatives):
                 found.append(Choice(tuple(dict.fromkeys(map(self._way, piece.ways))), piece.label))
+                self.alternatives |= len(piece.ways) > 1
             else:
                 found += self.normalization.words(piece)
         return found

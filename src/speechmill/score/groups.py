@@ -60,8 +60,11 @@ def _badness(utterance: UtteranceScore) -> tuple[float, int, str]:
 
 
 def _summary(utterance: UtteranceScore) -> dict[str, Any]:
-    line = utterance.as_dict()
-    return {key: line[key] for key in ("id", "wer", "errors", "words", "reference", "hypothesis")}
+    counts = utterance.rates.word
+    return {
+        "id": utterance.id, "wer": counts.rate, "errors": counts.errors, "words": counts.words,
+        "reference": utterance.reference, "hypothesis": utterance.hypothesis,
+    }  # fmt: skip
 
 
 def group_name(value: object) -> str | None:

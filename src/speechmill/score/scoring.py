@@ -12,7 +12,7 @@ from speechmill.score.comparing import Comparing
 from speechmill.score.formats.nlp import RULE
 from speechmill.score.formats.reading import NLP
 from speechmill.score.groupfile import GroupFile, read_groups
-from speechmill.score.normalize import Normalization, normalization
+from speechmill.score.normalize import normalization
 from speechmill.score.pairs import Pairing, some
 from speechmill.score.result import Scoring, UtteranceScore
 
@@ -58,23 +58,23 @@ def score(
                 comparing = Comparing(normalization("none" if NLP in pairing.formats[0] else DEFAULT))
             items.append(comparing.compare(one, other))
             progress.advance()
-    used = comparing.normalization if comparing else normalization(normalize or DEFAULT)
+    comparing = comparing or Comparing(normalization(DEFAULT))
     items, notes = _grouped(items, table, columns)
     left, right = pairing.formats
     return Scoring(
-        str(reference), str(hypothesis), _description(used, pairing), tuple(items), tuple(by),
+        str(reference), str(hypothesis), _description(comparing, pairing), tuple(items), tuple(by),
         tuple(pairing.without_reference), (*pairing.notes, *notes, *_odd(items)),
         (" and ".join(sorted(left)), " and ".join(sorted(right))),
     )  # fmt: skip
 
 
-def _description(used: Normalization, pairing: Pairing) -> str:
-    parts = [used.description]
+def _description(comparing: Comparing, pairing: Pairing) -> str:
+    parts = [comparing.normalization.description]
     if any(NLP in formats for formats in pairing.formats):
         parts.append(f".nlp: {RULE}")
-    if pairing.candidates_read:
+    if comparing.alternatives:
         parts.append("the reference's words or any of its alternatives")
-    return f"{used.name} ({'; '.join(parts)})"
+    return f"{comparing.normalization.name} ({'; '.join(parts)})"
 
 
 def _grouped(

@@ -17,15 +17,9 @@ def report_text(found: Mapping[str, Any]) -> str:
     lines = [
         f"{found['hypothesis']} ({formats['hypothesis']}) against {found['reference']} ({formats['reference']})",
         scores_table(found),
-        _interval(found),
-        *_kinds(found["kinds"]),
+        *findings(found),
         *_entities(found["entities"]),
-        *_frequent(found["confusions"]["frequent"]),
     ]
-    for attribute, gap in found["gaps"].items():
-        if gap["difference"] is not None:
-            one, other = gap["of"]
-            lines.append(f"Gap by {attribute}: WER of {one} less that of {other} {_points(gap)}.")
     if "comparison" in found:
         lines.append(_comparison(found["comparison"]))
     without = found["without_reference"]
