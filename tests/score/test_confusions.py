@@ -23,6 +23,8 @@ def test_counts() -> None:
     found = confusions(ALIGNMENTS)
     errors = sum(edit.op != "=" for alignment in ALIGNMENTS for edit in alignment)
     assert found.errors == errors
+    for counter, op in ((found.substitutions, "S"), (found.deletions, "D"), (found.insertions, "I")):
+        assert counter.total() == sum(edit.op == op for alignment in ALIGNMENTS for edit in alignment)
     assert found.words == Counter(THE=4, SALES=3, NET=1, ROSE=1, WELL=1)
     listed = found.as_dict()
     assert listed["substitutions"][0] == {"reference": "SALES", "hypothesis": "UH", "count": 2}
@@ -40,6 +42,11 @@ def test_one_order_whatever_that_of_the_utterances() -> None:
 
 def test_no_more_than_asked_for() -> None:
     assert {len(rows) for rows in confusions(ALIGNMENTS).as_dict(1).values()} == {1}
+
+
+def test_like_words_are_taken_for_each_other() -> None:
+    found = confusions([align(["THE", "NET", "SALES", "ROSE"], ["THE", "SAILS", "ROSE"])])
+    assert (found.substitutions, found.deletions) == ({("SALES", "SAILS"): 1}, {"NET": 1})
 
 
 def test_nothing_wrong() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from speechmill.score.align import Edit
+from speechmill.score.written import like_beside_like
 
 Item = TypeVar("Item", str, tuple[str, str])
 
@@ -65,10 +66,10 @@ class Confusions:
 
 
 def confusions(alignments: Iterable[Iterable[Edit]]) -> Confusions:
-    """Count the errors of some alignments."""
+    """Count the errors of some alignments, like words beside each other: the counts of each operation are theirs."""
     found = Confusions(Counter(), Counter(), Counter(), Counter())
     for alignment in alignments:
-        for op, reference, hypothesis in alignment:
+        for op, reference, hypothesis in like_beside_like(alignment):
             if reference is None or op == "I":
                 found.insertions[hypothesis or ""] += 1
                 continue

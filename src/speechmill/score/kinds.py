@@ -17,8 +17,9 @@ words. Which reference word stands beside which is said in `speechmill.score.wri
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import accumulate, chain
 from typing import Any, Literal, get_args
 
 from speechmill.score.align import Edit, tally
@@ -56,9 +57,8 @@ def kinds_of(edits: Sequence[Edit]) -> list[Kind | None]:
     labels: list[Kind | None] = [None] * len(edits)
     for start, end in runs(edits):
         labels[start:end] = [_kind(edit) for edit in edits[start:end]]
-        for place in range(start, end):
-            if labels[place] == "word":
-                _together(edits, labels, place, end)
+        if end - start > 1:
+            _together(edits[start:end], labels, start)
     return labels
 
 
@@ -127,26 +127,41 @@ def _difference(one: str, other: str) -> Kind:
     return "casing and punctuation" if folded(bare(one)) == folded(bare(other)) else "word"
 
 
-def _together(edits: Sequence[Edit], labels: list[Kind | None], place: int, end: int) -> None:
-    """Relabel the shortest stretch of errors about `place` whose two texts are one, words joined by hyphens apart."""
-    first = max(0, place - _LONGEST + 1)
-    for size in range(2, _LONGEST + 1):
-        for start in range(max(first, place - size + 1), min(place, end - size) + 1):
-            stretch = edits[start : start + size]
-            if any(edit.op == "=" for edit in stretch):
+def _together(run: Sequence[Edit], labels: list[Kind | None], first: int) -> None:
+    """Relabel the words of a run of errors that lie in a stretch whose two texts are one, hyphens being breaks.
+
+    `first` is the place of the run in `labels`. The shortest stretch about a word counts, of those the earliest.
+    """
+    left = [_parted(edit.reference) for edit in run]
+    right = [_parted(edit.hypothesis) for edit in run]
+    # Letters of one side less those of the other, up to each place: they differ where the texts of a stretch do.
+    balance = [0, *accumulate(_letters(one) - _letters(other) for one, other in zip(left, right, strict=True))]
+    for place in range(len(run)):
+        if labels[first + place] != "word":
+            continue
+        for start, end in _stretches(place, len(run)):
+            if balance[start] != balance[end]:
                 continue
-            one = _parted(edit.reference for edit in stretch)
-            other = _parted(edit.hypothesis for edit in stretch)
-            if not one or folded(" ".join(one)) != folded(" ".join(other)):
-                continue
-            kind: Kind = "punctuation only" if one == other else "casing and punctuation"
-            for position in range(start, start + size):
-                if labels[position] == "word":
-                    labels[position] = kind
-            return
+            one, other = (list(chain.from_iterable(side[start:end])) for side in (left, right))
+            if one and [part.casefold() for part in one] == [part.casefold() for part in other]:
+                kind: Kind = "punctuation only" if one == other else "casing and punctuation"
+                for position in range(first + start, first + end):
+                    labels[position] = kind if labels[position] == "word" else labels[position]
+                break
 
 
-def _parted(words: Iterable[str | None]) -> list[str]:
-    """Words without punctuation, hyphens and slashes being breaks between them."""
-    parts = (bare(part) for word in words if word for part in _BREAKS.split(word))
-    return [part for part in parts if part]
+def _stretches(place: int, length: int) -> Iterator[tuple[int, int]]:
+    """Yield the stretches of a run that hold `place`, shortest first."""
+    for size in range(2, min(_LONGEST, length) + 1):
+        for start in range(max(0, place - size + 1), min(place, length - size) + 1):
+            yield start, start + size
+
+
+@lru_cache(maxsize=1 << 16)
+def _parted(word: str | None) -> tuple[str, ...]:
+    """The parts of a word without punctuation, hyphens and slashes being breaks between them."""
+    return tuple(part for piece in _BREAKS.split(word or "") if (part := bare(piece)))
+
+
+def _letters(parts: Iterable[str]) -> int:
+    return sum(len(part.casefold()) for part in parts)

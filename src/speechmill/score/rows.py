@@ -12,7 +12,7 @@ from typing import Any
 from speechmill.score.align import Edit
 from speechmill.score.kinds import KINDS, kinds_of
 from speechmill.score.result import UtteranceScore
-from speechmill.score.written import align_written
+from speechmill.score.written import align_written, like_beside_like
 
 OPERATIONS = "SDI"
 LONG = 120
@@ -34,7 +34,7 @@ def view_rows(items: Sequence[UtteranceScore], view: str) -> Iterator[dict[str, 
     passage `f`, its part of the item from 0 to 1.
     """
     for place, item in enumerate(items):
-        edits = list(item.alignment) if view == "words" else align_written(item.reference, item.hypothesis)
+        edits = _alignment(item, view)
         codes = _codes(edits)
         cuts = passages(edits)
         for number, (start, end) in enumerate(cuts, 1):
@@ -43,6 +43,10 @@ def view_rows(items: Sequence[UtteranceScore], view: str) -> Iterator[dict[str, 
                 row["i"] = f"{item.id} · {number}"
                 row["f"] = [round(start / len(edits), 5), round(end / len(edits), 5)]
             yield row
+
+
+def _alignment(item: UtteranceScore, view: str) -> list[Edit]:
+    return like_beside_like(item.alignment) if view == "words" else align_written(item.reference, item.hypothesis)
 
 
 def passages(edits: Sequence[Edit]) -> list[tuple[int, int]]:

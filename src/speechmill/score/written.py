@@ -1,17 +1,17 @@
-"""The alignment of two texts as written, in which like stands beside like.
+"""Alignments in which like stands beside like: of words as written, and of any alignment that is to be read.
 
-WER-P counts the fewest errors between the words as written, and so do the alignments here. Among those with the fewest,
-`speechmill.score.align` chooses by a rule of order alone; to say what kind an error is, the pairs must make sense:
-where `rose Sales` was heard as `sales`, it is `rose` that was left out. So each run of errors between two words that
-are right is aligned again: first the fewest errors, then the least unlikeness of the words that are exchanged (the edit
+`speechmill.score.align` chooses among the alignments with the fewest errors by a rule of order alone. To say what kind
+an error is, or what was taken for what, the pairs must make sense: where `rose Sales` was heard as `sales`, it is
+`rose` that was left out. So each run of errors between two words that are right is aligned again: with as many
+substitutions, deletions and insertions as before, for the least unlikeness of the words that are exchanged (the edit
 distance of their letters over the longer one's length, without case and punctuation, in fifteenths), the later pairs
-first. The total never changes.
+first.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
 
@@ -24,16 +24,22 @@ _CELLS = 400_000_000
 """Runs with a larger table (20,000 by 20,000 words, all wrong) keep the pairs of `align`; it holds two bits a cell."""
 
 _ERROR = 1 << 24  # one error outweighs the unlikeness of all pairs of a run
+_NEVER = 4 * _ERROR  # equal words that no alignment with the fewest errors pairs as right
 _UNLIKE = 15  # of two words without a common letter
 
 
 def align_written(reference: str, hypothesis: str) -> list[Edit]:
-    """Align the words of two texts as written, with the fewest errors, like beside like."""
-    edits: list[Edit] = []
-    for wrong, run in groupby(align(reference.split(), hypothesis.split()), key=lambda edit: edit.op != "="):
+    """Align the words of two texts as written, as WER-P counts them, like beside like."""
+    return like_beside_like(align(reference.split(), hypothesis.split()))
+
+
+def like_beside_like(edits: Iterable[Edit]) -> list[Edit]:
+    """Return an alignment of the same words with the same counts, in whose runs of errors like stands beside like."""
+    found: list[Edit] = []
+    for wrong, run in groupby(edits, key=lambda edit: edit.op != "="):
         steps = list(run)
-        edits += _realigned(steps) if wrong and len(steps) > 1 else steps
-    return edits
+        found += _realigned(steps) if wrong and len(steps) > 1 else steps
+    return found
 
 
 def runs(edits: Sequence[Edit]) -> Iterator[tuple[int, int]]:
@@ -65,16 +71,17 @@ def folded(word: str) -> str:
 
 
 def _realigned(steps: list[Edit]) -> list[Edit]:
+    """A run of errors anew. Its counts follow from its length, so there is a choice only where they are mixed."""
     left = [edit.reference for edit in steps if edit.reference is not None]
     right = [edit.hypothesis for edit in steps if edit.hypothesis is not None]
-    if not left or not right or len(left) * len(right) > _CELLS:
+    exchanged = len(left) + len(right) - len(steps)
+    if not exchanged or exchanged == len(steps) or len(left) * len(right) > _CELLS:
         return steps
     one, other = iter(left), iter(right)
-    edits = []
-    for op in _operations(left, right):
-        reference, hypothesis = None if op == "I" else next(one), None if op == "D" else next(other)
-        edits.append(Edit("=" if reference == hypothesis else op, reference, hypothesis))
-    return edits
+    return [
+        Edit(op, None if op == "I" else next(one), None if op == "D" else next(other))
+        for op in _operations(left, right)
+    ]
 
 
 def _costs(left: Sequence[str], right: Sequence[str]) -> Iterator[NDArray[np.int64]]:
@@ -89,14 +96,14 @@ def _costs(left: Sequence[str], right: Sequence[str]) -> Iterator[NDArray[np.int
     places = {word: place for place, word in enumerate(columns)}
     for place, word in enumerate(rows):
         if word in places:
-            table[place, places[word]] = 0
+            table[place, places[word]] = _NEVER
     order = np.array([places[word] for word in right])
     by_word = dict(zip(rows, table, strict=True))
     return (by_word[word][order] for word in left)
 
 
 def _operations(left: Sequence[str], right: Sequence[str]) -> list[Operation]:
-    """Operations in reading order, `S` for equal words too.
+    """Operations in reading order.
 
     A row of the table of costs at a time. What comes from the left costs the same everywhere, so the minimum over all
     that can be reached from the left is a running minimum.
