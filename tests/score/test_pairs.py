@@ -40,7 +40,8 @@ def counted(scoring: Scoring) -> dict[str, tuple[int, int]]:
         ("good day\nand so on\n", "good day and\n", "r.txt h.txt", ("recording",) * 2, {"r": (2, 5)}),
         ("good day\n", "good\n", "r.txt h.txt", ("recording",) * 2, {"r": (1, 2)}),
         ("u-1 a b\nu-2 c\n", "u-2 c\nu-1 a\n", "r.txt h.txt", ("id",) * 2, {"u-1": (1, 2), "u-2": (0, 1)}),
-        ("utt1 a b\n", "utt1 a\n", "r.txt h.txt", ("id",) * 2, {"utt1": (1, 2)}),
+        ("s1_u1 a b\n", "s1_u1 a\n", "r.txt h.txt", ("id",) * 2, {"s1_u1": (1, 2)}),
+        ("COVID-19 fell\n", "COVID-19 fell\n", "r.txt h.txt", ("recording",) * 2, {"r": (0, 3)}),
         ("101 a b\n102 c\n", "101 a b\n102\n", "r.txt h.txt", ("id",) * 2, {"101": (0, 2), "102": (1, 1)}),
         ("2020 was good\n", "2020 is good\n", "r.txt h.txt", ("recording",) * 2, {"r": (1, 3)}),
         ("a b (u1)\nc (u2)\n", "u1 a\nu2 c\n", "r.trn h.txt", ("trn", "id"), {"u1": (1, 2), "u2": (0, 1)}),
@@ -92,6 +93,12 @@ def test_the_same_ids_in_several_files(tmp_path: Path) -> None:
     assert counted(score(reference, hypothesis)) == {"a/1": (0, 1), "a/2": (0, 1), "b/1": (1, 1)}
 
 
+def test_a_file_of_a_folder_may_start_with_a_figure(tmp_path: Path) -> None:
+    reference = lay(tmp_path / "ref", {"a.txt": "Q1 was good\nQ2 was not\n", "b.txt": "c1_2 so\n"})
+    hypothesis = lay(tmp_path / "hyp", {"a.txt": "Q1 was good Q3 was not\n", "b.txt": "so\n"})
+    assert counted(score(reference, hypothesis)) == {"a": (1, 6), "b": (2, 3)}  # c1_2 is two words
+
+
 def test_folder_against_file(tmp_path: Path) -> None:
     reference = lay(tmp_path / "ref", {"c1.nlp": "token\nGood\nday\n", "c2.txt": "and\nso\n"})
     (tmp_path / "h.ctm").write_text("c2 1 0 1 and\nc1 1 0 1 good\nc9 1 0 1 good\n")
@@ -103,14 +110,15 @@ def test_folder_against_file(tmp_path: Path) -> None:
 
 
 def test_of_two_files_with_one_name_the_usual_ending_stands(tmp_path: Path) -> None:
-    reference = lay(tmp_path / "ref", {"c1.nlp": "token\nGood\n", "c2.nlp": "token\nday\n", "notes.pdf": ""})
+    reference = lay(tmp_path / "ref", {"c1.nlp": "token\nGood\n", "c2.nlp": "token\nday\n", "notes.pdf": "",
+                                      "LICENSE": "You may.", "metadata.json": "{}"})  # fmt: skip
     hypothesis = lay(
         tmp_path / "hyp", {"c1.nlp": "token\nGood\n", "c1.ctm": "c1 1 0 1 bad\n", "c2.nlp": "token\nday\n"}
     )
     found = score(reference, hypothesis)
     assert found.rates.word.errors == 0
     assert any("c1.ctm: left out, c1.nlp has the same name" in note for note in found.notes)
-    assert any("1 files are no transcripts (.pdf)" in note for note in found.notes)
+    assert any("3 files are no transcripts (.json, .pdf, LICENSE)" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +126,7 @@ def test_of_two_files_with_one_name_the_usual_ending_stands(tmp_path: Path) -> N
     [
         ("u1 a\nu2 b\nu3 c\n", "u1 a\n\n", "r.txt h.txt", "2 of 3 references of .*r.txt have no hypothesis: u2, u3"),
         ("u1 a\nu2 b\n", "", "r.txt h.txt", "2 of 2 references"),
+        ("Q1 a\nQ2 b\n", "Q1 a\nQ3 b\n", "r.txt h.txt", "no hypothesis: Q2;.* If lines do not start with ids, give"),
         ("a (u1)\nb (u2)\n", "a (u1)\nb (u3)\n", "r.trn h.trn", "no hypothesis: u2;.* Without a reference: u3"),
         ("a b\nb c\nc d\n", "a b\nc d\n", "r.txt h.txt", "2 lines against 3 of .*--ref-format recording"),
         ("a (u1)\nb (u2)\n", "token\na\n", "r.trn h.nlp", "2 of 2 references"),

@@ -82,7 +82,9 @@ class Pairing:
             for name, file in files.items():
                 source = open_source(file, form, name)
                 if source.format == TEXT:
-                    source = replace(source, format=IDS if look_like_ids(source.lines) else RECORDING)
+                    folder_name = name if path.is_dir() else None
+                    ids = look_like_ids(source.lines, folder_name)
+                    source = replace(source, format=IDS if ids else RECORDING)
                 items += self._parsed(source, hypothesis).items
             sides.append(_by_id(items, path))
         references, hypotheses = sides
@@ -98,7 +100,10 @@ class Pairing:
             yield replace(references[0], id=name.id), hypotheses[0]
             return
         found = {item.id: item for item in hypotheses}
-        self._check({item.id: item for item in references}, found, reference.path, hypothesis.path)
+        advice = ""
+        if reference.format == hypothesis.format == IDS and not (self.reference_format or self.hypothesis_format):
+            advice = f" If lines do not start with ids, give --ref-format {LINES} --hyp-format {LINES}."
+        self._check({item.id: item for item in references}, found, reference.path, hypothesis.path, advice)
         yield from ((item, found[item.id]) for item in references)
 
     def _parsed(self, source: Source, hypothesis: bool) -> Transcript:
@@ -131,6 +136,8 @@ class Pairing:
         """
         files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _hidden(path, folder)]
         paths = [path for path in files if reading.is_transcript(path)]
+        if any(path.suffix not in reading.WEAK_ENDINGS for path in paths):
+            paths = [path for path in paths if path.suffix not in reading.WEAK_ENDINGS]
         if not paths:
             raise SpeechmillError(f"{folder}: has no transcripts; {', '.join(reading.ENDINGS)} are read.")
         endings = Counter(path.suffix for path in paths)
@@ -146,8 +153,9 @@ class Pairing:
         return dict(sorted(found.items()))
 
     def _check(
-        self, references: Mapping[str, object], hypotheses: Mapping[str, object], left: Path, right: Path
-    ) -> None:
+        self, references: Mapping[str, object], hypotheses: Mapping[str, object], left: Path, right: Path,
+        advice: str = "",
+    ) -> None:  # fmt: skip
         missing = [name for name in references if name not in hypotheses]
         self.without_reference += [name for name in hypotheses if name not in references]
         if missing:
@@ -155,6 +163,7 @@ class Pairing:
                 f"{right}: {len(missing)} of {len(references)} references of {left} have no hypothesis: "
                 f"{some(missing)}; where nothing was recognised, give an empty one."
                 + (f" Without a reference: {some(self.without_reference)}." if self.without_reference else "")
+                + advice
             )
 
 
@@ -166,7 +175,7 @@ def _told(reference: Source, hypothesis: Source, folder: bool) -> tuple[Source, 
         return reference, replace(hypothesis, format=_text_beside(reference, hypothesis, hypothesis=False))
     if hypothesis.format != TEXT:
         return replace(reference, format=_text_beside(hypothesis, reference, hypothesis=True)), hypothesis
-    if _both_have_ids(reference.lines, hypothesis.lines):
+    if _both_have_ids(reference, hypothesis, folder):
         return replace(reference, format=IDS), replace(hypothesis, format=IDS)
     one, other = _without_blank_ends(reference.lines, hypothesis.lines)
     if folder or len(one) <= 1 or len(other) <= 1:
@@ -194,13 +203,16 @@ def _text_beside(told: Source, text: Source, hypothesis: bool) -> str:
     return LINES if ids == {str(number) for number in range(1, len(text.lines) + 1)} else IDS
 
 
-def _both_have_ids(reference: Sequence[str], hypothesis: Sequence[str]) -> bool:
-    blank = [not any(line.strip() for line in lines) for lines in (reference, hypothesis)]
-    if all(blank):
-        return False
-    if any(blank):  # ids alone do not tell a line from its first word
-        return look_like_ids([*reference, *hypothesis]) and len(reference) + len(hypothesis) > 1
-    return look_like_ids(reference) and look_like_ids(hypothesis)
+def _both_have_ids(reference: Source, hypothesis: Source, folder: bool) -> bool:
+    name = Path(reference.name).name if folder else None
+    sides = [[line for line in side.lines if line.strip()] for side in (reference, hypothesis)]
+    sides = [lines for lines in sides if lines]
+    if len(sides) == 1 and len(sides[0]) == 1:
+        return False  # against an empty file, one line does not tell an id from a word
+    if len(sides) == 2 and min(map(len, sides)) == 1 < max(map(len, sides)):
+        one, several = sorted(sides, key=len)
+        return look_like_ids(several, name) and one[0].split()[0] in {line.split()[0] for line in several}
+    return bool(sides) and all(look_like_ids(lines, name) for lines in sides)
 
 
 def _without_blank_ends(reference: Sequence[str], hypothesis: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:

@@ -57,14 +57,17 @@ def checked(items: Sequence[Item], path: Path) -> tuple[Item, ...]:
     return tuple(items)
 
 
-def look_like_ids(lines: Sequence[str]) -> bool:
+def look_like_ids(lines: Sequence[str], name: str | None = None) -> bool:
     """Tell whether the first words of lines are ids: all different, and each with a figure, `_` or `-` in it.
 
-    Of a single line, the first word must have both letters and a figure, or one of `_` and `-` and a figure.
+    One line alone (`COVID-19 has`, `spk1_utt2 has`) must have two numbers joined by `_` or `-`, or a number and `_`. In
+    a file of a folder, with its `name`, they must begin with it, or be three at least: a file there may be a recording.
     """
     first = [line.split(None, 1)[0] for line in lines if line.strip()]
     if len(set(first)) < len(first):
         return False
+    if name is not None and first and all(word.startswith(name) and word != name for word in first):
+        return True
     if len(first) == 1:
-        return bool(re.search(r"\d", first[0]) and re.search(r"[^\W\d]|[_-]", first[0]))
-    return all(re.search(r"[\d_-]", word) for word in first)
+        return name is None and bool(re.search(r"\d.*[_-].*\d|\d.*_|_.*\d", first[0]))
+    return (name is None or len(first) > 2) and all(re.search(r"[\d_-]", word) for word in first)

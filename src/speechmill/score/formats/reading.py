@@ -28,6 +28,8 @@ _ENDINGS = {
 _TEXT_ENDINGS = {".txt", ".text", ".ref", ".hyp", ".lab", ".stt", ""}
 ENDINGS = (*_ENDINGS, *sorted(_TEXT_ENDINGS - {""}))
 """Files of a folder that are read; others are told."""
+WEAK_ENDINGS = (".json", "")
+"""Files with these are other things (metadata, a licence) where a folder has transcripts with other endings."""
 _QUALIFIERS = (".aligned", ".trans", ".ref", ".hyp", ".reference", ".hypothesis")
 _LOOKED_AT = 1000  # lines, to tell a format
 
