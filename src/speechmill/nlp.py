@@ -6,8 +6,8 @@
     2021|0|||,||N/A|['1:YEAR']|['1', '7']
 
 Columns are found by the names in the header, in any order; only `token` must be there. Lines end with LF, CRLF or CR,
-even mixed in one file. Force-aligned references (`.aligned.nlp`) spell tagged tokens out, one row a spoken word, and add
-`ali_comment` (`del`: the aligner did not find the word; `sub(x)`: it heard x). Imports no torch, polars or numpy.
+even mixed in one file. Force-aligned references (`.aligned.nlp`) spell tagged tokens out, one row a spoken word, and
+add `ali_comment` (`del`: the aligner did not find the word; `sub(x)`: it heard x). Imports no torch, polars or numpy.
 
 Format: https://github.com/revdotcom/fstalign, https://github.com/revdotcom/speech-datasets (earnings21, earnings22).
 """
