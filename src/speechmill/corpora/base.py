@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
+from speechmill.errors import SpeechmillError
 from speechmill.manifest import SCHEMA
 
 # What an importer did not keep. `row` is the line in the transcript (1 is the header), null where the whole call fell.
@@ -63,6 +64,30 @@ class ImportResult:
         """Dropped rows (or calls) by reason, most frequent first."""
         counted = self.drops.group_by("reason").len().sort(["len", "reason"], descending=[True, False])
         return dict(counted.iter_rows())
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A corpus that was found: the files that decide what its import gives, and the import."""
+
+    files: list[Path]  # transcripts, metadata, recordings
+    read: Callable[[set[str] | None, set[str] | None, Limits], ImportResult]  # include, exclude (calls), limits
+
+
+def checked(result: ImportResult, source: Path) -> ImportResult:
+    """`result`; raises SpeechmillError where it has no row."""
+    if result.table.is_empty():
+        reasons = ", ".join(f"{reason} {count}" for reason, count in result.counts.items())
+        raise SpeechmillError(f"{source}: no utterance is left; dropped: {reasons or 'none'}.")
+    return result
+
+
+def unknown_calls(name: str, wanted: set[str] | None, calls: Iterable[str]) -> list[str]:
+    """A warning about calls of include or exclude that the corpus does not have."""
+    unknown = sorted((wanted or set()) - set(calls))
+    if not unknown:
+        return []
+    return [f"{name}: {len(unknown)} of {len(wanted or ())} calls are not in the corpus: {', '.join(unknown[:5])}"]
 
 
 def empty_rows(extra: dict[str, pl.DataType]) -> pl.DataFrame:
