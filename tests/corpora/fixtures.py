@@ -106,13 +106,15 @@ def untimed(rows: list[str]) -> list[str]:
 
 
 def earnings22(root: Path) -> Path:
-    """Six calls, the published layout: timed, past the end, hardly timed, not timed (a column more), gone, not known."""
-    references, aligned = root / "transcripts" / "nlp_references", root / "transcripts" / "force_aligned_nlp_references"
+    """Six calls in the published layout: timed, past the end, hardly timed, not timed (a column more), gone, unknown."""
+    references = root / "transcripts" / "nlp_references"
+    aligned = root / "transcripts" / "force_aligned_nlp_references"
     said = tokens("Welcome to the call.", 0, 1.0)
     year = {"2021": "0:YEAR", "twenty": "0:YEAR", "one": "0:YEAR"}
     spoken = [*said, *tokens("In twenty twenty one we grew.", 1, 4.0, year), *tokens("<inaudible> margins.", 1, 8.0)]
     spoken[-2] = spoken[-2].replace("<inaudible>", "inaudible")
     lost = [*tokens("Lost", 1), *tokens("words.", 1, 9.5)]
+    more = tokens("<inaudible> margins.", 1)
     written = [
         *said,
         *tokens("In 2021 we grew.", 1, 4.0, year),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -111,6 +112,17 @@ def with_unique_ids(table: pl.DataFrame) -> pl.DataFrame:
             pl.when(nth > 1).then(pl.format("{}-{}", "id", nth)).otherwise(pl.col("id")).alias("id")
         )
     return table
+
+
+def files_under(folder: Path) -> list[Path]:
+    """All files in a folder and its folders, sorted; links are followed, a folder is visited once."""
+    found: list[Path] = []
+    visited: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        visited.add(os.path.realpath(place))
+        folders[:] = [name for name in folders if os.path.realpath(os.path.join(place, name)) not in visited]
+        found += [Path(place, name) for name in names]
+    return sorted(found)
 
 
 def find_recording(folder: Path, stem: str = "recording") -> Path | None:

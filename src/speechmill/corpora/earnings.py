@@ -24,7 +24,7 @@ from pathlib import Path
 import polars as pl
 
 from speechmill.audio import probe
-from speechmill.corpora.base import ImportResult, Limits, Opened
+from speechmill.corpora.base import ImportResult, Limits, Opened, files_under
 from speechmill.corpora.rows import items_table, opened_rows
 from speechmill.corpora.sentences import Sentence, sentences, timed_units
 from speechmill.corpora.tables import column, read_delimited
@@ -114,7 +114,7 @@ def _open(source: Path, release: Release) -> Opened:
 
 
 def _find_calls(source: Path, release: Release) -> list[_Call]:
-    found = sorted(source.rglob("*"))
+    found = files_under(source)
     aligned = {path.name.removesuffix(ALIGNED): path for path in found if path.name.endswith(ALIGNED)}
     audio = {(path.stem, path.suffix.lower()): path for path in found if path.suffix.lower() in _AUDIO}
     references: dict[str, Path] = {}

@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from speechmill.artefact import read_text
-from speechmill.corpora.base import Opened
+from speechmill.corpora.base import Opened, files_under
 from speechmill.corpora.rows import items_table, opened_rows
 from speechmill.errors import SpeechmillError
 
@@ -25,7 +25,7 @@ _SUFFIXES = (".flac", ".wav")  # as published; as some convert it
 
 def open_librispeech(source: Path) -> Opened:
     """Find the chapters under `source`. Raises SpeechmillError where there are none."""
-    transcripts = sorted(source.rglob("*.trans.txt"))
+    transcripts = [path for path in files_under(source) if path.name.endswith(".trans.txt")]
     if not transcripts:
         raise SpeechmillError(
             f"{source}: no *.trans.txt in it; LibriSpeech, or one of its subsets such as test-clean, was expected."

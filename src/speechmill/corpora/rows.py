@@ -153,10 +153,13 @@ def _judged(rows: pl.DataFrame, limits: Limits) -> pl.DataFrame:
 
 
 def _failures(judged: pl.DataFrame) -> list[tuple[str, str, str]]:
-    """Calls of which no recording could be read: (call, the first reason, its detail)."""
-    kept = judged.with_columns(read=pl.col("length").is_not_null())
-    lost = kept.group_by("call").agg(pl.col("read").any(), pl.col("reason").first(), pl.col("detail").first())
-    return lost.filter(~pl.col("read")).select("call", "reason", "detail").sort("call").rows()
+    """Calls of which no recording could be read: (call, reason, detail), of its recording rather than of a row."""
+    lost = judged.group_by("call").agg(
+        pl.col("length").is_null().all().alias("unread"),
+        pl.coalesce(pl.col("lost").drop_nulls().first(), pl.col("reason").first()).alias("reason"),
+        pl.coalesce(pl.col("why").drop_nulls().first(), pl.col("detail").first()).alias("detail"),
+    )
+    return lost.filter("unread").select("call", "reason", "detail").sort("call").rows()
 
 
 def _none_readable(failures: list[tuple[str, str, str]]) -> str:
