@@ -10,13 +10,13 @@ import polars as pl
 
 from speechmill.artefact import fingerprint, locked, read_json, sha256_file, write_json, written
 from speechmill.errors import SpeechmillError
-from speechmill.manifest import SPLITS, read_ids, read_manifest, write_manifest
+from speechmill.manifest import SPLITS, is_untimed, read_ids, read_manifest, write_manifest
 from speechmill.quotas import Cell, quotas
 from speechmill.settings import SelectSettings
 from speechmill.splits import assign_splits, call_groups, rank_key
 from speechmill.vocabulary import unseen_words
 
-_VERSION = 2  # of what select does: raise it where the same manifest and settings would give other rows
+_VERSION = 3  # of what select does: raise it where the same manifest and settings would give other rows
 _SECONDS = pl.col("end") - pl.col("start")
 _Q_AND_A = "q-and-a"
 
@@ -107,7 +107,13 @@ def select(table: pl.DataFrame, settings: SelectSettings) -> Selection:
     wishes = _unknown_calls(table, settings)
     groups = call_groups(table, settings.disjoint)
     rows = table.select(
-        "id", "call", "session", "native", seconds=_SECONDS, place=pl.int_range(pl.len()), reason=_unwanted(settings)
+        "id",
+        "call",
+        "session",
+        "native",
+        seconds=_SECONDS,
+        place=pl.int_range(pl.len()),
+        reason=_unwanted(settings, table.columns),
     )
     kept = rows.filter(pl.col("reason").is_null())
     splits = _splits(table, kept, groups, settings)
@@ -172,7 +178,7 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
-def _unwanted(settings: SelectSettings) -> pl.Expr:
+def _unwanted(settings: SelectSettings, columns: list[str]) -> pl.Expr:
     """Why a row is left out before anything is counted; null for the others. The first reason that applies is given."""
     rules: list[tuple[str, pl.Expr]] = []
     only, exclude = _ids(settings, "include_only"), _ids(settings, "exclude")
@@ -182,6 +188,7 @@ def _unwanted(settings: SelectSettings) -> pl.Expr:
         rules.append(("not-in-include-only", ~pl.col("call").is_in(only)))
     if settings.ceo_only:
         rules.append(("not-ceo", ~pl.col("ceo").fill_null(False)))
+    rules.append(("untimed", is_untimed(columns)))
     rules.append(("too-short", settings.min_seconds > _SECONDS))
     rules.append(("too-long", settings.max_seconds < _SECONDS))
     rules += [("drop-text", pl.col("text").str.contains(pattern)) for pattern in settings.drop_text]

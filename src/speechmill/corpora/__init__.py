@@ -111,6 +111,12 @@ def open_corpus(kind: str, source: Path) -> Opened:
     return FORMATS[kind](source)
 
 
+def named_corpus(text: str) -> tuple[str, Path] | None:
+    """'librispeech:DIR/test-clean' -> its kind and place; None for what is no KIND:DIR."""
+    kind, colon, place = text.partition(":")
+    return (kind, Path(place)) if colon and kind in FORMATS else None
+
+
 def drops_path(out: Path) -> Path:
     return out.with_suffix(".dropped.tsv")
 

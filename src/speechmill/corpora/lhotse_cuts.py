@@ -32,7 +32,7 @@ _KNOWN = ("id", "recording", "start", "end", "text", "speaker", "call", "session
 
 def open_lhotse(source: Path) -> Opened:
     """Raises SpeechmillError where Lhotse is not installed or nothing of the three kinds is there."""
-    _lhotse()
+    import_lhotse_package()
     files = _files(source)
     rows = [row for file in files for row in ([file] if not isinstance(file, tuple) else file)]
     tables = [_of_pair(*file) if isinstance(file, tuple) else _of_cuts(file) for file in files]
@@ -56,7 +56,8 @@ def open_lhotse(source: Path) -> Opened:
     return opened_rows(rows, source, items_table(items.hstack(extra)), warnings)
 
 
-def _lhotse() -> Any:
+def import_lhotse_package() -> Any:
+    """Lhotse, or SpeechmillError that says how to install it."""
     try:
         import lhotse
     except ImportError as error:
@@ -103,7 +104,7 @@ def _kind(path: Path) -> str:
 def _read(path: Path) -> Iterator[Any]:
     """What a manifest holds, one after the other. Lhotse's errors become one line."""
     try:
-        yield from _lhotse().load_manifest_lazy(path)
+        yield from import_lhotse_package().load_manifest_lazy(path)
     except SpeechmillError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AssertionError, EOFError) as error:

@@ -87,8 +87,8 @@ def import_rows(
     recordings = _probed(items)
     judged = _judged(items.join(recordings, on="recording", how="left", maintain_order="left"), limits)
     failures = _failures(judged)
-    if len(failures) == len(chosen):
-        raise SpeechmillError(f"{source}: {_none_readable(failures)}")
+    if recordings["length"].null_count() == recordings.height:
+        raise SpeechmillError(f"{source}: {_none_readable(failures, judged)}")
     result = ImportResult(
         table=_manifest(judged),
         drops=_drops(judged),
@@ -159,10 +159,12 @@ def _failures(judged: pl.DataFrame) -> list[tuple[str, str, str]]:
         pl.coalesce(pl.col("lost").drop_nulls().first(), pl.col("reason").first()).alias("reason"),
         pl.coalesce(pl.col("why").drop_nulls().first(), pl.col("detail").first()).alias("detail"),
     )
-    return lost.filter("unread").select("call", "reason", "detail").sort("call").rows()
+    return lost.filter("unread", pl.col("call") != "").select("call", "reason", "detail").sort("call").rows()
 
 
-def _none_readable(failures: list[tuple[str, str, str]]) -> str:
+def _none_readable(failures: list[tuple[str, str, str]], judged: pl.DataFrame) -> str:
+    if not failures:  # not a line of the transcripts says where its audio is
+        return f"no line of {len(judged)} can be used; the first: {judged['reason'][0]}: {judged['detail'][0]}"
     call, reason, detail = failures[0]
     message = f"none of {len(failures)} calls can be read; {call}: {reason}: {detail}"
     if others := [name for name, _, _ in failures[1:_NAMED]]:

@@ -11,6 +11,7 @@ import polars as pl
 
 from speechmill.artefact import fingerprint, read_json, write_json
 from speechmill.errors import SpeechmillError
+from speechmill.manifest import is_untimed
 from speechmill.ordering import hash_names, mix
 from speechmill.settings import ShardSettings
 
@@ -80,6 +81,11 @@ def plan_shards(table: pl.DataFrame, settings: ShardSettings) -> pl.DataFrame:
 def _check(table: pl.DataFrame) -> None:
     if table.is_empty():
         raise SpeechmillError("the manifest has no rows, so there is nothing to shard.")
+    if untimed := table.filter(is_untimed(table.columns)).height:
+        raise SpeechmillError(
+            f"{untimed} of {table.height} rows of the manifest are whole recordings without times (timed: false), so "
+            f"that nothing can be cut from them; `speechmill select` leaves them out (untimed)."
+        )
     for name in ("id", "recording", "start", "end", "text", "call"):
         missing = table[name].is_null() | (~table[name].is_finite() if table[name].dtype.is_float() else False)
         if missing.any():

@@ -106,7 +106,7 @@ def untimed(rows: list[str]) -> list[str]:
 
 
 def earnings22(root: Path) -> Path:
-    """Six calls in the published layout: timed, past the end, hardly timed, not timed (a column more), gone, unknown."""
+    """Six calls: timed, past the end, hardly timed, not timed (a column more), audio gone, not in the metadata."""
     references = root / "transcripts" / "nlp_references"
     aligned = root / "transcripts" / "force_aligned_nlp_references"
     said = tokens("Welcome to the call.", 0, 1.0)
