@@ -42,6 +42,12 @@ def test_every_copy_is_listed() -> None:
     assert same_text(table(text, text), table(text, text, text)).height == 6
 
 
+def test_boilerplate_of_many_calls_is_not_listed_copy_by_copy() -> None:
+    text = "this sentence stands in the safe harbor statement of every call"
+    found = same_text(table(*[text] * 2000, prefix="a"), table(*[text] * 3000, prefix="b"))
+    assert (found["a"].n_unique(), found["b"].n_unique(), found.height) == (2000, 3000, 4999)
+
+
 def test_a_whole_calls_transcript_is_cut_into_sentences() -> None:
     rng = random.Random(1)
     words = [f"{letter}{number}" for letter in "abcdefghij" for number in range(99)]

@@ -29,6 +29,7 @@ _ALIKE = 0.8  # words
 _LONGEST = 100  # words; longer texts (whole calls) are cut into sentences first
 _COMMON = 3  # of a text's rarest pairs of words that another must have to be compared
 _OFTEN = 200  # texts that share a pair of words; where there are more, rarer ones must do
+_COPIES = 100  # pairs of copies of a text that are all listed; boilerplate of thousands of calls would be millions
 _SENTENCE = re.compile(r"(?<=[.?!…])\s+")
 
 
@@ -43,12 +44,25 @@ def same_text(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
     if pairs.is_empty():
         return pl.DataFrame(schema=PAIRS)
     words = pl.col("text").str.count_matches(" ", literal=True).cast(pl.Int64) + 1
-    one = left.join(numbered, on="text").select("number", a="id", words_a=words)
-    other = right.join(numbered, on="text").select("number", b="id", words_b=words)
-    found = pairs.join(one, left_on="one", right_on="number").join(other, left_on="other", right_on="number")
-    found = found.with_columns(words=pl.min_horizontal("words_a", "words_b"))
+    one = left.join(numbered, on="text").select(one="number", a="id", words_a=words)
+    other = right.join(numbered, on="text").select(other="number", b="id", words_b=words)
+    found = _listed(pairs, one, other).with_columns(words=pl.min_horizontal("words_a", "words_b"))
     best = found.sort("similarity", "words", descending=True).unique(["a", "b"], keep="first", maintain_order=True)
     return best.select(*PAIRS).sort("a", "b")
+
+
+def _listed(pairs: pl.DataFrame, one: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
+    """Pairs of texts as pairs of utterances; of texts with many copies, each copy with the first of the other side."""
+    counted = pairs.join(one.group_by("one").len("copies_a"), on="one").join(
+        other.group_by("other").len("copies_b"), on="other"
+    )
+    few = counted.filter(pl.col("copies_a") * pl.col("copies_b") <= _COPIES).select(pairs.columns)
+    many = counted.filter(pl.col("copies_a") * pl.col("copies_b") > _COPIES).select(pairs.columns)
+    first_one, first_other = (
+        side.unique(name, keep="first", maintain_order=True) for side, name in ((one, "one"), (other, "other"))
+    )
+    parts = [(few, one, other), (many, one, first_other), (many, first_one, other)]
+    return pl.concat([table.join(left, on="one").join(right, on="other") for table, left, right in parts])
 
 
 def _pieces(table: pl.DataFrame) -> pl.DataFrame:
