@@ -35,8 +35,9 @@ _UPDATES = 60
 _SETTINGS = [
     "model.size=32", "model.layers=1", "schedule.target_seconds=20", "schedule.limit_seconds=40", "schedule.lanes=4",
     "schedule.batches_per_update=4", "optim.warmup_updates=10", f"train.updates={_UPDATES}",
-    "train.checkpoint_every=10", "train.validate_every=30", "train.log_every=2", "train.threads=1", "train.loader_workers=0", "train.timeout=120",
-    "features.statistics_batches=4", "train.precision=float32", "train.device=cpu",
+    "train.checkpoint_every=10", "train.validate_every=30", "train.log_every=2", "train.threads=1",
+    "train.loader_workers=0", "train.timeout=120", "features.statistics_batches=4", "train.precision=float32",
+    "train.device=cpu",
 ]  # fmt: skip
 _KINDS = {
     "single": ["train.strategy=single"],
