@@ -18,7 +18,8 @@ from speechmill.evaluate import evaluate
 from speechmill.models.ngram import NgramModel
 from speechmill.settings import SearchSettings
 from speechmill.train.checkpoint import checkpoints, find_checkpoint
-from speechmill.train.loop import LANGUAGE_MODEL_NAME, train
+from speechmill.train.loop import train
+from speechmill.train.prepare import LANGUAGE_MODEL_NAME
 from trained import tiny_recipe, trained_run
 
 
@@ -198,3 +199,11 @@ def test_a_search_with_a_language_model(run: Path, shards: Path, tokenizer_path:
         evaluate(run, search=SearchSettings(kind="beam", lm_order=2))
     train(override_recipe(recipe, ["search.lm_order=2"]), tmp_path / "run")
     assert NgramModel.load(tmp_path / "run" / LANGUAGE_MODEL_NAME).order == 2
+
+
+def test_several_processes_score_each_utterance_once(run: Path) -> None:
+    alone = evaluate(run)
+    written = alone.written.with_suffix(".utterances.jsonl").read_bytes()
+    spread = evaluate(run, processes=2)
+    assert (spread.name, spread.scores) == (alone.name, alone.scores)
+    assert alone.written.with_suffix(".utterances.jsonl").read_bytes() == written

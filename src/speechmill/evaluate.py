@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 
 import polars as pl
 
-from speechmill.artefact import fingerprint, locked, write_json, written
+from speechmill.artefact import fingerprint, locked, read_json, write_json, written
 from speechmill.audio import decode
 from speechmill.errors import SpeechmillError
+from speechmill.group import ALONE, Group, is_rank, joined
+from speechmill.launch import launch, run_rank
 from speechmill.manifest import read_manifest
 from speechmill.models import build_model
 from speechmill.models.ngram import NgramModel
@@ -26,7 +29,7 @@ from speechmill.shards.read import ShardReader
 from speechmill.shards.write import cut
 from speechmill.tokenizer import load_tokenizer
 from speechmill.train.checkpoint import find_checkpoint, load_weights
-from speechmill.train.loop import LANGUAGE_MODEL_NAME, TOKENIZER_NAME, choose_device
+from speechmill.train.prepare import LANGUAGE_MODEL_NAME, TOKENIZER_NAME, choose_device
 from speechmill.train.runlog import read_config
 
 _CHUNK_SECONDS = 1200.0  # of audio held in memory at a time
@@ -53,7 +56,7 @@ class Evaluation:
 
 def evaluate(
     run: Path, *, on: str | None = None, split: str | None = None, checkpoint: str = "best",
-    search: SearchSettings | None = None,
+    search: SearchSettings | None = None, processes: int = 1,
 ) -> Evaluation:  # fmt: skip
     """Score a run on a set; writes RUN/scores/NAME.json and NAME.utterances.jsonl.
 
@@ -64,15 +67,41 @@ def evaluate(
         on: a folder of shards or a manifest; None takes the run's own shards.
         split: of the set; None takes all its rows (but "test" of the run's own shards).
         search: None takes the recipe's.
+        processes: that recognize, each its share of the batches; ranks of torchrun's are taken as they are.
     """
     recipe = read_config(run)
+    if processes > 1 and not is_rank():
+        return _launched(run, on, split, checkpoint, search, processes)
+    with joined(recipe.train.timeout) as group:
+        return _evaluate(run, recipe, on, split, checkpoint, search, group)
+
+
+def _launched(
+    run: Path, on: str | None, split: str | None, checkpoint: str, search: SearchSettings | None, processes: int
+) -> Evaluation:
+    what = {"run": str(run), "on": on, "split": split, "checkpoint": checkpoint}
+    asked = search.model_dump(mode="json") if search else None
+    word = launch("speechmill.evaluate", [json.dumps({**what, "search": asked})], processes, restarts=0)
+    return Evaluation(word["name"], read_json(Path(word["written"])), Path(word["written"]))
+
+
+def _rank(what: dict[str, Any]) -> dict[str, Any]:
+    search = SearchSettings(**what.pop("search")) if what["search"] else what.pop("search")
+    done = evaluate(Path(what.pop("run")), search=search, **what)
+    return {"name": done.name, "written": str(done.written)}
+
+
+def _evaluate(
+    run: Path, recipe: Recipe, on: str | None, split: str | None, checkpoint: str, search: SearchSettings | None,
+    group: Group,
+) -> Evaluation:  # fmt: skip
     step = find_checkpoint(run, checkpoint).name
-    recognizing = open_recognizer(run, recipe, checkpoint, search)
+    recognizing = open_recognizer(run, recipe, checkpoint, search, group)
     data = open_set(on, split, recipe)
     hypotheses = [""] * len(data.ids)
     with Progress(f"evaluate {data.name}", len(data.ids), "utterances") as progress:
         for places, audio in data.chunks:
-            found = recognizing.all(audio.__getitem__, [len(samples) for samples in audio], progress)
+            found = recognizing.spread(audio.__getitem__, [len(samples) for samples in audio], group, progress) or []
             for place, text in zip(places, found, strict=True):
                 hypotheses[place] = text
     utterances = [score_utterance(*row) for row in zip(data.ids, data.texts, hypotheses, strict=True)]
@@ -85,6 +114,8 @@ def evaluate(
     if step != find_checkpoint(run, "best").name:
         name += f"-{step}"
     path = run / "scores" / f"{name}.json"
+    if not group.leads:
+        return Evaluation(name, result, path)
     with locked(path):
         with written(path.with_suffix(".utterances.jsonl")) as partial:
             lines = (json.dumps(utterance.as_dict(), ensure_ascii=False) for utterance in utterances)
@@ -93,9 +124,11 @@ def evaluate(
     return Evaluation(name, result, path)
 
 
-def open_recognizer(run: Path, recipe: Recipe, checkpoint: str, search: SearchSettings | None = None) -> Recognizing:
+def open_recognizer(
+    run: Path, recipe: Recipe, checkpoint: str, search: SearchSettings | None = None, group: Group = ALONE
+) -> Recognizing:
     """A run's model with the weights of a checkpoint, ready to recognize."""
-    device = choose_device(recipe)
+    device = choose_device(recipe, group)
     tokenizer = load_tokenizer(run / TOKENIZER_NAME)
     model = build_model(recipe, len(tokenizer))
     load_weights(find_checkpoint(run, checkpoint), model, recipe.model_fingerprint())
@@ -191,3 +224,7 @@ def _chunked(lengths: Sequence[float]) -> list[list[int]]:
         chunks[-1].append(place)
         total += seconds
     return chunks
+
+
+if __name__ == "__main__":  # one of the processes that `evaluate` started
+    raise SystemExit(run_rank(lambda: _rank(json.loads(sys.argv[1]))))

@@ -86,6 +86,7 @@ def scan_manifest(path: Path) -> pl.LazyFrame:
 
 
 def check_columns(schema: pl.Schema, path: Path) -> None:
+    """Raise SpeechmillError where a manifest lacks a column or holds another type in it."""
     for name, kind in SCHEMA.items():
         if name not in schema:
             raise SpeechmillError(f"{path}: the column {name!r} is missing; a manifest has {', '.join(SCHEMA)}.")

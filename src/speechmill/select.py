@@ -106,10 +106,12 @@ def select(table: pl.DataFrame, settings: SelectSettings) -> Selection:
 
 
 def dropped_path(out: Path) -> Path:
+    """Where the rows that were not taken are listed, beside the manifest."""
     return out.with_suffix(".dropped.parquet")
 
 
 def report_path(out: Path) -> Path:
+    """Where the summary of a selection is kept, beside the manifest."""
     return out.with_suffix(".select.json")
 
 

@@ -20,10 +20,12 @@ class Unseen:
 
     @property
     def token_share(self) -> float:
+        """Unseen words among all test words, 0 to 1."""
         return self.unseen_tokens / max(1, self.tokens)
 
     @property
     def type_share(self) -> float:
+        """Unseen word types among all test word types, 0 to 1."""
         return self.unseen_types / max(1, self.types)
 
 
@@ -50,6 +52,7 @@ class WordCounts:
 
 
 def unseen_words(train: WordCounts, test: WordCounts) -> Unseen:
+    """Which words of the test split never occur in the train split, counted as tokens and as types."""
     counts = test.table()
     unseen = counts.join(train.table(), on="word", how="anti")
     return Unseen(int(counts["count"].sum()), len(counts), int(unseen["count"].sum()), len(unseen))

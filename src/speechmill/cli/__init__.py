@@ -62,6 +62,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Arguments:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The parser of all verbs."""
     parser = argparse.ArgumentParser(
         prog="speechmill",
         description="From long recordings with transcripts to a trained, scored speech recognizer.",

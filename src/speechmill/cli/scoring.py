@@ -20,6 +20,7 @@ def add_evaluate(verbs: Verbs) -> None:
     parser.add_argument("--on", metavar="SHARDS|MANIFEST", help="default: the shards that the run was trained on")
     parser.add_argument("--split", help="default: test of the run's own shards; all rows of another set")
     parser.add_argument("--checkpoint", default="best", help="best, last or a number of updates (default: %(default)s)")
+    parser.add_argument("--processes", type=int, default=1, help="that recognize (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the scores there too; - prints them alone")
     parser.add_argument(
         "overrides", nargs="*", metavar="search.key=value", help="another search, e.g. search.kind=greedy"
@@ -29,10 +30,15 @@ def add_evaluate(verbs: Verbs) -> None:
 def _evaluate(args: Arguments) -> None:
     from speechmill.artefact import write_json
     from speechmill.evaluate import evaluate
+    from speechmill.group import rank
     from speechmill.score import scores_table
 
     search = _search(args.folder, args.overrides)
-    done = evaluate(args.folder, on=args.on, split=args.split, checkpoint=args.checkpoint, search=search)
+    done = evaluate(
+        args.folder, on=args.on, split=args.split, checkpoint=args.checkpoint, search=search, processes=args.processes
+    )
+    if rank():
+        return
     if args.json == "-":
         print(json.dumps(done.scores, ensure_ascii=False, indent=1))
         return

@@ -51,6 +51,10 @@ class Index:
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process maps the file itself: the rows are not sent.
+        return open_index, (self.folder,)
+
     @cached_property
     def shard_names(self) -> list[str]:
         return self.names("shard")

@@ -36,7 +36,9 @@ class PlanInfo:
 
 def plan_info(plan: pl.DataFrame, settings: ShardSettings, manifest_sha256: str) -> PlanInfo:
     plain = settings.model_dump(mode="json")
-    name = fingerprint({"settings": plain, "manifest": manifest_sha256, "format": 1})
+    # Shards of FLAC keep the name that they had before there were others.
+    named = {key: value for key, value in plain.items() if (key, value) != ("codec", "flac")}
+    name = fingerprint({"settings": named, "manifest": manifest_sha256, "format": 1})
     return PlanInfo(name, plain, manifest_sha256, plan["shard"].n_unique(), plan.height)
 
 

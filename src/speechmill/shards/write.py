@@ -18,11 +18,12 @@ import numpy.typing as npt
 import polars as pl
 
 from speechmill.artefact import disk_errors, locked, partial_path, publish, sha256_file, write_text, written
-from speechmill.audio import decode, encode_flac
+from speechmill.audio import decode
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import read_manifest
 from speechmill.progress import Progress
 from speechmill.settings import ShardSettings
+from speechmill.shards.codecs import check_codec, encode
 from speechmill.shards.index import INDEX_NAME, NATIVE_UNKNOWN, open_index, write_index
 from speechmill.shards.plan import PLAN_NAME, PlanInfo, plan_info, plan_shards, read_plan_info, write_plan_info
 from speechmill.shards.tar import TarWriter
@@ -50,6 +51,7 @@ def shard_manifest(manifest: Path, out: Path, settings: ShardSettings, processes
     Raises SpeechmillError when `out` holds shards of another plan, when the disk is full, or when no utterance could
     be read.
     """
+    check_codec(settings.codec, settings.sample_rate)
     table = read_manifest(manifest)
     plan = plan_shards(table, settings)
     info = plan_info(plan, settings, sha256_file(manifest))
@@ -166,7 +168,7 @@ def _write_recording(path: Path, rows: pl.DataFrame, shards: dict[str, _OpenShar
         if not len(samples):
             shard.dropped.append(_drop(row, "no-sample", f"{path}: {row['start']} s to {row['end']} s holds no sample"))
             continue
-        _add_utterance(shard, row, samples, settings.sample_rate)
+        _add_utterance(shard, row, samples, settings)
 
 
 def _fault(row: dict[str, Any], seconds: float) -> str | None:
@@ -180,9 +182,11 @@ def cut(audio: npt.NDArray[np.int16], start: float, end: float, rate: int) -> np
     return audio[round(start * rate) : round(end * rate)]
 
 
-def _add_utterance(shard: _OpenShard, row: dict[str, Any], samples: npt.NDArray[np.int16], rate: int) -> None:
+def _add_utterance(
+    shard: _OpenShard, row: dict[str, Any], samples: npt.NDArray[np.int16], settings: ShardSettings
+) -> None:
     about = {key: value for key, value in row.items() if key not in _NOT_IN_JSON} | {"samples": len(samples)}
-    audio = shard.tar.add(f"{row['id']}.flac", encode_flac(samples, rate))
+    audio = shard.tar.add(f"{row['id']}.{settings.codec}", encode(settings.codec, samples, settings.sample_rate))
     note = shard.tar.add(f"{row['id']}.json", json.dumps(about, ensure_ascii=False, sort_keys=True).encode())
     native = NATIVE_UNKNOWN if row["native"] is None else int(row["native"])
     shard.rows.append(
