@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 Arguments = argparse.Namespace
 Verbs = Any  # the type that add_subparsers returns has no public name
 CORES = cores()
-KINDS = ("bizspeech",)  # corpora.KINDS, without its imports: --help answers at once
+KINDS = (
+    "bizspeech", "librispeech", "spgispeech", "earnings21", "earnings22", "commonvoice", "nemo", "lhotse", "csv",
+    "jsonl",
+)  # fmt: skip  # corpora.KINDS, without its imports: --help answers at once
 
 
 def verb(
