@@ -17,7 +17,7 @@ from speechmill.ordering import hash_names, mix
 from speechmill.settings import ShardSettings
 
 PLAN_NAME = "plan.json"
-_PIECE = 1 << 21  # rows of a plan that are in memory with their text: one or two gigabytes
+_PIECE = 1 << 19  # rows of a plan that are in memory with their text
 _ID = "^[A-Za-z0-9_-]{1,95}$"  # with the longest suffix it fills the name field of a TAR header
 
 
