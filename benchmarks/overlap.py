@@ -2,10 +2,10 @@
 
     python -m benchmarks.overlap [--quick] [--json FILE|-]
 
-Text: two manifests of 100,000 sentences each (random words with the frequencies of a language; a hundredth of the second
-side is the first's with up to a fifth of the words changed); the other way is to compare all pairs with rapidfuzz,
-timed on a part and stated for the whole. Audio: every second sentence of ../shared/data/ljspeech_part, put together
-into calls (8 kHz MP3 of variable rate, soft), against all sentences as they are.
+Text: two manifests of 100,000 sentences each (random words with the frequencies of a language; a hundredth of the
+second side is the first's with up to a fifth of the words changed); the other way is to compare all pairs with
+rapidfuzz, timed on a part and stated for the whole. Audio: every second sentence of ../shared/data/ljspeech_part, put
+together into calls (8 kHz MP3 of variable rate, soft), against all sentences as they are.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from typing import Any
 
 import polars as pl
 
-from speechmill.artefact import fingerprint, locked, read_json, write_json, written
-from speechmill.audio import decode
+from speechmill.artefact import fingerprint, read_json
+from speechmill.audio import decode, encode_flac
 from speechmill.corpora import named_corpus, open_corpus
 from speechmill.corpora.base import Limits
 from speechmill.errors import SpeechmillError
@@ -23,7 +23,8 @@ from speechmill.models import build_model
 from speechmill.models.ngram import NgramModel
 from speechmill.progress import Progress
 from speechmill.recognize import Audio, Recognizing
-from speechmill.score import score_utterance, scores
+from speechmill.score import score_utterance
+from speechmill.score.folder import Clips, score_set, write_scores
 from speechmill.settings import Recipe, SearchSettings
 from speechmill.shards.index import Index, open_index
 from speechmill.shards.mixture import open_data
@@ -35,7 +36,6 @@ from speechmill.train.prepare import LANGUAGE_MODEL_NAME, TOKENIZER_NAME, choose
 from speechmill.train.runlog import read_config
 
 _CHUNK_SECONDS = 1200.0  # of audio held in memory at a time
-_ATTRIBUTES = ("native", "session")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class EvaluationSet:
     name: str
     ids: list[str]
     texts: list[str]
-    attributes: dict[str, list[object]]
+    attributes: dict[str, list[object]]  # the manifest's columns
     chunks: Iterator[tuple[list[int], list[Audio]]]  # places in `ids`, and the samples of each
     notes: list[str] = field(default_factory=list)  # what was left out of it, and why
 
@@ -59,9 +59,9 @@ class Evaluation:
 
 def evaluate(
     run: Path, *, on: str | None = None, split: str | None = None, checkpoint: str = "best",
-    search: SearchSettings | None = None, processes: int = 1,
+    search: SearchSettings | None = None, by: Sequence[str] = (), processes: int = 1,
 ) -> Evaluation:  # fmt: skip
-    """Score a run on a set; writes RUN/scores/NAME.json and NAME.utterances.jsonl.
+    """Score a run on a set; writes RUN/scores/NAME.json, NAME.utterances.jsonl and the page NAME.html.
 
     The name is that of the split, where the set is one of the run's own shards, the search the recipe's and the
     checkpoint the best; whatever differs is added to it, so that no other scores are overwritten.
@@ -70,19 +70,21 @@ def evaluate(
         on: a folder of shards, a manifest, or KIND:DIR (what `import` reads); None takes the run's own shards.
         split: of the set; None takes all its rows (but "test" of the run's own shards).
         search: None takes the recipe's.
+        by: columns of the manifest to group by, beside `native` and `session`.
         processes: that recognize, each its share of the batches; ranks of torchrun's are taken as they are.
     """
     recipe = read_config(run)
     if processes > 1 and not is_rank():
-        return _launched(run, on, split, checkpoint, search, processes)
+        return _launched(run, on, split, checkpoint, search, by, processes)
     with joined(recipe.train.timeout) as group:
-        return _evaluate(run, recipe, on, split, checkpoint, search, group)
+        return _evaluate(run, recipe, on, split, checkpoint, search, by, group)
 
 
 def _launched(
-    run: Path, on: str | None, split: str | None, checkpoint: str, search: SearchSettings | None, processes: int
-) -> Evaluation:
-    what = {"run": str(run), "on": on, "split": split, "checkpoint": checkpoint}
+    run: Path, on: str | None, split: str | None, checkpoint: str, search: SearchSettings | None, by: Sequence[str],
+    processes: int,
+) -> Evaluation:  # fmt: skip
+    what = {"run": str(run), "on": on, "split": split, "checkpoint": checkpoint, "by": list(by)}
     asked = search.model_dump(mode="json") if search else None
     word = launch("speechmill.evaluate", [json.dumps({**what, "search": asked})], processes, restarts=0)
     return Evaluation(word["name"], read_json(Path(word["written"])), Path(word["written"]))
@@ -96,19 +98,23 @@ def _rank(what: dict[str, Any]) -> dict[str, Any]:
 
 def _evaluate(
     run: Path, recipe: Recipe, on: str | None, split: str | None, checkpoint: str, search: SearchSettings | None,
-    group: Group,
+    by: Sequence[str], group: Group,
 ) -> Evaluation:  # fmt: skip
     step = find_checkpoint(run, checkpoint).name
     recognizing = open_recognizer(run, recipe, checkpoint, search, group)
     data = open_set(on, split, recipe)
+    rate = recipe.features.sample_rate
     hypotheses = [""] * len(data.ids)
+    clips = None if "recording" in data.attributes or not group.leads else Clips(lambda audio: encode_flac(audio, rate))
     with Progress(f"evaluate {data.name}", len(data.ids), "utterances") as progress:
         for places, audio in data.chunks:
             found = recognizing.spread(audio.__getitem__, [len(samples) for samples in audio], group, progress) or []
             for place, text in zip(places, found, strict=True):
                 hypotheses[place] = text
-    utterances = [score_utterance(*row) for row in zip(data.ids, data.texts, hypotheses, strict=True)]
-    result = scores(utterances, data.attributes)
+            if clips is not None:
+                for place, samples in zip(places, audio, strict=True):
+                    clips.offer(score_utterance(data.ids[place], data.texts[place], hypotheses[place]), samples)
+    items, result = score_set(data.ids, data.texts, hypotheses, data.attributes, by)
     result["checkpoint"] = step
     if data.notes:
         result["notes"] = data.notes
@@ -121,11 +127,8 @@ def _evaluate(
     path = run / "scores" / f"{name}.json"
     if not group.leads:
         return Evaluation(name, result, path)
-    with locked(path):
-        with written(path.with_suffix(".utterances.jsonl")) as partial:
-            lines = (json.dumps(utterance.as_dict(), ensure_ascii=False) for utterance in utterances)
-            partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        write_json(path, result)
+    title = f"{run.resolve().name} on {name}"
+    write_scores(path, title, items, result, clips.addresses() if clips else {})
     return Evaluation(name, result, path)
 
 
@@ -183,7 +186,8 @@ def _shard_set(index: Index, split: str | None, name: str, rate: int) -> Evaluat
     rows = index.rows(split).tolist()
     reader = ShardReader(index)
     about = [reader.about(row) for row in rows]
-    attributes = {name: [item.get(name) for item in about] for name in _ATTRIBUTES}
+    columns = sorted({name for item in about for name in item} - {"id", "text"})
+    attributes = {name: [item.get(name) for item in about] for name in columns}
     lengths = [float(index.samples[row]) / rate for row in rows]
 
     def chunks() -> Iterator[tuple[list[int], list[Audio]]]:
@@ -238,7 +242,9 @@ def _table_set(table: pl.DataFrame, path: Path, split: str | None, name: str, ra
                 pieces.append(cut(audio, start, end, rate))
             yield places, pieces
 
-    attributes: dict[str, list[object]] = {name: table[name].to_list() for name in _ATTRIBUTES}
+    attributes: dict[str, list[object]] = {
+        name: table[name].to_list() for name in table.columns if name not in ("id", "text")
+    }
     return EvaluationSet(name, table["id"].to_list(), table["text"].to_list(), attributes, chunks(), notes)
 
 

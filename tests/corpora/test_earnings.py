@@ -114,6 +114,15 @@ def test_earnings21_has_no_times_and_says_nothing_of_native(tmp_path: Path) -> N
     assert done.report["failures"] == [f"4341191: missing-recording: {root}/media/4341191.mp3: no such recording."]
 
 
+def test_references_that_lie_beside_their_audio(tmp_path: Path) -> None:
+    rows = (row.rsplit("|", 3)[0] for row in tokens("All is well.", 0, 1.0))
+    write_lines(tmp_path / "7.nlp", corpus_fixtures.REFERENCE, *rows)
+    write_audio(tmp_path / "7.wav", 5.0)
+    import_corpus("earnings22", tmp_path, tmp_path / "out" / "a.parquet")
+    kept = read_manifest(tmp_path / "out" / "a.parquet")
+    assert kept.select("id", "start", "end", "text").rows() == [("7_000002", 0.9, 2.4, "All is well.")]
+
+
 def test_the_published_references_without_audio_name_every_call(tmp_path: Path) -> None:
     if not DATA.is_dir():
         pytest.skip("../shared/data is not there")

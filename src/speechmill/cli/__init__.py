@@ -25,6 +25,7 @@ _IN_ORDER = (
     training.add_train,
     scoring.add_evaluate,
     scoring.add_transcribe,
+    scoring.add_score,
     scoring.add_compare,
     corpora.add_inspect,
 )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Arguments = argparse.Namespace
 Verbs = Any  # the type that add_subparsers returns has no public name
 CORES = cores()
+SCORE_FORMATS = ("lines", "recording", "id", "trn", "ctm", "jsonl", "nlp", "parquet")  # score.formats.reading.FORMATS
 KINDS = (
     "bizspeech", "librispeech", "spgispeech", "earnings21", "earnings22", "commonvoice", "nemo", "lhotse", "csv",
     "jsonl",

@@ -32,7 +32,7 @@ from speechmill.errors import SpeechmillError
 from speechmill.nlp import Nlp, read_nlp
 
 ALIGNED = ".aligned.nlp"
-_AUDIO = (".wav", ".mp3", ".flac", ".m4a", ".ogg")  # the first that is there
+_AUDIO = (".wav", ".mp3", ".flac", ".ogg")  # the first that is there
 _ENGLISH = "English"
 _TIMED_SHARE = 0.5  # of the words: with fewer, the times of the others are not to be trusted
 _LENGTH_SLACK = 1.0  # seconds that a recording may differ from its stated length: the tables round to whole ones
@@ -117,11 +117,16 @@ def _find_calls(source: Path, release: Release) -> list[_Call]:
     found = files_under(source)
     aligned = {path.name.removesuffix(ALIGNED): path for path in found if path.name.endswith(ALIGNED)}
     audio = {(path.stem, path.suffix.lower()): path for path in found if path.suffix.lower() in _AUDIO}
-    references: dict[str, Path] = {}
-    for path in found:
-        # Beside the references there may be what recognizers made of the calls (Earnings-21's `output`).
-        if path.suffix == ".nlp" and not path.name.endswith(ALIGNED) and "references" in path.parent.name:
-            references.setdefault(path.stem, path)
+    # What recognizers made of the calls may lie there too (Earnings-21's `output`), with names like the references'.
+    written = [
+        path
+        for path in found
+        if path.suffix == ".nlp"
+        and not path.name.endswith(ALIGNED)
+        and not any(part.startswith("output") for part in path.relative_to(source).parts[:-1])
+    ]
+    named = [path for path in written if "references" in path.parent.name]
+    references = {path.stem: path for path in named or written}
     for name in sorted(aligned.keys() - references.keys()):
         references[name] = aligned[name]
     if not references:
