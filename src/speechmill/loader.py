@@ -25,6 +25,7 @@ from speechmill.shards.mixture import parts_of
 from speechmill.shards.read import ShardReader
 from speechmill.shards.tokens import token_counts
 from speechmill.tokenizer import Tokenizer
+from speechmill.workers import end_with_parent
 
 
 class Batch(NamedTuple):
@@ -170,7 +171,7 @@ def batches(dataset: BatchDataset, numbers: Iterable[int], workers: int, pin: bo
         prefetch_factor=4 if workers else None,
         collate_fn=_as_it_is,
         pin_memory=pin,
-        worker_init_fn=leave_signals_to_the_parent,
+        worker_init_fn=_start_worker,
         multiprocessing_context=loader_server() if workers else None,
     )
     return _raising(loader, borrower)
@@ -188,14 +189,17 @@ def loader_server() -> multiprocessing.context.ForkServerContext:
     return context
 
 
-def leave_signals_to_the_parent(worker: int = 0) -> None:
-    """Ctrl-C and Slurm signal the whole group: a worker that obeyed would take away what the parent needs to save.
-
-    An orphan still ends: torch's workers look for their parent every few seconds.
-    """
-    del worker
+def leave_signals_to_the_parent() -> None:
+    """Ctrl-C and Slurm signal the whole group: a worker that obeyed would take away what the parent needs to save."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _start_worker(worker: int) -> None:
+    del worker
+    leave_signals_to_the_parent()
+    # Torch's own look-out sees the server, which lives as long as one of its children does.
+    end_with_parent()
 
 
 class _Requests:
