@@ -36,7 +36,6 @@ from speechmill.schedule import Schedule
 from speechmill.settings import ScheduleSettings, ShardSettings, TokenizerSettings
 from speechmill.shards.codecs import decode_into, flac_decoder
 from speechmill.shards.index import open_index
-from speechmill.shards.read import ShardReader
 from speechmill.shards.write import shard_manifest
 from speechmill.tokenizer import Tokenizer, train_tokenizer
 
@@ -62,7 +61,9 @@ class Side:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="40 minutes of audio, within a minute")
-    parser.add_argument("--json", help="where to write the result, - for standard output (default: results/loader.json)")
+    parser.add_argument(
+        "--json", help="where to write the result, - for standard output (default: results/loader.json)"
+    )
     args = parser.parse_args()
     one_core()
     speech, what = utterances()
@@ -72,7 +73,13 @@ def main() -> None:
         rounds = 3
         speeds = in_turn(sides, rounds, args.quick)
         sizes = megabytes_an_hour(Path(folder), seconds_of(speech))
-    figures = {"audio": what, "audio_seconds": round(seconds_of(speech)), "rounds": rounds, **ratios(speeds), **padding()}
+    figures = {
+        "audio": what,
+        "audio_seconds": round(seconds_of(speech)),
+        "rounds": rounds,
+        **ratios(speeds),
+        **padding(),
+    }
     figures |= {"flac_decoder": flac_decoder(), "realtime": speeds, "megabytes_an_hour": sizes}
     result = machine() | {"versions": machine()["versions"] | versions()} | figures
     if args.json == "-":
@@ -82,7 +89,7 @@ def main() -> None:
 
 
 def one_core() -> None:
-    """This process and all that it starts share one core: the figures are per core, whatever the number of processes."""
+    """This process and all that it starts share one core: the figures are per core, however many processes."""
     core = max(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {core})
     torch.set_num_threads(1)

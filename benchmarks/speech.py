@@ -33,7 +33,9 @@ def utterances(folder: Path = REAL) -> tuple[list[Utterance], str]:
     if (folder / "metadata.csv").is_file():
         return _real(folder), f"{folder.name}: read speech, one reader"
     if importlib.util.find_spec("espeakng_loader") is None:
-        raise SpeechmillError(f"{folder}: no speech there, and no eSpeak NG to make some: pip install 'speechmill[demo]'.")
+        raise SpeechmillError(
+            f"{folder}: no speech there, and no eSpeak NG to make some: pip install 'speechmill[demo]'."
+        )
     return _synthetic(), "synthetic speech (eSpeak NG), several voices"
 
 

@@ -39,7 +39,9 @@ def dataset(index: Index, tokenizer: Tokenizer) -> BatchDataset:
 
 
 def same(a: Batch, b: Batch) -> bool:
-    return (a.number, a.ids) == (b.number, b.ids) and all(torch.equal(x, y) for x, y in zip(a[2:6], b[2:6], strict=True))
+    return (a.number, a.ids) == (b.number, b.ids) and all(
+        torch.equal(x, y) for x, y in zip(a[2:6], b[2:6], strict=True)
+    )
 
 
 def load(dataset: BatchDataset, numbers: Iterable[int], workers: int = 0) -> list[Batch]:
@@ -135,9 +137,7 @@ def test_batches_of_a_shard_that_is_gone_are_empty(
         assert (batch.audio.dtype, batch.lengths.dtype, batch.targets.dtype) == (torch.int16, torch.int64, torch.int64)
 
 
-def test_the_fast_path_makes_the_batches_of_the_slow_one(
-    tmp_path: Path, shards: Path, tokenizer: Tokenizer
-) -> None:
+def test_the_fast_path_makes_the_batches_of_the_slow_one(tmp_path: Path, shards: Path, tokenizer: Tokenizer) -> None:
     index = open_index(Path(shutil.copytree(shards, tmp_path / "copy")))
     for row in index.rows("train")[[2, 3, 11]].tolist():
         spoil(index, row)
@@ -282,9 +282,7 @@ def tell(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_the_whole_group_leaves_the_workers(
-    number: signal.Signals, loading: subprocess.Popen[str]
-) -> None:
+def test_a_signal_to_the_whole_group_leaves_the_workers(number: signal.Signals, loading: subprocess.Popen[str]) -> None:
     (worker,) = answer(loading)
     os.killpg(loading.pid, number)  # as Ctrl-C and Slurm do; the trainer itself saves and leaves when it has time
     tell(loading)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import multiprocessing
 
-import numpy as np
 import torch
 
 from speechmill.ring import Borrower, Lender, Lent
@@ -94,7 +93,9 @@ def test_it_is_the_same_memory_in_another_process() -> None:
     assert len(set(slots)) == 1
 
 
-def lend(ring: int, returned: multiprocessing.connection.Connection, connection: multiprocessing.connection.Connection) -> None:
+def lend(
+    ring: int, returned: multiprocessing.connection.Connection, connection: multiprocessing.connection.Connection
+) -> None:
     lender = Lender(ring, 0, returned)
     while (value := connection.recv()) is not None:
         connection.send(filled(lender, value))

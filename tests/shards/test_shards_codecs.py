@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import SHARD_SETTINGS
-from speechmill.audio import Pcm, decode_bytes
+from speechmill.audio import Pcm, decode_bytes, encode_flac
 from speechmill.errors import SpeechmillError
 from speechmill.shards import codecs
 from speechmill.shards.codecs import CODECS, check_codec, decode_into, encode, flac_decoder, wav_header
+from speechmill.shards.flac import FlacEncoder
 from speechmill.shards.index import Index, open_index
 from speechmill.shards.read import ShardReader
 from speechmill.shards.write import shard_manifest
@@ -52,8 +53,21 @@ def decoded(data: bytes, count: int, rate: int = 16000, fast: bool = True) -> np
 def test_lossless_codecs_and_both_their_decoders(codec: str, samples: Pcm, rate: int) -> None:
     data = encode(codec, samples, rate)
     assert encode(codec, samples, rate) == data
+    if codec == "flac":
+        assert encode_flac(samples, rate) == data
     assert np.array_equal(decoded(data, len(samples), rate), samples)
     assert np.array_equal(decoded(data, len(samples), rate, fast=False), samples)
+
+
+def test_the_fast_encoder_is_used_and_can_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = np.random.default_rng(3).integers(-32768, 32768, 70_000).astype(np.int16)
+    expected = encode_flac(samples, 16000)
+    with monkeypatch.context() as patch:
+        patch.setattr("speechmill.shards.flac.encode_flac", lambda *_: pytest.fail("the slow path"))
+        assert FlacEncoder().encode(samples, 16000) == expected
+    monkeypatch.setattr("speechmill.shards.flac.soundfile", object())
+    assert not FlacEncoder().fast
+    assert FlacEncoder().encode(samples, 16000) == expected
 
 
 def test_the_fast_decoder_is_installed_and_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,9 +248,7 @@ def test_the_command_line_has_the_codec(manifest: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "speechmill", "shard", str(manifest), str(tmp_path / "wav"), "--codec", "wav"]
     if not (Path(codecs.__file__).parents[1] / "__main__.py").is_file():
         command[1:3] = ["-c", "import sys; from speechmill.cli import main; sys.exit(main())"]
-    subprocess.run(
-        [*command, "shard.sample_rate=8000", "features.sample_rate=8000"], check=True, capture_output=True
-    )
+    subprocess.run([*command, "shard.sample_rate=8000", "features.sample_rate=8000"], check=True, capture_output=True)
     assert all(index_suffix(path) for path in (tmp_path / "wav").glob("*.tar"))
 
 

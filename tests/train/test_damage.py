@@ -36,7 +36,9 @@ def recipe_of(index: Index, tokenizer_path: Path, *overrides: str) -> Recipe:
     return override_recipe(tiny_recipe(index.folder, tokenizer_path), ["train.updates=12", *overrides])
 
 
-def test_each_utterance_counts_once_however_often_it_comes_by(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_utterance_counts_once_however_often_it_comes_by(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     state = TrainState(update=7)
     seen = [Damage("a", "s.tar: a is damaged."), Damage("b", "s.tar: b is damaged."), Damage("a", "s.tar: again.")]
     records = list(name_damage(seen, state, 2, tmp_path))
@@ -56,7 +58,9 @@ def test_one_more_than_allowed_is_named_and_then_told(tmp_path: Path) -> None:
     state = TrainState(damaged=["a"])
     found = name_damage([Damage("b", "s.tar: b is damaged.")], state, 1, tmp_path)
     assert next(found)["id"] == "b"
-    with pytest.raises(SpeechmillError, match=r"2 utterances cannot be read, train\.max_damaged allows 1.*b is damaged"):
+    with pytest.raises(
+        SpeechmillError, match=r"2 utterances cannot be read, train\.max_damaged allows 1.*b is damaged"
+    ):
         next(found)
 
 

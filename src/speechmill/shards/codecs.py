@@ -9,12 +9,14 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from speechmill.audio import Pcm, decode_bytes, encode_flac
+from speechmill.audio import Pcm, decode_bytes
 from speechmill.errors import SpeechmillError
+from speechmill.shards.flac import FlacEncoder
 
 try:
     import miniaudio
@@ -36,7 +38,9 @@ def encode(codec: str, samples: Pcm, rate: int) -> bytes:
     """Encode int16 `[samples]` (mono, at least one). The bytes are the same for the same samples, codec library and
     CPU family."""
     if samples.dtype != np.int16 or samples.ndim != 1 or not len(samples):
-        raise SpeechmillError(f"{codec}: int16 [samples] expected, at least one; found {samples.dtype} {samples.shape}.")
+        raise SpeechmillError(
+            f"{codec}: int16 [samples] expected, at least one; found {samples.dtype} {samples.shape}."
+        )
     return _ENCODERS[codec](samples, rate)
 
 
@@ -143,4 +147,13 @@ def _require_av() -> Any:
     return av
 
 
-_ENCODERS: dict[str, Callable[[Pcm, int], bytes]] = {"flac": encode_flac, "wav": _encode_wav, "opus": _encode_opus}
+@cache
+def _flac_encoder() -> FlacEncoder:
+    return FlacEncoder()
+
+
+def _encode_flac(samples: Pcm, rate: int) -> bytes:
+    return _flac_encoder().encode(np.ascontiguousarray(samples), rate)
+
+
+_ENCODERS: dict[str, Callable[[Pcm, int], bytes]] = {"flac": _encode_flac, "wav": _encode_wav, "opus": _encode_opus}
