@@ -10,11 +10,11 @@ systems on one recording) this is the test that there is.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from speechmill.errors import SpeechmillError
-from speechmill.score.align import Edit
+from speechmill.score.align import Edit, align
 
 BUFFER = 2
 """So many words in a row that both systems have right end a segment."""
@@ -53,16 +53,16 @@ def matched_pairs(segments: Sequence[tuple[int, int]]) -> MatchedPairs:
 def error_segments(first: Sequence[Edit], second: Sequence[Edit]) -> list[tuple[int, int]]:
     """Return the errors of two systems in the segments between words that both have right.
 
+    Where a reference has alternatives, the two may have taken different ones: the words of such a place are one step,
+    with the errors that each system has there.
+
     Raises:
         SpeechmillError: the alignments are not of the same reference.
     """
-    one, two = _by_word(first), _by_word(second)
-    if [word for word, _ in one] != [word for word, _ in two]:
-        raise SpeechmillError("matched pairs: the two alignments are of different references; score both on the same")
     segments: list[tuple[int, int]] = []
     open_one = open_two = clean = 0
-    for (_, errors_one), (_, errors_two) in zip(one, two, strict=True):
-        clean = 0 if errors_one or errors_two else clean + 1
+    for errors_one, errors_two, common in _steps(_by_word(first), _by_word(second)):
+        clean = clean + 1 if common and not errors_one and not errors_two else 0
         open_one, open_two = open_one + errors_one, open_two + errors_two
         if clean >= BUFFER and (open_one or open_two):
             segments.append((open_one, open_two))
@@ -72,14 +72,29 @@ def error_segments(first: Sequence[Edit], second: Sequence[Edit]) -> list[tuple[
     return segments
 
 
-def _by_word(alignment: Sequence[Edit]) -> list[tuple[str | None, int]]:
+_Words = list[tuple[str, int]]
+
+
+def _steps(one: _Words, two: _Words) -> Iterator[tuple[int, int, bool]]:
+    """Yield the errors of both at each word, and whether it is common to the two references."""
+    path = align([word for word, _ in one], [word for word, _ in two])
+    if len(path) > 2 and all(step.op != "=" for step in path[:-1]):
+        raise SpeechmillError("matched pairs: the two alignments have no word in common; score both on one reference")
+    left, right = iter(one), iter(two)
+    for op, _, _ in path:
+        errors_one = 0 if op == "I" else next(left)[1]
+        errors_two = 0 if op == "D" else next(right)[1]
+        yield errors_one, errors_two, op == "="
+
+
+def _by_word(alignment: Sequence[Edit]) -> _Words:
     """Each reference word with its errors, insertions before it included; those behind the last word close the list."""
-    words: list[tuple[str | None, int]] = []
+    words: _Words = []
     inserted = 0
     for edit in alignment:
-        if edit.op == "I":
+        if edit.reference is None:
             inserted += 1
         else:
             words.append((edit.reference, inserted + (edit.op != "=")))
             inserted = 0
-    return [*words, (None, inserted)]
+    return [*words, ("", inserted)]
