@@ -32,6 +32,7 @@ from speechmill.workers import end_with_parent
 DROPPED_NAME = "dropped.tsv"
 _PARTS = ".parts"  # one index table per finished shard, until the index is written
 _END_SLACK = 0.1  # seconds that a row may reach past the recording's end and is clipped
+_TO_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True)
 _NOT_IN_JSON = {"recording", "group", "shard"}
 
 
@@ -187,7 +188,7 @@ def _add_utterance(
 ) -> None:
     about = {key: value for key, value in row.items() if key not in _NOT_IN_JSON} | {"samples": len(samples)}
     audio = shard.tar.add(f"{row['id']}.{settings.codec}", encode(settings.codec, samples, settings.sample_rate))
-    note = shard.tar.add(f"{row['id']}.json", json.dumps(about, ensure_ascii=False, sort_keys=True).encode())
+    note = shard.tar.add(f"{row['id']}.json", _TO_JSON.encode(about).encode())
     native = NATIVE_UNKNOWN if row["native"] is None else int(row["native"])
     shard.rows.append(
         {"id": row["id"], "shard": shard.name, "offset": audio.offset, "size": audio.size, "json_offset": note.offset,
