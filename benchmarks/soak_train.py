@@ -58,7 +58,7 @@ class Soak:
         train = ["train", "hparams/demo.yaml", "--run", str(self.run), *_SETTINGS, *self.data, *_KINDS[kind]]
         if kind == "single":  # nothing else would start it again
             torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "1", "--max-restarts", "3"]
-            return [sys.executable, "-m", *torchrun, "-m", "speechmill", *train]
+            return [sys.executable, "-m", *torchrun, "-m", "--", "speechmill", *train]
         return [sys.executable, "-m", "speechmill", *train]
 
     def start(self, kind: str) -> subprocess.Popen[bytes]:
