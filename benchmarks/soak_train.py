@@ -141,6 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             trials = []
             for number in range(args.kills):
                 trials.append(work.trial(kind, number, reference))
+                if trials[-1]["failures"]:
+                    print(f"{kind}, kill {number}: {trials[-1]['failures']}", file=sys.stderr)
                 progress.advance(note=kind)
             passed = sum(not trial["failures"] for trial in trials)
             killed = sum(trial["killed"] for trial in trials)
