@@ -15,8 +15,8 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from speechmill.errors import SpeechmillError
 from speechmill.schedule import Schedule, Utterances
+from speechmill.shards.foreign import open_reader
 from speechmill.shards.index import Index
-from speechmill.shards.read import ShardReader
 from speechmill.shards.tokens import token_counts
 from speechmill.tokenizer import Tokenizer
 
@@ -38,7 +38,7 @@ class BatchDataset(Dataset[Batch]):
     """Batches of a schedule by number; each worker process opens its own files."""
 
     def __init__(self, index: Index, schedule: Schedule, tokenizer: Tokenizer) -> None:
-        self._reader = ShardReader(index)
+        self._reader = open_reader(index)
         self.schedule = schedule
         self._tokenizer = tokenizer
 

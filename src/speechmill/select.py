@@ -10,13 +10,14 @@ import polars as pl
 
 from speechmill.artefact import fingerprint, locked, read_json, sha256_file, write_json, written
 from speechmill.errors import SpeechmillError
+from speechmill.ledger import ledger_path, select_ledger, write_ledger
 from speechmill.manifest import SPLITS, read_ids, read_manifest, write_manifest
 from speechmill.quotas import Cell, quotas
 from speechmill.settings import SelectSettings
 from speechmill.splits import assign_splits, call_groups, rank_key
 from speechmill.vocabulary import unseen_words
 
-_VERSION = 2  # of what select does: raise it where the same manifest and settings would give other rows
+_VERSION = 3  # of what select does: raise it where the same manifest and settings would give other rows
 _SECONDS = pl.col("end") - pl.col("start")
 _Q_AND_A = "q-and-a"
 
@@ -57,7 +58,8 @@ class Selected:
 
 
 def select_manifest(manifest: Path, out: Path, settings: SelectSettings) -> Selected:
-    """Select from `manifest` into `out`, with OUT.dropped.parquet (id, seconds, reason) and OUT.select.json.
+    """Select from `manifest` into `out`, with OUT.dropped.parquet (id, seconds, reason), OUT.ledger.parquet and
+    OUT.select.json.
 
     An output that is whole, of the same manifest and settings, is left as it is. Raises SpeechmillError for a manifest
     or a wish that makes no sense: a column or file that is not there, a call asked into two splits, no training data.
@@ -73,6 +75,7 @@ def select_manifest(manifest: Path, out: Path, settings: SelectSettings) -> Sele
     with locked(out):
         with written(dropped_path(out)) as partial:
             selection.dropped.write_parquet(partial, compression="zstd")
+        write_ledger(select_ledger(table, selection.table, selection.dropped), ledger_path(out))
         write_manifest(selection.table, out)
         summary = selection.summary | {"fingerprint": name, "manifest_sha256": sha256_file(out)}
         write_json(report_path(out), summary)
@@ -88,7 +91,7 @@ def report_path(out: Path) -> Path:
 
 
 def _finished(out: Path, name: str) -> dict[str, Any] | None:
-    if not (report_path(out).is_file() and dropped_path(out).is_file() and out.is_file()):
+    if not all(path.is_file() for path in (report_path(out), dropped_path(out), ledger_path(out), out)):
         return None
     summary: dict[str, Any] = read_json(report_path(out))
     same = summary.get("fingerprint") == name and summary.get("manifest_sha256") == sha256_file(out)

@@ -235,7 +235,9 @@ class TrainSettings(Section):
 class DataSettings(Section):
     """Where training finds its artefacts. Relative paths are relative to the working directory."""
 
-    shards: str = ""
+    shards: str = ""  # a folder, or its URL (s3://, http://, ...)
+    cache: str = ""  # a folder on a local disk to which whole shards are fetched ahead of need; empty: none
+    cache_gb: Positive = 100.0  # of shards that it holds at most
     tokenizer: str = ""
 
 

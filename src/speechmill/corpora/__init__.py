@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from speechmill.artefact import fingerprint, locked, read_json, sha256_file, write_json, written
-from speechmill.corpora.base import ImportResult, Limits, find_recording
+from speechmill.corpora.base import ImportResult, Limits, find_recording, with_lengths
 from speechmill.corpora.bizspeech import METADATA, TRANSCRIPT, import_bizspeech, list_calls
 from speechmill.errors import SpeechmillError
+from speechmill.ledger import import_ledger, ledger_path, write_ledger
 from speechmill.manifest import write_manifest
 
 KINDS = ("bizspeech",)
@@ -50,7 +51,8 @@ def import_corpus(
     exclude: set[str] | None = None,
     limits: Limits | None = None,
 ) -> Imported:
-    """Import `source` and write `out` (the manifest), OUT.dropped.tsv (every dropped row) and OUT.import.json.
+    """Import `source` and write `out` (the manifest), OUT.dropped.tsv (every dropped row), OUT.ledger.parquet and
+    OUT.import.json.
 
     An output that is whole, of the same settings and of an unchanged source (names, sizes and modification times of its
     files), is left as it is. The same source and settings give the same bytes.
@@ -74,6 +76,8 @@ def import_corpus(
     with locked(out):
         with written(drops_path(out)) as partial:
             result.drops.write_csv(partial, separator="\t", quote_style="never")
+        recordings = with_lengths(result)
+        write_ledger(import_ledger(result.table, result.drops, recordings), ledger_path(out))
         write_manifest(result.table, out)
         report = _report(result) | {"fingerprint": name, "manifest_sha256": sha256_file(out), "settings": settings}
         write_json(report_path(out), report)
@@ -90,7 +94,7 @@ def report_path(out: Path) -> Path:
 
 def _finished(out: Path, name: str) -> dict[str, Any] | None:
     """The report of an output that is whole and has this fingerprint: written last, it knows the manifest's sum."""
-    if not (report_path(out).is_file() and drops_path(out).is_file() and out.is_file()):
+    if not all(path.is_file() for path in (report_path(out), drops_path(out), ledger_path(out), out)):
         return None
     report: dict[str, Any] = read_json(report_path(out))
     same = report.get("fingerprint") == name and report.get("manifest_sha256") == sha256_file(out)

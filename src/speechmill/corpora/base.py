@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
+from speechmill.audio import probe
 from speechmill.manifest import SCHEMA
+from speechmill.progress import track
 
 # What an importer did not keep. `row` is the line in the transcript (1 is the header), null where the whole call fell.
 DROPS: dict[str, pl.DataType] = {
@@ -19,6 +22,11 @@ DROPS: dict[str, pl.DataType] = {
     "detail": pl.String(),
     "seconds": pl.Float64(),  # null where not known
 }
+
+
+# How long each recording is; null where it could not be read.
+RECORDINGS: dict[str, pl.DataType] = {"call": pl.String(), "recording": pl.String(), "seconds": pl.Float64()}
+_THREADS = 8  # the work is waiting for a file system
 
 
 @dataclass(frozen=True)
@@ -57,12 +65,28 @@ class ImportResult:
     seconds: float  # sound in the recordings that were read
     failures: list[str] = field(default_factory=list)  # one line for each call that could not be read
     warnings: list[str] = field(default_factory=list)
+    recordings: pl.DataFrame | None = None  # RECORDINGS, of every call that was read; None: `with_lengths` looks
 
     @property
     def counts(self) -> dict[str, int]:
         """Dropped rows (or calls) by reason, most frequent first."""
         counted = self.drops.group_by("reason").len().sort(["len", "reason"], descending=[True, False])
         return dict(counted.iter_rows())
+
+
+def with_lengths(result: ImportResult) -> pl.DataFrame:
+    """RECORDINGS of an import: as the importer says, else by the headers of the recordings in its table."""
+    if result.recordings is not None:
+        return result.recordings
+    named = result.table.select("call", "recording").unique(maintain_order=True)
+    paths = named["recording"].unique(maintain_order=True).to_list()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        seconds = list(track(pool.map(lambda path: probe(path).seconds, paths), "lengths", len(paths), "recordings"))
+    lengths = pl.DataFrame({"recording": paths, "seconds": seconds}, schema=dict(list(RECORDINGS.items())[1:]))
+    named = named.join(lengths, on="recording", how="left", maintain_order="left")
+    unread = result.drops.select("call").unique(maintain_order=True).join(named, on="call", how="anti")
+    nowhere = unread.with_columns(recording=pl.col("call"), seconds=pl.lit(None, pl.Float64))
+    return pl.concat([named.select(RECORDINGS.keys()), nowhere.select(RECORDINGS.keys())])
 
 
 def empty_rows(extra: dict[str, pl.DataType]) -> pl.DataFrame:

@@ -27,6 +27,7 @@ import polars as pl
 from speechmill.artefact import read_json, read_text
 from speechmill.audio import AudioInfo, probe
 from speechmill.corpora.base import (
+    RECORDINGS,
     CallResult,
     ImportResult,
     Limits,
@@ -311,6 +312,14 @@ def _unknown_calls(name: str, wanted: set[str] | None, calls: list[str]) -> list
     return [f"{name}: {len(unknown)} of {len(wanted or ())} calls are not in the corpus: {', '.join(unknown[:5])}"]
 
 
+def _recordings(results: list[CallResult]) -> pl.DataFrame:
+    rows = [
+        (result.call, result.rows["recording"][0] if len(result.rows) else result.call, result.seconds)
+        for result in results
+    ]
+    return pl.DataFrame(rows, schema=RECORDINGS, orient="row")
+
+
 def _gathered(source: Path, results: list[CallResult], left_out: int, warnings: list[str]) -> ImportResult:
     failures = [result.failure for result in results if result.failure]
     if len(failures) == len(results):
@@ -329,6 +338,7 @@ def _gathered(source: Path, results: list[CallResult], left_out: int, warnings: 
         seconds=sum(result.seconds or 0.0 for result in results),
         failures=failures,
         warnings=warnings,
+        recordings=_recordings(results),
     )
     if table.is_empty():
         reasons = ", ".join(f"{reason} {count}" for reason, count in gathered.counts.items())

@@ -124,8 +124,12 @@ def write_index(table: pl.DataFrame, folder: Path) -> None:
         writer.write_table(arrow)
 
 
-def open_index(folder: Path) -> Index:
-    """Open the index of a shard folder. Raises SpeechmillError where there is none or its shards have changed."""
+def open_index(folder: Path, shards_there: bool = True) -> Index:
+    """Open the index of a shard folder. Raises SpeechmillError where there is none or its shards have changed.
+
+    Args:
+        shards_there: whether the shards must lie beside it, as those that a cache fetches do not.
+    """
     path = folder / INDEX_NAME
     if not folder.is_dir():
         raise SpeechmillError(f"{folder}: no such folder of shards; make one with `speechmill shard`.")
@@ -140,7 +144,7 @@ def open_index(folder: Path) -> Index:
         raise SpeechmillError(f"{path}: the index has no column {missing[0]!r}; write it again with this version.")
     info = read_plan_info(folder)
     index = Index(folder, table, info.sample_rate, info.fingerprint)
-    for number in range(len(index.shard_names)):
+    for number in range(len(index.shard_names) if shards_there else 0):
         if not index.shard_path(number).is_file():
             raise SpeechmillError(
                 f"{index.shard_path(number)}: this shard of the index is gone; bring it back, or remove the folder "

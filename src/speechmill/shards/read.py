@@ -16,6 +16,7 @@ import numpy.typing as npt
 from speechmill.audio import decode_bytes
 from speechmill.errors import SpeechmillError
 from speechmill.shards.index import Index
+from speechmill.shards.store import close_evicted, fetch_ahead, open_shard
 from speechmill.shards.tar import BLOCK
 
 OPEN_FILES = 64  # kept open by a reader: well under the usual limit of 1024 for a process, with loader workers in mind
@@ -24,6 +25,8 @@ _FETCHED = 1 << 17  # bytes asked for at a time: of a longer range the kernel re
 
 class ShardReader:
     """Random access to the utterances of an index. The last OPEN_FILES shards stay open; one reader per process."""
+
+    folders = False  # whether a TAR may hold folders, and members that the index does not know
 
     def __init__(self, index: Index) -> None:
         self.index = index
@@ -61,6 +64,8 @@ class ShardReader:
 
         In a thread: where the disk has much to do already, the kernel lets the caller wait.
         """
+        if fetch_ahead(self.index, shards):
+            return
         paths = [self.index.shard_path(shard) for shard in shards]
         if paths and hasattr(os, "posix_fadvise"):
             threading.Thread(target=_will_need, args=(paths,), daemon=True).start()
@@ -81,11 +86,8 @@ class ShardReader:
         if descriptor is None:
             if len(self._files) >= OPEN_FILES:
                 os.close(self._files.pop(next(iter(self._files))))
-            path = self.index.shard_path(shard)
-            try:
-                descriptor = os.open(path, os.O_RDONLY)
-            except OSError as error:
-                raise SpeechmillError(f"{path}: cannot be opened ({error.strerror}).") from error
+            close_evicted(self._files)
+            descriptor = open_shard(self.index, shard)
         self._files[shard] = descriptor  # behind the others: dictionaries keep the order of insertion
         return descriptor
 
@@ -93,7 +95,7 @@ class ShardReader:
         path = self.index.shard_path(int(self.index.shard[row]))
         return SpeechmillError(
             f"{path}: the utterance {self.index.id(row)!r} is damaged: {what}; "
-            f"check the folder with `speechmill verify` and write the shard again."
+            f"check the folder with `speechmill shards verify`, mend it with `speechmill shards repair`."
         )
 
 

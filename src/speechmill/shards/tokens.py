@@ -10,14 +10,15 @@ import numpy.typing as npt
 from speechmill.artefact import written
 from speechmill.errors import SpeechmillError
 from speechmill.progress import track
+from speechmill.shards.foreign import open_reader
 from speechmill.shards.index import Index
-from speechmill.shards.read import ShardReader
+from speechmill.shards.store import column_path
 from speechmill.tokenizer import Tokenizer
 
 
 def token_counts(index: Index, tokenizer: Tokenizer) -> npt.NDArray[np.int32]:
     """Target tokens of every row of the index; counted once per tokenizer, then read from the column file."""
-    path = index.folder / f"tokens-{tokenizer.fingerprint}.npy"
+    path = column_path(index, f"tokens-{tokenizer.fingerprint}.npy")
     if not path.is_file():
         _count(index, tokenizer, path)
     try:
@@ -30,7 +31,7 @@ def token_counts(index: Index, tokenizer: Tokenizer) -> npt.NDArray[np.int32]:
 
 
 def _count(index: Index, tokenizer: Tokenizer, path: Path) -> None:
-    reader = ShardReader(index)
+    reader = open_reader(index)
     rows = track(range(len(index)), "count tokens", len(index), "utterances")
     counts = np.fromiter((len(tokenizer.encode(reader.about(row)["text"])) for row in rows), np.int32, len(index))
     with written(path) as partial, partial.open("wb") as stream:

@@ -25,8 +25,9 @@ from speechmill.recognize import GivenUp, Recognizing
 from speechmill.schedule import Schedule
 from speechmill.score import score_pairs
 from speechmill.settings import Recipe, SearchSettings
-from speechmill.shards.index import Index, open_index
-from speechmill.shards.read import ShardReader
+from speechmill.shards.foreign import open_reader
+from speechmill.shards.index import Index
+from speechmill.shards.store import absolute_place, open_data
 from speechmill.strategies import check_strategy
 from speechmill.strategies.base import Strategy, UpdateStats
 from speechmill.strategies.single import Single, effective_precision
@@ -164,14 +165,15 @@ def finished_report(recipe: Recipe, run: Path) -> TrainReport | None:
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:
     """So that a run finds its data from whatever folder it is looked at."""
-    found = {name: str(Path(path).resolve()) for name, path in recipe.data if path}
+    found = {name: absolute_place(place) for name, place in recipe.data if isinstance(place, str) and place}
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=found)})
 
 
 def change_search(recipe: Recipe, run: Path) -> None:
     """Give a finished run the recipe's search, and the language model that it needs."""
     if needs_language_model(recipe, run):
-        index = open_index(Path(_needed(recipe.data.shards, "data.shards")))
+        _needed(recipe.data.shards, "data.shards")
+        index = open_data(recipe.data)
         _check_run_shards(run, read_state(checkpoints(run)[-1]), index)
         save_language_model(recipe, run, index, load_tokenizer(run / TOKENIZER_NAME))
     write_config(run, read_config(run).model_copy(update={"search": recipe.search}))
@@ -180,7 +182,8 @@ def change_search(recipe: Recipe, run: Path) -> None:
 def prepare(recipe: Recipe, run: Path) -> Training:
     """Open data and tokenizer, build the model, and take up the last checkpoint if there is one."""
     device = choose_device(recipe)
-    index = open_index(Path(_needed(recipe.data.shards, "data.shards")))
+    _needed(recipe.data.shards, "data.shards")
+    index = open_data(recipe.data)
     if index.sample_rate != recipe.features.sample_rate:
         raise SpeechmillError(
             f"{index.folder}: holds audio at {index.sample_rate} Hz, features.sample_rate is "
@@ -269,7 +272,7 @@ def needs_language_model(recipe: Recipe, run: Path) -> bool:
 
 def save_language_model(recipe: Recipe, run: Path, index: Index, tokenizer: Tokenizer) -> None:
     """Count the n-gram model of the recipe's search from the train text."""
-    reader, rows = ShardReader(index), index.rows("train").tolist()
+    reader, rows = open_reader(index), index.rows("train").tolist()
     texts = (reader.about(row)["text"] for row in track(rows, "language model", len(rows), "utterances"))
     sentences = (tokenizer.encode(text) for text in texts)
     NgramModel.train(sentences, recipe.search.lm_order, len(tokenizer)).save(run / LANGUAGE_MODEL_NAME)
@@ -340,7 +343,7 @@ def validation(work: Training, clock: _Clock, stop: StopRequest) -> dict[str, ob
     limit = work.recipe.train.validate_utterances
     if limit and limit < len(rows):
         rows = rows[permutation(len(rows), 0)[:limit]]
-    reader = ShardReader(work.index)
+    reader = open_reader(work.index)
     recognizing = Recognizing(work.model, work.tokenizer, SearchSettings(), None, work.device)
     with Progress("validate", len(rows), "utterances") as progress:
         hypotheses = recognizing.all(

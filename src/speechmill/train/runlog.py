@@ -24,7 +24,7 @@ from speechmill.settings import Recipe
 _FREE = {
     "train": {"updates", "validate_every", "validate_utterances", "checkpoint_every", "keep_last", "keep_best",
               "log_every", "max_nonfinite", "loader_workers", "threads", "device"},
-    "data": {"shards", "tokenizer"},
+    "data": {"shards", "tokenizer", "cache", "cache_gb"},
 }  # fmt: skip
 _FREE_SECTIONS = {"name", "select", "shard", "search"}
 
