@@ -96,8 +96,8 @@ def fetch_ahead(index: Index, shards: Sequence[int]) -> bool:
         needed = 2 * index.shard_bytes(shards)
         if needed > index.cache.limit:
             raise SpeechmillError(
-                f"{index.cache.root}: {index.cache.limit / 1e9:.3f} GB cannot hold two windows of {len(shards)} shards, "
-                f"{needed / 1e9:.3f} GB: each would be fetched again and again; raise data.cache_gb or lower "
+                f"{index.cache.root}: {index.cache.limit / 1e9:.3f} GB cannot hold two windows of {len(shards)} shards "
+                f"({needed / 1e9:.3f} GB): each would be fetched again and again; raise data.cache_gb or lower "
                 f"schedule.window_shards."
             )
         index.cache.fetch_ahead([f"{index.shard_names[shard]}.tar" for shard in shards])
