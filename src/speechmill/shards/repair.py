@@ -20,7 +20,7 @@ from speechmill.shards.index import INDEX_NAME, NATIVE_UNKNOWN, open_index
 from speechmill.shards.parts import PARTS, Part, finish, is_done, make_part, read_dropped, read_part, write_part
 from speechmill.shards.plan import read_plan_info
 from speechmill.shards.planned import SOURCE, planned_group, planned_shards, source_fault
-from speechmill.shards.sums import SUMS_NAME, read_sums
+from speechmill.shards.sums import known_sums
 from speechmill.shards.tar import scan
 from speechmill.shards.verify import index_is_readable, verify_beside, verify_shards
 from speechmill.shards.write import write_shards
@@ -71,7 +71,7 @@ def _broken(folder: Path, names: Sequence[str], processes: int) -> set[str]:
         found = {name for name, lines in verify_shards(index, processes).items() if lines}
         # A shard none of whose utterances could be read has no row.
         return found | {name for name in names if not (folder / f"{name}.tar").is_file()}
-    sums = read_sums(folder) if (folder / SUMS_NAME).is_file() else {}
+    sums = known_sums(folder)
     checked = track(names, "verify", len(names), "shards")
     return {name for name in checked if not _is_as_written(folder / f"{name}.tar", sums)}
 
@@ -107,7 +107,7 @@ def _rewrite(
 ) -> tuple[list[str], list[str], list[str]]:
     """Write shards again, put in place those that lose nothing: (problems, put in place, of these with new bytes)."""
     again = folder / _AGAIN
-    sums = read_sums(folder) if (folder / SUMS_NAME).is_file() else {}
+    sums = known_sums(folder)
     lost_before = set(read_dropped(folder)["id"])
     problems, rewritten, changed = [], [], []
     with disk_errors(folder):

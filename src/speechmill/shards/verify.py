@@ -16,7 +16,7 @@ from speechmill.ledger import faults, ledger_path, read_ledger
 from speechmill.progress import track
 from speechmill.shards.foreign import open_reader
 from speechmill.shards.index import INDEX_NAME, Index, open_index
-from speechmill.shards.sums import SUMS_NAME, read_sums
+from speechmill.shards.sums import SUMS_NAME, known_sums, read_sums
 from speechmill.shards.tar import scan
 from speechmill.workers import end_with_parent
 
@@ -42,6 +42,8 @@ def verify_beside(folder: Path) -> list[str]:
         sums = read_sums(folder)
     except SpeechmillError as error:
         return [str(error)]
+    if INDEX_NAME not in sums:
+        return [f"{folder / SUMS_NAME}: does not name {INDEX_NAME}, so it is not that of a finished folder of shards."]
     names = [name for name in sums if not name.endswith(".tar")]
     problems = [line for name in names if (line := _wrong_sum(folder / name, sums[name]))]
     if (ledger := ledger_path(folder)).is_file() and not problems:
@@ -71,9 +73,9 @@ def _verify_shard(folder: Path, number: int) -> list[str]:
     if not path.is_file():
         return [f"{path}: missing."]
     problems = []
-    if (folder / SUMS_NAME).is_file():
-        wrong = _wrong_sum(path, read_sums(folder).get(str(path.relative_to(folder)), ""))
-        problems += [wrong] if wrong else []
+    expected = known_sums(folder).get(str(path.relative_to(folder)))
+    if expected is not None and (wrong := _wrong_sum(path, expected)):
+        problems.append(wrong)
     rows = np.flatnonzero(index.shard == number)
     reader = open_reader(index)
     problems += _verify_tar(index, path, rows.tolist(), reader.folders)
