@@ -47,7 +47,8 @@ class Remote:
                 while chunk := stream.read(_CHUNK):
                     yield chunk
         except FileNotFoundError as error:
-            raise SpeechmillError(f"{self.place}: has no {name}.") from error
+            why = f" ({error.__cause__})" if error.__cause__ else ""
+            raise SpeechmillError(f"{self.place}: has no {name}{why}.") from error
         except _faults() as error:
             raise self._unreadable(name, error) from error
 
