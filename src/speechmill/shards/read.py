@@ -95,7 +95,7 @@ class ShardReader:
         path = self.index.shard_path(int(self.index.shard[row]))
         return SpeechmillError(
             f"{path}: the utterance {self.index.id(row)!r} is damaged: {what}; "
-            f"check the folder with `speechmill shards verify`, mend it with `speechmill shards repair`."
+            f"`speechmill shards verify` checks the folder, `speechmill shards repair` writes the shard again."
         )
 
 
