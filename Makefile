@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DIGITS ?= ../shared/data/digit_calls
 
-.PHONY: demo digits digits-speakers env test lint soak clean
+.PHONY: demo digits digits-speakers env test lint soak lab clean
 
 demo: env  ## the whole way on a synthetic corpus, under demo/
 	$(BIN)/speechmill demo demo
@@ -35,6 +35,9 @@ lint: env
 soak: env  ## ten kills of every stage, fifty of workers that shard; writes benchmarks/results/soak*.json
 	$(BIN)/python -m benchmarks.soak --kills 10 --out benchmarks/results/soak.json
 	$(BIN)/python -m benchmarks.soak --stages shard-workers --kills 50 --out benchmarks/results/soak_workers.json
+
+lab: env  ## strategies and hours compared, run by run, hours in all; writes benchmarks/results/lab.json
+	$(BIN)/python -m benchmarks.lab --work lab --out benchmarks/results/lab.json
 
 clean:  ## remove what demo and digits made
 	rm -rf demo digits

@@ -16,6 +16,7 @@ import pytest
 import soundfile
 from hypothesis import HealthCheck, settings
 
+from slurm_cluster import cluster  # noqa: F401  (a fixture)
 from speechmill.corpora import import_corpus
 from speechmill.select import select_manifest
 from speechmill.settings import SelectSettings, ShardSettings, TokenizerSettings

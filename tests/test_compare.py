@@ -23,6 +23,7 @@ from speechmill.compare import (
     write_page,
     write_xlsx,
 )
+from speechmill.compare.differences import differences
 from speechmill.compare.examples import choose, examples
 from speechmill.compare.page import aligned, curves
 from speechmill.compare.runs import common_level, distinct_names, thin
@@ -338,6 +339,48 @@ def test_page_escapes_what_comes_from_a_run(tmp_path: Path) -> None:
     assert page.fetches == []
     assert evil in page.text
     assert "<B>" in page.text  # the substituted word of the alignment, as text
+
+
+def scored_calls(path: Path, errors: list[int], **changes: Any) -> Path:
+    """A run scored on eight calls of two utterances."""
+    run = make_run(path, FULL, {"test": 0.1})
+    lines = [
+        {"id": f"u{k}", "call": f"c{k // 2}", "reference": "a b", "errors": wrong, "words": 20, **changes}
+        for k, wrong in enumerate(errors)
+    ]
+    (run / "scores" / "test.utterances.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    scores = json.loads((run / "scores" / "test.json").read_text()) | {"interval": [0.08, 0.125]}
+    (run / "scores" / "test.json").write_text(json.dumps(scores))
+    return run
+
+
+def test_runs_are_compared_call_by_call(tmp_path: Path) -> None:
+    worse = [3, 4, 5, 3, 6, 4, 2, 5, 3, 4, 4, 5, 6, 3, 2, 4]
+    better = [value - 1 - (k % 3 == 0) for k, value in enumerate(worse)]
+    runs = [read_run(scored_calls(tmp_path / name, errors)) for name, errors in (("one", worse), ("two", better))]
+    ((scored, run, other, found),) = differences(runs)
+    assert (scored, run, other, found.blocks) == ("test", 1, 0, 8)
+    assert found.value == pytest.approx((sum(better) - sum(worse)) / 320)
+    assert found.interval is not None
+    assert found.interval.low < found.value < found.interval.high < 0
+    assert found.p == 2 / 2**8
+    text = terminal_table(runs)
+    assert "Differences of WER" in text
+    assert "−6.88  " in text
+    assert "0.0078" in text
+    assert "8.00–12.50 %" in text
+    html, _ = page_of([run.path for run in runs], tmp_path / "page.html")
+    assert "Differences of WER" in html
+    assert "8.00–12.50 %" in html
+
+
+def test_runs_that_cannot_be_compared_are_not(tmp_path: Path, full: Path) -> None:
+    one = scored_calls(tmp_path / "one", [1, 2, 3])
+    other = scored_calls(tmp_path / "two", [1, 2, 3], reference="another text")
+    assert differences([read_run(one), read_run(other)]) == []
+    assert differences([read_run(one), read_run(full)]) == [], "scored before calls were noted"
+    assert differences([read_run(one)]) == []
+    assert "Differences" not in terminal_table([read_run(one), read_run(other)])
 
 
 def test_alignment_is_marked_by_kind() -> None:

@@ -18,7 +18,8 @@ from speechmill.evaluate import evaluate
 from speechmill.models.ngram import NgramModel
 from speechmill.settings import SearchSettings
 from speechmill.train.checkpoint import checkpoints, find_checkpoint
-from speechmill.train.loop import LANGUAGE_MODEL_NAME, train
+from speechmill.train.loop import train
+from speechmill.train.prepare import LANGUAGE_MODEL_NAME
 from trained import tiny_recipe, trained_run
 
 
@@ -99,6 +100,46 @@ def test_a_manifest_in_pieces_and_another_order(
     done = evaluate(run, on=str(tmp_path / "shuffled.parquet"))
     assert hypotheses(run, done.name) == hypotheses(run, whole.name)
     assert done.scores["utterances"] == 72
+
+
+def test_uncertainty_kinds_gap_and_confusions(run: Path, shards: Path) -> None:
+    scores = evaluate(run, on=str(shards)).scores
+    assert scores["errors"] > 0, "the run hears everything, so this test says little"
+    assert scores["uncertainty"] == {"level": 0.95, "blocked_by": "call", "blocks": 12, "seed": 0}
+    assert scores["interval"][0] < scores["wer"] < scores["interval"][1]
+    assert sum(part["rate"] for part in scores["kinds"].values()) == pytest.approx(scores["wer_p"])
+    native, gap = scores["by"]["native"], scores["gaps"]["native"]
+    assert gap["difference"] == pytest.approx(native["false"]["wer"] - native["true"]["wer"])
+    assert gap["interval"][0] < gap["difference"] < gap["interval"][1]
+    assert sum(row["count"] for row in scores["confusions"]["frequent"]) == scores["errors"]
+    assert 0 < scores["ser"] <= 1
+    few = evaluate(run).scores
+    assert few["gaps"]["native"]["interval"] is None, "one call on each side shows nothing of how much calls differ"
+
+
+def test_groups_by_any_column(run: Path, manifest: Path, shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sets = [evaluate(run, on=str(source), by=["speaker", "samplerate"]).scores["by"] for source in (manifest, shards)]
+    assert sets[0] == sets[1]
+    table = pl.read_parquet(manifest)
+    assert set(sets[0]["speaker"]) == set(table["speaker"])
+    assert sum(part["utterances"] for part in sets[0]["speaker"].values()) == 72
+    assert cli.main(["evaluate", str(run), "--by", "sector"]) == 2
+    assert "--by sector: there is no such column; there are" in capsys.readouterr().err
+
+
+def test_the_page_beside_the_scores(run: Path, manifest: Path, shards: Path) -> None:
+    done = evaluate(run, on=str(shards)).written
+    page = done.with_suffix(".html").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in done.with_suffix(".utterances.jsonl").read_text("utf-8").splitlines()]
+    assert all(row["id"] in page for row in rows)
+    assert len({row["call"] for row in rows}) == 12
+    wrong = sum(row["errors"] > 0 for row in rows)
+    assert wrong > 0
+    assert page.count("data:audio/flac;base64,") == min(wrong, 20), "shards: the worst are held in the page"
+    other = evaluate(run, on=str(manifest), split="test").written.with_suffix(".html").read_text(encoding="utf-8")
+    recording = pl.read_parquet(manifest).filter(split="test")["recording"][0]
+    assert Path(recording).as_uri() in other
+    assert "data:audio" not in other
 
 
 def test_nothing_overwrites_the_scores_of_the_runs_own_test_split(
@@ -198,3 +239,11 @@ def test_a_search_with_a_language_model(run: Path, shards: Path, tokenizer_path:
         evaluate(run, search=SearchSettings(kind="beam", lm_order=2))
     train(override_recipe(recipe, ["search.lm_order=2"]), tmp_path / "run")
     assert NgramModel.load(tmp_path / "run" / LANGUAGE_MODEL_NAME).order == 2
+
+
+def test_several_processes_score_each_utterance_once(run: Path) -> None:
+    alone = evaluate(run)
+    written = alone.written.with_suffix(".utterances.jsonl").read_bytes()
+    spread = evaluate(run, processes=2)
+    assert (spread.name, spread.scores) == (alone.name, alone.scores)
+    assert alone.written.with_suffix(".utterances.jsonl").read_bytes() == written

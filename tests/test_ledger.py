@@ -22,6 +22,7 @@ from speechmill.ledger import (
     import_ledger,
     ledger_path,
     read_ledger,
+    select_account,
     select_ledger,
     shard_outcomes,
     write_ledger,
@@ -40,6 +41,11 @@ def rows(*spans: tuple[str, float, float]) -> pl.DataFrame:
 def by_outcome(ledger: pl.DataFrame, recording: str) -> dict[str, float]:
     some = ledger.filter(pl.col("recording") == recording)
     return {outcome: round(seconds, 6) for outcome, seconds in some.select("outcome", "seconds").iter_rows()}
+
+
+def selected(table: pl.DataFrame, kept: pl.DataFrame, dropped: pl.DataFrame) -> pl.DataFrame:
+    lost = dropped.join(table.select("id", "recording"), on="id", how="left")
+    return select_ledger(table.lazy(), [select_account(kept, lost)])
 
 
 def test_an_import_accounts_for_every_second_of_its_recordings() -> None:
@@ -65,7 +71,7 @@ def test_an_import_accounts_for_every_second_of_its_recordings() -> None:
 def test_a_selection_accounts_for_every_second_of_its_manifest() -> None:
     table = rows(("a", 0.0, 2.0), ("a", 2.0, 5.0), ("b", 0.0, 7.0), ("c", 1.0, 2.5))
     dropped = pl.DataFrame({"id": ["1", "3"], "seconds": [3.0, 1.5], "reason": ["too-long", "excluded"]})
-    ledger = select_ledger(table, table[[0, 2]], dropped)
+    ledger = selected(table, table[[0, 2]], dropped)
     assert by_outcome(ledger, "a") == {KEPT: 2.0, "too-long": 3.0}
     assert by_outcome(ledger, "b") == {KEPT: 7.0}
     assert by_outcome(ledger, "c") == {"excluded": 1.5}
@@ -75,7 +81,7 @@ def test_a_selection_accounts_for_every_second_of_its_manifest() -> None:
 def test_a_row_that_neither_is_kept_nor_dropped_is_found() -> None:
     table = rows(("a", 0.0, 2.0), ("a", 2.0, 5.0), ("b", 0.0, 7.0))
     nothing = pl.DataFrame(schema={"id": pl.String, "seconds": pl.Float64, "reason": pl.String})
-    assert faults(select_ledger(table, table[[0]], nothing)) == [
+    assert faults(selected(table, table[[0]], nothing)) == [
         "a: 2.000000 s accounted for, of 5.000000 s", "b: 0.000000 s accounted for, of 7.000000 s"
     ]  # fmt: skip
 
@@ -83,7 +89,7 @@ def test_a_row_that_neither_is_kept_nor_dropped_is_found() -> None:
 def test_a_row_that_is_kept_and_dropped_is_found(tmp_path: Path) -> None:
     table = rows(("a", 0.0, 2.0))
     twice = pl.DataFrame({"id": ["0"], "seconds": [2.0], "reason": ["too-long"]})
-    ledger = select_ledger(table, table, twice)
+    ledger = selected(table, table, twice)
     assert faults(ledger) == ["a: 4.000000 s accounted for, of 2.000000 s"]
     with pytest.raises(SpeechmillError, match="the seconds do not add up: a: 4"):
         write_ledger(ledger, tmp_path / "l.parquet")

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 from conftest import TEST_CALLS, VALID_CALLS
+from speechmill import cli
 from speechmill.errors import SpeechmillError
 from speechmill.evaluate import evaluate
-from speechmill.pipeline import Stages, pipeline
+from speechmill.pipeline import Also, Stages, pipeline
 from speechmill.progress import Progress
 from speechmill.settings import Recipe, SearchSettings, SelectSettings
+from speechmill.shards.mixture import open_data
+from speechmill.train.runlog import read_config
 from trained import tiny_recipe
 
 STAGES = ["import", "select", "shard", "tokenizer", "train", "evaluate", "compare"]
@@ -102,3 +105,22 @@ def test_seconds_add_up_over_runs_and_over_failures(tmp_path: Path) -> None:
     seconds = json.loads((tmp_path / "stages.json").read_text())
     assert seconds["import"] == 1.0
     assert seconds["train"] >= 5.0
+
+
+def test_a_second_corpus_is_trained_on_and_nothing_else(corpus: Path, recipe: Recipe, tmp_path: Path) -> None:
+    more = Also("bizspeech", corpus, 0.5)  # the same calls again: all of them are training here
+    pipeline("bizspeech", corpus, tmp_path / "mixed", recipe, also=[more])
+    data = read_config(tmp_path / "mixed" / "run").data
+    assert [(Path(part.path).parent.name, part.weight) for part in data.shards if not isinstance(part, str)] == [
+        ("mixed", 1.0), ("also-1", 0.5),
+    ]  # fmt: skip
+    assert scores(tmp_path / "mixed")["test"]["utterances"] == 12
+    index = open_data(data.shards)
+    assert [len(index.rows(split)) for split in ("train", "valid", "test")] == [48 + 72, 12, 12]
+
+
+def test_what_is_no_second_corpus_is_told_in_one_line(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["pipeline", "bizspeech", str(corpus), str(tmp_path), "--also", "elsewhere"]) == 2
+    assert "--also elsewhere: KIND:SOURCE or KIND:SOURCE:WEIGHT was expected" in capsys.readouterr().err

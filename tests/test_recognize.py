@@ -12,7 +12,7 @@ from speechmill.loader import Batch, padded
 from speechmill.losses import LossSum
 from speechmill.progress import Progress
 from speechmill.recognize import GivenUp, Recognizing, _groups
-from speechmill.strategies.single import batch_loss
+from speechmill.strategies.step import batch_loss
 from speechmill.train.runlog import read_config
 from trained import spoken, tiny_recipe, trained_run
 

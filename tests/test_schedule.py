@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -7,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from speechmill.batching import Ints, Limits, cut_batches
 from speechmill.errors import SpeechmillError
-from speechmill.schedule import Epoch, Ints, Schedule, Utterances, _cut, plan_epoch
+from speechmill.schedule import Epoch, Part, Schedule, Utterances, visits
 from speechmill.settings import ScheduleSettings
 
 RATE = 100  # Hz: small numbers read well
@@ -63,7 +66,7 @@ def test_each_utterance_is_in_one_batch_of_an_epoch_and_limits_hold(
     case: tuple[Utterances, ScheduleSettings], number: int
 ) -> None:
     known, settings = case
-    epoch = plan_epoch(known, settings, number)
+    epoch = Epoch(known, settings, number)
     assert sorted(epoch.members.tolist()) == list(range(len(known.rows)))
     for batch in batches(epoch):
         assert batch
@@ -71,8 +74,8 @@ def test_each_utterance_is_in_one_batch_of_an_epoch_and_limits_hold(
             padded = known.samples[batch].max() * len(batch)
             assert padded <= int(settings.limit_seconds * RATE)
             assert not settings.max_tokens or known.tokens[batch].max() * len(batch) <= settings.max_tokens
-    again = plan_epoch(known, settings, number)
-    assert (again.members.tolist(), again.starts.tolist()) == (epoch.members.tolist(), epoch.starts.tolist())
+    again = Epoch(known, settings, number)
+    assert batches(again) == batches(epoch)
 
 
 def slow_cut(known: Utterances, members: Ints, settings: ScheduleSettings) -> list[int]:
@@ -100,19 +103,21 @@ def slow_cut(known: Utterances, members: Ints, settings: ScheduleSettings) -> li
 def test_the_fast_cutter_equals_the_slow_one(case: tuple[Utterances, ScheduleSettings]) -> None:
     known, settings = case
     for members in (np.argsort(known.samples, kind="stable"), np.arange(len(known.rows))):
-        assert _cut(known, members, settings).tolist() == slow_cut(known, members, settings)
+        limits = Limits(int(settings.target_seconds * RATE), int(settings.limit_seconds * RATE), settings.max_tokens)
+        starts = cut_batches(known.samples[members], known.tokens[members], limits)
+        assert starts.tolist() == slow_cut(known, members, settings)
 
 
 def test_an_utterance_over_the_limit_is_alone_in_its_batch() -> None:
     known = utterances([1, 1, 50, 1])
     settings = ScheduleSettings(target_seconds=4, limit_seconds=5, length_jitter=0)
-    assert sorted(batches(plan_epoch(known, settings, 0)), key=len) == [[2], [0, 1, 3]]
+    assert sorted(batches(Epoch(known, settings, 0)), key=len) == [[2], [0, 1, 3]]
 
 
 def test_a_small_rest_joins_the_batch_before() -> None:
     settings = ScheduleSettings(target_seconds=4, limit_seconds=5, length_jitter=0, order="ascending")
-    assert batches(plan_epoch(utterances([1] * 5), settings, 0)) == [[0, 1, 2, 3, 4]]
-    assert batches(plan_epoch(utterances([1] * 6), settings, 0)) == [[0, 1, 2, 3], [4, 5]]
+    assert batches(Epoch(utterances([1] * 5), settings, 0)) == [[0, 1, 2, 3, 4]]
+    assert batches(Epoch(utterances([1] * 6), settings, 0)) == [[0, 1, 2, 3], [4, 5]]
 
 
 def test_without_utterances_there_is_one_clear_line() -> None:
@@ -130,7 +135,7 @@ def test_batches_by_length_for_the_first_epochs_or_always(order_epochs: int) -> 
     up = ScheduleSettings(target_seconds=40, limit_seconds=60, order="ascending", order_epochs=order_epochs)
     down = up.model_copy(update={"order": "descending"})
     for number in range(4):
-        rising, falling = plan_epoch(known, up, number), plan_epoch(known, down, number)
+        rising, falling = Epoch(known, up, number), Epoch(known, down, number)
         ordered = order_epochs == 0 or number < order_epochs
         assert (longest(known, rising) == sorted(longest(known, rising))) is ordered
         assert (longest(known, falling) == sorted(longest(known, falling), reverse=True)) is ordered
@@ -142,7 +147,7 @@ def test_epochs_and_seeds_differ() -> None:
     known = some()
     settings = ScheduleSettings(target_seconds=40, limit_seconds=60, window_shards=3)
     members = {
-        tuple(plan_epoch(known, settings.model_copy(update={"seed": seed}), number).members)
+        tuple(Epoch(known, settings.model_copy(update={"seed": seed}), number).members)
         for seed in range(2)
         for number in range(3)
     }
@@ -153,7 +158,7 @@ def test_jitter_mixes_batches_anew_and_none_keeps_them() -> None:
     known = some(shards=1)
     for jitter, same in ((0.0, True), (0.2, False)):
         settings = ScheduleSettings(target_seconds=40, limit_seconds=60, length_jitter=jitter)
-        sets = [{frozenset(batch) for batch in batches(plan_epoch(known, settings, number))} for number in range(2)]
+        sets = [{frozenset(batch) for batch in batches(Epoch(known, settings, number))} for number in range(2)]
         assert (sets[0] == sets[1]) is same
 
 
@@ -165,7 +170,7 @@ def test_a_batch_lies_in_one_window_and_windows_follow_one_another() -> None:
     known = some(400, shards=12)
     settings = ScheduleSettings(target_seconds=40, limit_seconds=60, window_shards=3)
     seen: list[set[int]] = []
-    for batch in batches(plan_epoch(known, settings, 0)):
+    for batch in batches(Epoch(known, settings, 0)):
         here = shards_of(known, batch)
         if seen and here & seen[-1]:
             seen[-1] |= here
@@ -179,7 +184,7 @@ def test_batch_i_comes_from_lane_i_mod_l_while_lanes_last() -> None:
     known = some(600, shards=12)
     one = ScheduleSettings(target_seconds=40, limit_seconds=60, window_shards=2)
     lanes = 3
-    order = batches(plan_epoch(known, one, 0))
+    order = batches(Epoch(known, one, 0))
     windows: list[set[int]] = []  # as the single lane walks through them
     for batch in order:
         here = shards_of(known, batch)
@@ -187,7 +192,7 @@ def test_batch_i_comes_from_lane_i_mod_l_while_lanes_last() -> None:
             windows.append(set())
         windows[-1] |= here
     lane_of_shard = {shard: number % lanes for number, window in enumerate(windows) for shard in window}
-    epoch = batches(plan_epoch(known, one.model_copy(update={"lanes": lanes}), 0))
+    epoch = batches(Epoch(known, one.model_copy(update={"lanes": lanes}), 0))
     lane = [lane_of_shard[min(shards_of(known, batch))] for batch in epoch]
     shortest = min(lane.count(k) for k in range(lanes))
     assert lane[: lanes * shortest] == [i % lanes for i in range(lanes * shortest)]
@@ -201,7 +206,7 @@ def test_batch_i_comes_from_lane_i_mod_l_while_lanes_last() -> None:
 def test_more_lanes_than_windows_is_no_error() -> None:
     known = some(50, shards=2)
     settings = ScheduleSettings(target_seconds=40, limit_seconds=60, window_shards=8, lanes=5)
-    assert sorted(plan_epoch(known, settings, 0).members.tolist()) == list(range(50))
+    assert sorted(Epoch(known, settings, 0).members.tolist()) == list(range(50))
 
 
 @given(cases(), st.integers(1, 30))
@@ -223,7 +228,7 @@ def test_locate_finds_epoch_and_place() -> None:
     known = some()
     settings = ScheduleSettings(target_seconds=40, limit_seconds=60, length_jitter=0.5)
     schedule = Schedule(known, settings)
-    sizes = [len(plan_epoch(known, settings, number)) for number in range(3)]
+    sizes = [len(Epoch(known, settings, number)) for number in range(3)]
     places = [(epoch, k) for epoch, size in enumerate(sizes) for k in range(size)]
     assert [schedule.locate(number) for number in range(sum(sizes))] == places
     assert [b - a for a, b in pairwise(schedule.epoch_starts)] == sizes
@@ -250,7 +255,7 @@ def test_golden_schedule() -> None:
     settings = ScheduleSettings(
         seed=3, target_seconds=40, limit_seconds=50, window_shards=2, length_jitter=0.1, lanes=2
     )
-    assert [batches(plan_epoch(known, settings, number)) for number in range(2)] == [
+    assert [batches(Epoch(known, settings, number)) for number in range(2)] == [
         [[8, 6, 0], [9], [7, 4], [11, 13], [3, 2, 1], [12, 10], [5]],
         [[11, 3, 13, 2, 1], [8, 6], [0, 4], [9, 5], [12], [7, 10]],
     ]
@@ -284,3 +289,101 @@ def test_an_ordered_epoch_has_no_windows() -> None:
     schedule = Schedule(known, ScheduleSettings(target_seconds=8, limit_seconds=8, order="ascending", window_shards=1))
     schedule.locate(1000)
     assert all(len(schedule.shards_ahead(number)) == 0 for number in range(schedule.epoch_starts[1]))
+
+
+def adjacent_share(known: Utterances, epoch: Epoch, distance: int) -> float:
+    number = np.empty(len(known.rows), dtype=np.int64)
+    for k, batch in enumerate(batches(epoch)):
+        number[batch] = k
+    return float((number[distance:] == number[:-distance]).mean())
+
+
+@pytest.mark.parametrize("apart", [2, 3])
+def test_utterances_closer_than_asked_never_share_a_batch(apart: int) -> None:
+    known = some(3000, shards=12)
+    settings = ScheduleSettings(target_seconds=60, limit_seconds=80, window_shards=3, apart=apart)
+    epoch = Epoch(known, settings, 0)
+    assert sorted(epoch.members.tolist()) == list(range(3000))
+    assert [adjacent_share(known, epoch, distance) > 0 for distance in range(1, apart + 1)] == [False] * (apart - 1) + [
+        True
+    ]
+    assert adjacent_share(known, Epoch(known, settings.model_copy(update={"apart": 1}), 0), 1) > 0
+
+
+def log_normal(count: int, shard_utterances: int) -> Utterances:
+    seconds = np.clip(np.exp(np.random.default_rng(0).normal(np.log(6), 0.8, count)), 1, 60)
+    return utterances(seconds.tolist(), (np.arange(count) // shard_utterances).tolist())
+
+
+def test_padding_is_below_a_hundredth_with_the_limits_of_the_thesis() -> None:
+    known = log_normal(30_000, 440)  # shards of an hour
+    epoch = Epoch(known, ScheduleSettings(window_shards=64, apart=2), 0)
+    padded = [int(known.samples[batch].max()) * len(batch) for batch in batches(epoch)]
+    assert 1 - known.samples.sum() / sum(padded) < 0.01
+    assert max(padded) <= 240 * RATE
+
+
+def mixed(sizes: list[int], weights: list[str]) -> Utterances:
+    """Folders of so many shards, of two utterances each."""
+    ends = np.cumsum(sizes) * 2
+    count = int(ends[-1])
+    parts = tuple(Part(int(end), Fraction(weight)) for end, weight in zip(ends, weights, strict=True))
+    ones = np.full(count, RATE)
+    return Utterances(np.arange(count), np.arange(count) // 2, ones, np.zeros(count, np.int64), RATE, parts)
+
+
+@pytest.mark.parametrize("weights", [["1", "1"], ["1", "1/2"], ["3", "2/7"], ["0.3", "1.7"]])
+def test_every_pass_over_a_folder_is_complete_and_has_nothing_twice(weights: list[str]) -> None:
+    sizes = [5, 8]
+    known = mixed(sizes, weights)
+    walks: list[list[int]] = [[], []]
+    for epoch in range(20):
+        shards = visits(known, 0, epoch)
+        for folder, (first, last) in enumerate([(0, 5), (5, 13)]):
+            inside = (shards.shard >= first) & (shards.shard < last)
+            order = shards.take(np.flatnonzero(inside))
+            assert (np.diff(order.turn) >= 0).all()
+            walks[folder] += order.shard.tolist()
+    for folder, (first, size) in enumerate([(0, 5), (5, 8)]):
+        walk = walks[folder]
+        assert len(walk) == int(20 * Fraction(weights[folder]) * size)
+        turns = [walk[k : k + size] for k in range(0, len(walk) - size + 1, size)]
+        assert turns
+        assert all(sorted(turn) == list(range(first, first + size)) for turn in turns)
+        assert len(turns) < 3 or len({tuple(turn) for turn in turns}) > 1
+
+
+def test_folders_are_spread_over_the_epoch() -> None:
+    shards = visits(mixed([20, 200], ["1", "1"]), 0, 0).shard
+    places = np.flatnonzero(shards < 20)
+    assert [int(((places >= k) & (places < k + 55)).sum()) for k in range(0, 220, 55)] == pytest.approx([5] * 4, abs=1)
+
+
+def test_an_epoch_may_pass_a_small_folder_by() -> None:
+    known = mixed([1, 1], ["1/4", "1/4"])
+    schedule = Schedule(known, ScheduleSettings(target_seconds=1, limit_seconds=1))
+    numbers = [schedule.locate(number) for number in range(6)]
+    assert [epoch for epoch, _ in numbers] == [3, 3, 3, 3, 7, 7]
+    resumed = Schedule(known, ScheduleSettings(target_seconds=1, limit_seconds=1), schedule.epoch_starts)
+    assert [resumed.batch(number).tolist() for number in range(4, 8)] == [
+        schedule.batch(number).tolist() for number in range(4, 8)
+    ]
+
+
+@given(cases(), st.integers(0, 2), st.integers(1, 59))
+def test_a_folder_alone_with_weight_one_is_as_no_mixture(
+    case: tuple[Utterances, ScheduleSettings], number: int, cut: int
+) -> None:
+    known, settings = case
+    one = replace(known, parts=(Part(len(known.rows), Fraction(1)),))
+    assert batches(Epoch(one, settings, number)) == batches(Epoch(known, settings, number))
+    ends = [end for end in known.shard_starts[1:-1].tolist() if end >= cut][:1]
+    if ends:
+        two = replace(known, parts=(Part(ends[0], Fraction(1)), Part(len(known.rows), Fraction(2))))
+        seen = np.bincount(Epoch(two, settings, number).members, minlength=len(known.rows))
+        assert (seen == np.where(np.arange(len(known.rows)) < ends[0], 1, 2)).all()
+
+
+def test_utterances_out_of_the_order_of_the_disk_are_a_mistake() -> None:
+    with pytest.raises(ValueError, match="disk order"):
+        utterances([1, 1], [1, 0])

@@ -14,7 +14,7 @@ from speechmill.quotas import quotas
 from speechmill.select import Selection, select, select_manifest
 from speechmill.settings import SelectSettings
 from speechmill.splits import assign_splits, call_groups
-from speechmill.vocabulary import unseen_words, word_counts
+from speechmill.vocabulary import WordCounts, unseen_words
 
 
 def corpus(calls: int = 60, rows: int = 30, shared_speakers: bool = False) -> pl.DataFrame:
@@ -255,9 +255,13 @@ def test_quotas_grow_and_keep_what_can_be_kept(seed: int) -> None:
 
 def test_words_are_counted_as_the_scorer_normalises_them() -> None:
     text = pl.Series(["Good morning, good\u00a0long-term MORNING.", "", "It's 12.5%!", None])
-    counts = dict(word_counts(text).iter_rows())
+    test, train = WordCounts(), WordCounts()
+    for part in (text[:2], text[2:]):
+        test.add(part)
+    train.add(pl.Series(["good morning"]))
+    counts = dict(test.table().iter_rows())
     assert counts == {"GOOD": 2, "MORNING": 2, "LONG": 1, "TERM": 1, "IT'S": 1, "12.5%": 1}
-    unseen = unseen_words(pl.Series(["good morning"]), text)
+    unseen = unseen_words(train, test)
     assert (unseen.tokens, unseen.types, unseen.unseen_tokens, unseen.unseen_types) == (8, 6, 4, 4)
     assert (unseen.token_share, unseen.type_share) == (0.5, 4 / 6)
 
@@ -298,3 +302,27 @@ def test_included_calls_of_valid_and_test_are_told() -> None:
     assert set(held_out) <= set(selection.table.filter(split="test")["call"])
     told = f"include: 2 of 3 calls are in valid or test and stay there: {', '.join(held_out)}"
     assert selection.wishes == [told]
+
+
+def test_a_manifest_in_slices_is_the_same_selection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = corpus()
+    write_manifest(table, tmp_path / "all.parquet")
+    settings = SelectSettings(hours=3, min_seconds=4, drop_text=["call 7"])
+    whole = select(table, settings)
+    monkeypatch.setattr("speechmill.manifest._SLICE", 97)
+    for name in ("first", "second"):
+        done = select_manifest(tmp_path / "all.parquet", tmp_path / f"{name}.parquet", settings)
+        assert read_manifest(tmp_path / f"{name}.parquet").equals(
+            whole.table.select(read_manifest(done.manifest).columns)
+        )
+        assert pl.read_parquet(tmp_path / f"{name}.dropped.parquet").equals(whole.dropped)
+        assert {name: done.summary[name] for name in whole.summary} == whole.summary
+    assert (tmp_path / "first.parquet").read_bytes() == (tmp_path / "second.parquet").read_bytes()
+
+
+def test_nothing_dropped_is_an_empty_table(tmp_path: Path) -> None:
+    write_manifest(corpus(), tmp_path / "all.parquet")
+    select_manifest(tmp_path / "all.parquet", tmp_path / "s.parquet", SelectSettings())
+    dropped = pl.read_parquet(tmp_path / "s.dropped.parquet")
+    assert dropped.height == 0
+    assert dropped.columns == ["id", "seconds", "reason"]

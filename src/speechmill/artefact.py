@@ -162,6 +162,7 @@ def publish(partial: Path, path: Path) -> None:
 
 
 def fsync(path: Path) -> None:
+    """Have the kernel put a file or folder on disk before returning."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -170,11 +171,13 @@ def fsync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, complete or not at all."""
     with written(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write JSON (UTF-8, keys as they come), complete or not at all."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -207,10 +210,12 @@ def read_text(path: Path) -> str:
 
 
 def sha256(data: bytes) -> str:
+    """The SHA-256 of bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal; read in pieces."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

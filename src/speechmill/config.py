@@ -23,7 +23,7 @@ from speechmill.artefact import read_text
 from speechmill.errors import SpeechmillError
 from speechmill.settings import CrdnnSettings, CtcSettings, Recipe, Section
 
-_BRANCHES = {"crdnn", "ctc", "list[str]", "str"}
+_BRANCHES = {"crdnn", "ctc", "list[str]", "str", "folder", "folders"}
 
 
 @dataclass

@@ -12,3 +12,7 @@ class SpeechmillError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+class PeerLost(SpeechmillError):
+    """Another process of the group ended: its own message tells why. The job starts again or ends."""

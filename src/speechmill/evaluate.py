@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,28 +11,31 @@ from typing import Any
 
 import polars as pl
 
-from speechmill.artefact import fingerprint, locked, write_json, written
-from speechmill.audio import decode
+from speechmill.artefact import fingerprint, read_json
+from speechmill.audio import decode, encode_flac
 from speechmill.errors import SpeechmillError
+from speechmill.group import ALONE, Group, is_rank, joined
+from speechmill.launch import launch, run_rank
 from speechmill.manifest import read_manifest
 from speechmill.models import build_model
 from speechmill.models.ngram import NgramModel
 from speechmill.progress import Progress
 from speechmill.recognize import Audio, Recognizing
-from speechmill.score import score_utterance, scores
+from speechmill.score import score_utterance
+from speechmill.score.folder import Clips, score_set, write_scores
 from speechmill.settings import Recipe, SearchSettings
 from speechmill.shards.foreign import open_reader
 from speechmill.shards.index import Index
+from speechmill.shards.mixture import open_data
 from speechmill.shards.remote import is_url
-from speechmill.shards.store import open_data, open_shards
+from speechmill.shards.store import open_shards
 from speechmill.shards.write import cut
 from speechmill.tokenizer import load_tokenizer
 from speechmill.train.checkpoint import find_checkpoint, load_weights
-from speechmill.train.loop import LANGUAGE_MODEL_NAME, TOKENIZER_NAME, choose_device
+from speechmill.train.prepare import LANGUAGE_MODEL_NAME, TOKENIZER_NAME, choose_device
 from speechmill.train.runlog import read_config
 
 _CHUNK_SECONDS = 1200.0  # of audio held in memory at a time
-_ATTRIBUTES = ("native", "session")
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class EvaluationSet:
     name: str
     ids: list[str]
     texts: list[str]
-    attributes: dict[str, list[object]]
+    attributes: dict[str, list[object]]  # the manifest's columns
     chunks: Iterator[tuple[list[int], list[Audio]]]  # places in `ids`, and the samples of each
 
 
@@ -54,9 +58,9 @@ class Evaluation:
 
 def evaluate(
     run: Path, *, on: str | None = None, split: str | None = None, checkpoint: str = "best",
-    search: SearchSettings | None = None,
+    search: SearchSettings | None = None, by: Sequence[str] = (), processes: int = 1,
 ) -> Evaluation:  # fmt: skip
-    """Score a run on a set; writes RUN/scores/NAME.json and NAME.utterances.jsonl.
+    """Score a run on a set; writes RUN/scores/NAME.json, NAME.utterances.jsonl and the page NAME.html.
 
     The name is that of the split, where the set is one of the run's own shards, the search the recipe's and the
     checkpoint the best; whatever differs is added to it, so that no other scores are overwritten.
@@ -65,19 +69,51 @@ def evaluate(
         on: a folder of shards or a manifest; None takes the run's own shards.
         split: of the set; None takes all its rows (but "test" of the run's own shards).
         search: None takes the recipe's.
+        by: columns of the manifest to group by, beside `native` and `session`.
+        processes: that recognize, each its share of the batches; ranks of torchrun's are taken as they are.
     """
     recipe = read_config(run)
+    if processes > 1 and not is_rank():
+        return _launched(run, on, split, checkpoint, search, by, processes)
+    with joined(recipe.train.timeout) as group:
+        return _evaluate(run, recipe, on, split, checkpoint, search, by, group)
+
+
+def _launched(
+    run: Path, on: str | None, split: str | None, checkpoint: str, search: SearchSettings | None, by: Sequence[str],
+    processes: int,
+) -> Evaluation:  # fmt: skip
+    what = {"run": str(run), "on": on, "split": split, "checkpoint": checkpoint, "by": list(by)}
+    asked = search.model_dump(mode="json") if search else None
+    word = launch("speechmill.evaluate", [json.dumps({**what, "search": asked})], processes, restarts=0)
+    return Evaluation(word["name"], read_json(Path(word["written"])), Path(word["written"]))
+
+
+def _rank(what: dict[str, Any]) -> dict[str, Any]:
+    search = SearchSettings(**what.pop("search")) if what["search"] else what.pop("search")
+    done = evaluate(Path(what.pop("run")), search=search, **what)
+    return {"name": done.name, "written": str(done.written)}
+
+
+def _evaluate(
+    run: Path, recipe: Recipe, on: str | None, split: str | None, checkpoint: str, search: SearchSettings | None,
+    by: Sequence[str], group: Group,
+) -> Evaluation:  # fmt: skip
     step = find_checkpoint(run, checkpoint).name
-    recognizing = open_recognizer(run, recipe, checkpoint, search)
+    recognizing = open_recognizer(run, recipe, checkpoint, search, group)
     data = open_set(on, split, recipe)
+    rate = recipe.features.sample_rate
     hypotheses = [""] * len(data.ids)
+    clips = None if "recording" in data.attributes or not group.leads else Clips(lambda audio: encode_flac(audio, rate))
     with Progress(f"evaluate {data.name}", len(data.ids), "utterances") as progress:
         for places, audio in data.chunks:
-            found = recognizing.all(audio.__getitem__, [len(samples) for samples in audio], progress)
+            found = recognizing.spread(audio.__getitem__, [len(samples) for samples in audio], group, progress) or []
             for place, text in zip(places, found, strict=True):
                 hypotheses[place] = text
-    utterances = [score_utterance(*row) for row in zip(data.ids, data.texts, hypotheses, strict=True)]
-    result = scores(utterances, data.attributes)
+            if clips is not None:
+                for place, samples in zip(places, audio, strict=True):
+                    clips.offer(score_utterance(data.ids[place], data.texts[place], hypotheses[place]), samples)
+    items, result = score_set(data.ids, data.texts, hypotheses, data.attributes, by)
     result["checkpoint"] = step
     result["search"] = recognizing.search.model_dump(mode="json")
     name = data.name
@@ -86,17 +122,18 @@ def evaluate(
     if step != find_checkpoint(run, "best").name:
         name += f"-{step}"
     path = run / "scores" / f"{name}.json"
-    with locked(path):
-        with written(path.with_suffix(".utterances.jsonl")) as partial:
-            lines = (json.dumps(utterance.as_dict(), ensure_ascii=False) for utterance in utterances)
-            partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        write_json(path, result)
+    if not group.leads:
+        return Evaluation(name, result, path)
+    title = f"{run.resolve().name} on {name}"
+    write_scores(path, title, items, result, clips.addresses() if clips else {})
     return Evaluation(name, result, path)
 
 
-def open_recognizer(run: Path, recipe: Recipe, checkpoint: str, search: SearchSettings | None = None) -> Recognizing:
+def open_recognizer(
+    run: Path, recipe: Recipe, checkpoint: str, search: SearchSettings | None = None, group: Group = ALONE
+) -> Recognizing:
     """A run's model with the weights of a checkpoint, ready to recognize."""
-    device = choose_device(recipe)
+    device = choose_device(recipe, group)
     tokenizer = load_tokenizer(run / TOKENIZER_NAME)
     model = build_model(recipe, len(tokenizer))
     load_weights(find_checkpoint(run, checkpoint), model, recipe.model_fingerprint())
@@ -122,9 +159,10 @@ def open_set(on: str | None, split: str | None, recipe: Recipe) -> EvaluationSet
     """Raises SpeechmillError where `on` is neither shards nor a manifest, or has no such rows."""
     rate = recipe.features.sample_rate
     if on is None:
-        return _shard_set(open_data(recipe.data), split or "test", split or "test", rate)
+        return _shard_set(open_data(recipe.data.shards, recipe.data.cache, recipe.data.cache_gb), split or "test", split or "test", rate)
     path = Path(on)
-    own = bool(recipe.data.shards) and path.resolve() == Path(recipe.data.shards).resolve()
+    shards = recipe.data.shards
+    own = bool(shards) and isinstance(shards, str) and path.resolve() == Path(shards).resolve()
     # The stem is for the reader; two sets may share it, but not the fingerprint of their places.
     place = f"{path.resolve().stem}-{_short(str(path.resolve()))}"
     name = split if own and split else place + (f"-{split}" if split else "")
@@ -144,7 +182,8 @@ def _shard_set(index: Index, split: str | None, name: str, rate: int) -> Evaluat
     rows = index.rows(split).tolist()
     reader = open_reader(index)
     about = [reader.about(row) for row in rows]
-    attributes = {name: [item.get(name) for item in about] for name in _ATTRIBUTES}
+    columns = sorted({name for item in about for name in item} - {"id", "text"})
+    attributes = {name: [item.get(name) for item in about] for name in columns}
     lengths = [float(index.samples[row]) / rate for row in rows]
 
     def chunks() -> Iterator[tuple[list[int], list[Audio]]]:
@@ -177,7 +216,9 @@ def _manifest_set(path: Path, split: str | None, name: str, rate: int) -> Evalua
                 pieces.append(cut(audio, start, end, rate))
             yield places, pieces
 
-    attributes: dict[str, list[object]] = {name: table[name].to_list() for name in _ATTRIBUTES}
+    attributes: dict[str, list[object]] = {
+        name: table[name].to_list() for name in table.columns if name not in ("id", "text")
+    }
     return EvaluationSet(name, table["id"].to_list(), table["text"].to_list(), attributes, chunks())
 
 
@@ -192,3 +233,7 @@ def _chunked(lengths: Sequence[float]) -> list[list[int]]:
         chunks[-1].append(place)
         total += seconds
     return chunks
+
+
+if __name__ == "__main__":  # one of the processes that `evaluate` started
+    raise SystemExit(run_rank(lambda: _rank(json.loads(sys.argv[1]))))

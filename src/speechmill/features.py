@@ -58,12 +58,12 @@ class LogMel(nn.Module):
         if self.settings.utterance_mean:
             # Frames that are all floor are digital silence: their share is of the recording, not of the microphone.
             heard = (inside & (level.amax(dim=2) > loudest[..., 0] - self.settings.floor_db))[..., None]
-            level = (level - (level * heard).sum(1, keepdim=True) / heard.sum(1, keepdim=True).clamp(min=1)) * inside[
-                ..., None
-            ]
+            mean = (level * heard).sum(1, keepdim=True) / heard.sum(1, keepdim=True).clamp(min=1)
+            level = (level - mean) * inside[..., None]
         return level, frames
 
     def normalize(self, features: Tensor, frames: Tensor) -> Tensor:
+        """[batch, frames, n_mels] to zero mean and unit variance by the frozen statistics; zero past its end."""
         inside = torch.arange(features.shape[1], device=features.device) < frames[:, None]
         return (features - self.mean) / self.deviation * inside[..., None]
 
@@ -73,6 +73,7 @@ class LogMel(nn.Module):
         return self.normalize(features, frames), frames
 
     def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:
+        """Freeze mean and deviation, each [n_mels], as `StatisticsSum.result` gives them."""
         self.mean.copy_(mean)
         self.deviation.copy_(deviation.clamp(min=1e-3))
 
@@ -102,6 +103,7 @@ class StatisticsSum:
         self.squares += wide.square().sum(dim=(0, 1))
 
     def result(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, each [n_mels] in float32."""
         mean = self.sum / max(1, self.count)
         variance = self.squares / max(1, self.count) - mean.square()
         return mean.float(), variance.clamp(min=0.0).sqrt().float()

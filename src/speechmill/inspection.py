@@ -26,7 +26,8 @@ _NEEDED = (*_NAMED, "native")
 
 def inspect_data(path: Path, png: Path | None = None) -> str:
     """Describe a manifest or a folder of shards; the histogram of lengths also goes to `png` where that is given."""
-    table = index_table(open_index(path)) if path.is_dir() else read_manifest(path)
+    columns = [*_NEEDED, "start", "end"]  # the text of nine million rows would not fit
+    table = index_table(open_index(path)) if path.is_dir() else read_manifest(path, columns)
     if png is not None:
         write_png(table, png, path.name)
     return describe(table, str(path))

@@ -100,19 +100,19 @@ def spans(rows: pl.DataFrame, outcome: str) -> pl.DataFrame:
     )
 
 
-def select_ledger(table: pl.DataFrame, kept: pl.DataFrame, dropped: pl.DataFrame) -> pl.DataFrame:
-    """The ledger of a selection.
+def select_account(kept: pl.DataFrame, dropped: pl.DataFrame) -> pl.DataFrame:
+    """The outcomes of some rows of a selection: those that it kept, and others (`recording, seconds, reason`)."""
+    lost = dropped.group_by("recording", pl.col("reason").alias("outcome")).agg(
+        pl.len().alias("utterances"), pl.col("seconds").sum()
+    )
+    parts = [spans(kept, KEPT), lost]
+    return pl.concat([part.select(list(SCHEMA)[:4]).cast(dict(list(SCHEMA.items())[:4])) for part in parts])
 
-    Args:
-        table: the manifest that select was given.
-        kept: the manifest that it made.
-        dropped: `id, seconds, reason`.
-    """
-    needed = ["id", "recording"]
-    source = spans(table, KEPT).select("recording", pl.col("seconds").alias("source_seconds"))
-    lost = dropped.join(table.select(needed), on="id", how="left").group_by("recording", "reason")
-    lost_rows = lost.agg(pl.len().alias("utterances"), pl.col("seconds").sum()).rename({"reason": "outcome"})
-    return account(source, [spans(kept, KEPT), lost_rows])
+
+def select_ledger(table: pl.LazyFrame, accounts: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """The ledger of a selection: of the manifest that select was given, and the outcomes of all its rows."""
+    source = table.group_by("recording").agg(_length().sum().alias("source_seconds")).collect(engine="streaming")
+    return account(source, accounts)
 
 
 def import_ledger(table: pl.DataFrame, drops: pl.DataFrame, recordings: pl.DataFrame) -> pl.DataFrame:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.forkserver
 import signal
-from collections.abc import Generator, Iterable
-from typing import NamedTuple
+import warnings
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from speechmill.errors import SpeechmillError
-from speechmill.schedule import Schedule, Utterances
+from speechmill.ring import Borrower, Lender, Lent
+from speechmill.schedule import Part, Schedule, Utterances
+from speechmill.shards.codecs import flac_decoder
 from speechmill.shards.foreign import open_reader
 from speechmill.shards.index import Index
+from speechmill.shards.mixture import parts_of
 from speechmill.shards.tokens import token_counts
 from speechmill.tokenizer import Tokenizer
 
@@ -28,34 +34,113 @@ class Batch(NamedTuple):
     lengths: Tensor  # int64 [batch], samples
     targets: Tensor  # int64 [batch, length], zero behind each utterance
     target_lengths: Tensor  # int64 [batch]
+    damaged: tuple[Damage, ...] = ()  # utterances of the schedule's batch that could not be read and are left out
 
     def to(self, device: torch.device) -> Batch:
-        moved = (part.to(device, non_blocking=True) for part in self[2:])
-        return Batch(self.number, self.ids, *moved)
+        moved = (part.to(device, non_blocking=True) for part in self[2:6])
+        return Batch(self.number, self.ids, *moved, self.damaged)
+
+
+class Damage(NamedTuple):
+    id: str
+    reason: str  # one line that names the shard
+
+
+class Request(NamedTuple):
+    """What a worker needs to know to load a batch: the schedule stays in the process that asks."""
+
+    number: int
+    rows: npt.NDArray[np.int64]  # of the index
+    ahead: list[int]  # shards that will be read soon
 
 
 class BatchDataset(Dataset[Batch]):
-    """Batches of a schedule by number; each worker process opens its own files."""
+    """Batches of a schedule by number."""
 
     def __init__(self, index: Index, schedule: Schedule, tokenizer: Tokenizer) -> None:
-        self._reader = open_reader(index)
+        self.assembler = Assembler(index, tokenizer)
         self.schedule = schedule
-        self._tokenizer = tokenizer
+        if flac_decoder() != "miniaudio":
+            warnings.warn("the package miniaudio is not installed: libsndfile decodes FLAC, slower.", stacklevel=2)
+
+    def request(self, number: int) -> Request:
+        rows = self.schedule.utterances.rows[self.schedule.batch(number)]
+        return Request(number, rows, self.schedule.shards_ahead(number).tolist())
 
     def __getitem__(self, number: int) -> Batch:
-        self._reader.fetch_ahead(self.schedule.shards_ahead(number).tolist())
-        rows = self.schedule.utterances.rows[self.schedule.batch(number)].tolist()
-        about = [self._reader.about(row) for row in rows]
-        targets = [self._tokenizer.encode(item["text"]) for item in about]
-        audio, lengths = padded([self._reader.audio(row) for row in rows], np.int16)
-        tokens, token_lengths = padded([np.array(ids, dtype=np.int64) for ids in targets], np.int64)
-        return Batch(number, [item["id"] for item in about], audio, lengths, tokens, token_lengths)
+        return self.assembler.batch(self.request(number))
+
+
+class Assembler:
+    """Makes batches of the utterances of an index. Pickled, it takes along where the index is, and not its rows."""
+
+    def __init__(self, index: Index, tokenizer: Tokenizer) -> None:
+        self._index, self._tokenizer = index, tokenizer
+        self._reader = open_reader(index)  # each process opens its own files
+
+    def __getstate__(self) -> tuple[Index, Tokenizer]:
+        return self._index, self._tokenizer
+
+    def __setstate__(self, state: tuple[Index, Tokenizer]) -> None:
+        self.__init__(*state)  # type: ignore[misc]
+
+    def batch(self, request: Request, fast: bool = True) -> Batch:
+        """Read, decode, tokenise and pad. Damaged utterances are left out and named; the others stay where they are.
+
+        Args:
+            fast: False reads utterance by utterance with libsndfile and stacks them: what the fast path is compared with.
+        """
+        self._reader.fetch_ahead(request.ahead)
+        if not fast:
+            return self._by_utterance(request)
+        return self.batch_into(request, np.empty(self.shape(request), np.int16))
+
+    def shape(self, request: Request) -> tuple[int, int]:
+        """Utterances and padded samples, as the index has them."""
+        return len(request.rows), int(self._index.samples[request.rows].max())
+
+    def batch_into(self, request: Request, into: npt.NDArray[np.int16]) -> Batch:
+        """Decode each utterance into its place of the batch; no copy is made. Its audio is a view of `into`."""
+        ids, lengths, targets, damaged = [], [], [], []
+        for row, length in zip(request.rows.tolist(), self._index.samples[request.rows].tolist(), strict=True):
+            place = into[len(ids)]
+            try:
+                self._reader.audio_into(row, place[:length])
+                target = self._tokenizer.encode(self._reader.about(row)["text"])
+            except SpeechmillError as error:
+                damaged.append(Damage(self._index.id(row), str(error)))
+                continue
+            place[length:] = 0
+            ids.append(self._index.id(row))
+            lengths.append(length)
+            targets.append(np.array(target, dtype=np.int64))
+        audio = torch.from_numpy(into[: len(ids), : max(lengths, default=1)])
+        tokens, token_lengths = padded(targets, np.int64)
+        known = torch.tensor(lengths, dtype=torch.int64)
+        return Batch(request.number, ids, audio, known, tokens, token_lengths, tuple(damaged))
+
+    def _by_utterance(self, request: Request) -> Batch:
+        ids, sounds, targets, damaged = [], [], [], []
+        for row in request.rows.tolist():
+            sound = np.empty(int(self._index.samples[row]), np.int16)
+            try:
+                self._reader.audio_into(row, sound, fast=False)
+                target = self._tokenizer.encode(self._reader.about(row)["text"])
+            except SpeechmillError as error:
+                damaged.append(Damage(self._index.id(row), str(error)))
+                continue
+            ids.append(self._index.id(row))
+            sounds.append(sound)
+            targets.append(np.array(target, dtype=np.int64))
+        audio, lengths = padded(sounds, np.int16)
+        tokens, token_lengths = padded(targets, np.int64)
+        return Batch(request.number, ids, audio, lengths, tokens, token_lengths, tuple(damaged))
 
 
 def padded(rows: list[npt.NDArray[np.generic]], kind: type[np.generic]) -> tuple[Tensor, Tensor]:
     """Stack rows of different lengths, zeros behind; and their lengths."""
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    stacked = np.zeros((len(rows), max(1, int(lengths.max()))), dtype=kind)
+    stacked = np.zeros((len(rows), max(1, int(lengths.max(initial=0)))), dtype=kind)
     for place, row in zip(stacked, rows, strict=True):
         place[: len(row)] = row
     return torch.from_numpy(stacked), torch.from_numpy(lengths)
@@ -67,7 +152,7 @@ def utterances_of(index: Index, split: str, tokenizer: Tokenizer | None) -> Utte
     tokens = token_counts(index, tokenizer)[rows] if tokenizer else np.zeros(len(rows))
     return Utterances(
         rows, index.shard[rows].astype(np.int64), index.samples[rows].astype(np.int64), tokens.astype(np.int64),
-        index.sample_rate,
+        index.sample_rate, tuple(Part(*part) for part in parts_of(index, rows)),
     )  # fmt: skip
 
 
@@ -76,19 +161,34 @@ def batches(dataset: BatchDataset, numbers: Iterable[int], workers: int, pin: bo
 
     Close it where not all are taken: its workers end by that, and not by a signal.
     """
-    loader: DataLoader[Batch | SpeechmillError] = DataLoader(
-        _Answers(dataset),
+    borrower = Borrower(workers)
+    loader: DataLoader[Any] = DataLoader(
+        _Answers(dataset.assembler, borrower),
         batch_size=None,
-        sampler=numbers,
+        sampler=_Requests(dataset, numbers),
         num_workers=workers,
         prefetch_factor=4 if workers else None,
+        collate_fn=_as_it_is,
         pin_memory=pin,
-        worker_init_fn=_leave_signals_to_the_parent,
+        worker_init_fn=leave_signals_to_the_parent,
+        multiprocessing_context=loader_server() if workers else None,
     )
-    return _raising(loader)
+    return _raising(loader, borrower)
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
+def loader_server() -> multiprocessing.context.ForkServerContext:
+    """Begin to start the process that workers are forked from; returns at once.
+
+    Not this process: it has threads, and a lock that one of them holds stays locked in a fork for ever. The server has
+    none, and imports what workers need once for all of them. Call it early: the import takes seconds.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["speechmill.loader_server"])
+    multiprocessing.forkserver.ensure_running()
+    return context
+
+
+def leave_signals_to_the_parent(worker: int = 0) -> None:
     """Ctrl-C and Slurm signal the whole group: a worker that obeyed would take away what the parent needs to save.
 
     An orphan still ends: torch's workers look for their parent every few seconds.
@@ -98,27 +198,73 @@ def _leave_signals_to_the_parent(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-class _Answers(Dataset[Batch | SpeechmillError]):
-    """Errors cross the process border as values: raised in a worker, torch would wrap them into a traceback."""
+class _Requests:
+    """The requests of batches, made when a worker is to have the next one."""
 
-    def __init__(self, dataset: BatchDataset) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: BatchDataset, numbers: Iterable[int]) -> None:
+        self._dataset, self._numbers = dataset, numbers
 
-    def __getitem__(self, number: int) -> Batch | SpeechmillError:
+    def __iter__(self) -> Iterator[Request]:
+        return map(self._dataset.request, self._numbers)
+
+
+class _Answers(Dataset[Any]):
+    """What crosses the process border. Errors do as values: raised in a worker, torch would make tracebacks of them."""
+
+    def __init__(self, assembler: Assembler, borrower: Borrower) -> None:
+        self._assembler, self._ring, self._returned = assembler, borrower.ring, borrower.returned
+        self._lender: Lender | None = None
+
+    def __getitem__(self, request: Request) -> Batch | _Handed | SpeechmillError:
+        worker = get_worker_info()
         try:
-            return self._dataset[number]
+            if worker is None:
+                return self._assembler.batch(request)
+            if self._lender is None:
+                self._lender = Lender(self._ring, worker.id, self._returned[worker.id])
+            return self._handed(request, self._lender)
         except SpeechmillError as error:
             return SpeechmillError(str(error))
 
+    def _handed(self, request: Request, lender: Lender) -> _Handed:
+        lent, into = lender.take(*self._assembler.shape(request))
+        batch = self._assembler.batch_into(request, into)
+        return _Handed(batch.number, batch.ids, lent, *(part.numpy() for part in batch[3:6]), batch.damaged)
 
-def _raising(loader: DataLoader[Batch | SpeechmillError]) -> Generator[Batch, None, None]:
+
+class _Handed:
+    """A batch on its way. Only its audio is shared memory: for small tensors, bytes in a pipe cost less."""
+
+    def __init__(self, number: int, ids: list[str], audio: Lent, *rest: Any) -> None:
+        self._parts = (number, ids, audio, *rest)
+
+    def batch(self) -> Batch:
+        number, ids, lent, lengths, targets, target_lengths, damaged = self._parts
+        small = (torch.from_numpy(part) for part in (lengths, targets, target_lengths))
+        audio = Borrower.receive(lent)[: len(ids), : int(lengths.max(initial=1))]
+        return Batch(number, ids, audio, *small, damaged)
+
+    def pin_memory(self, device: object = None) -> Batch:
+        """What torch's pinning thread calls."""
+        del device
+        batch = self.batch()
+        number, ids, *tensors, damaged = batch
+        return Batch(number, ids, *(tensor.contiguous().pin_memory() for tensor in tensors), damaged)
+
+
+def _as_it_is(answer: object) -> object:
+    return answer
+
+
+def _raising(loader: DataLoader[Any], borrower: Borrower) -> Generator[Batch, None, None]:
     answers = iter(loader)
     try:
         for answer in answers:
             if isinstance(answer, SpeechmillError):
                 raise answer
-            yield answer
+            yield answer.batch() if isinstance(answer, _Handed) else answer
     finally:
         # Torch does this when nobody holds the iterator any more, but the traceback of an error may hold it for ever.
         if isinstance(answers, _MultiProcessingDataLoaderIter):
             answers._shutdown_workers()
+        del borrower  # so long it must be there

@@ -14,6 +14,8 @@ from speechmill.tokenizer import BLANK
 
 
 class LossSum(NamedTuple):
+    """A loss before division: its sum and what it is divided by (target tokens), both scalars on the device."""
+
     sum: Tensor  # scalar, attached to the graph
     count: int  # type: ignore[assignment]  # target tokens; tuple.count is not used
 

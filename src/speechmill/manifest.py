@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from speechmill.artefact import read_text, written
 from speechmill.errors import SpeechmillError
@@ -23,6 +27,7 @@ SCHEMA: dict[str, pl.DataType] = {
     "split": pl.String(),  # "" until select; then "train", "valid" or "test"
 }
 SPLITS = ("train", "valid", "test")
+_SLICE = 1 << 18  # rows in memory at a time where a manifest is read in slices
 
 
 def write_manifest(table: pl.DataFrame, path: Path) -> None:
@@ -31,6 +36,35 @@ def write_manifest(table: pl.DataFrame, path: Path) -> None:
     columns = [*SCHEMA, *(name for name in table.columns if name not in SCHEMA)]
     with written(path) as partial:
         table.select(columns).write_parquet(partial, compression="zstd", statistics=True)
+
+
+@contextlib.contextmanager
+def written_rows(path: Path) -> Iterator[Callable[[pl.DataFrame], None]]:
+    """Yield a function that adds rows to a Parquet file, whole or not at all; for tables too large to hold.
+
+    The bytes depend on the rows and on how they are divided into calls, and on nothing else. The first call, which may
+    be without rows, settles the columns.
+    """
+    with written(path) as partial, contextlib.ExitStack() as stack:
+        writer: pq.ParquetWriter | None = None
+
+        def write(rows: pl.DataFrame) -> None:
+            nonlocal writer
+            table: pa.Table = rows.to_arrow()
+            if writer is None:
+                writer = stack.enter_context(pq.ParquetWriter(partial, table.schema, compression="zstd"))
+            if rows.height:
+                writer.write_table(table)
+
+        yield write
+        stack.close()
+
+
+def slices(rows: pl.LazyFrame, count: int) -> Iterator[tuple[slice, pl.DataFrame]]:
+    """The rows of a table in order, a few hundred thousand at a time, each with its place in the table."""
+    for start in range(0, count, _SLICE):
+        part = slice(start, min(count, start + _SLICE))
+        yield part, rows.slice(part.start, part.stop - part.start).collect()
 
 
 def read_manifest(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
@@ -52,6 +86,7 @@ def scan_manifest(path: Path) -> pl.LazyFrame:
 
 
 def check_columns(schema: pl.Schema, path: Path) -> None:
+    """Raise SpeechmillError where a manifest lacks a column or holds another type in it."""
     for name, kind in SCHEMA.items():
         if name not in schema:
             raise SpeechmillError(f"{path}: the column {name!r} is missing; a manifest has {', '.join(SCHEMA)}.")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -20,7 +21,7 @@ from speechmill.evaluate import evaluate
 from speechmill.score import Edit, scores_table, show_alignment
 from speechmill.score.align import Operation
 from speechmill.select import select_manifest
-from speechmill.settings import Recipe
+from speechmill.settings import DataSettings, Recipe, SelectSettings, ShardFolder, Shares
 from speechmill.shards.write import shard_manifest
 from speechmill.tokenizer import train_tokenizer
 from speechmill.train.checkpoint import find_checkpoint
@@ -31,28 +32,36 @@ from speechmill.workers import cores
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Also:
+    """A second corpus to train on, all of it: `weight` passes over it in each pass over the first."""
+
+    kind: str
+    source: Path
+    weight: float = 1.0
+
+
 def pipeline(
     kind: str, source: Path, folder: Path, recipe: Recipe, split: str = "test",
-    make_source: Callable[[], object] | None = None,
+    make_source: Callable[[], object] | None = None, also: Sequence[Also] = (),
 ) -> str:  # fmt: skip
     """Take a corpus to a scored recognizer in `folder`; returns what to show at the end.
 
     Args:
         split: that is scored.
         make_source: makes the corpus, where it is a made one.
+        also: corpora that are trained on too; tokenizer, validation and scores are of the first one.
     """
     with locked(folder):
-        return _pipeline(kind, source, folder, recipe, split, make_source)
+        return _pipeline(kind, source, folder, recipe, split, make_source, also)
 
 
 def _pipeline(
-    kind: str, source: Path, folder: Path, recipe: Recipe, split: str, make_source: Callable[[], object] | None
-) -> str:
+    kind: str, source: Path, folder: Path, recipe: Recipe, split: str, make_source: Callable[[], object] | None,
+    also: Sequence[Also],
+) -> str:  # fmt: skip
     manifest, selected = folder / "corpus.parquet", folder / "selected.parquet"
     shards, tokenizer, run = folder / "shards", folder / "tokenizer.model", folder / "run"
-    recipe = recipe.model_copy(
-        update={"data": recipe.data.model_copy(update={"shards": str(shards), "tokenizer": str(tokenizer)})}
-    )
     stages = Stages(folder)
     if make_source is not None:
         print(stages.run("demo-corpus", make_source))
@@ -60,6 +69,10 @@ def _pipeline(
     print(stages.run("select", lambda: select_manifest(manifest, selected, recipe.select)).text())
     report = stages.run("shard", lambda: shard_manifest(selected, shards, recipe.shard, cores()))
     print(f"{shards}: {report.shards} shards, {report.utterances} utterances, {report.hours:.2f} h")
+    more = [_also(one, folder / f"also-{place}", recipe, stages) for place, one in enumerate(also, 1)]
+    folders: str | list[ShardFolder] = [ShardFolder(path=str(shards)), *more] if more else str(shards)
+    data = DataSettings(shards=folders, tokenizer=str(tokenizer))
+    recipe = recipe.model_copy(update={"data": data})
     made, _ = stages.run("tokenizer", lambda: train_tokenizer(selected, tokenizer, recipe.tokenizer))
     print(f"{tokenizer}: {len(made)} pieces, fingerprint {made.fingerprint}")
     trained = stages.run("train", lambda: train(recipe, run))
@@ -70,6 +83,18 @@ def _pipeline(
     stages.run("compare", lambda: compare([run], folder / "report"))
     write_json(folder / "scores.json", {split: scored, "seconds": stages.seconds})
     return summary(run, split, scored, folder, stages.seconds)
+
+
+def _also(also: Also, folder: Path, recipe: Recipe, stages: Stages) -> ShardFolder:
+    """Shards of a second corpus, all of it for training; their place in `data.shards`."""
+    manifest, selected, shards = folder / "corpus.parquet", folder / "selected.parquet", folder / "shards"
+    limits = {name: getattr(recipe.select, name) for name in ("min_seconds", "max_seconds", "drop_text")}
+    settings = SelectSettings(shares=Shares(train=1.0, valid=0.0, test=0.0), **limits)
+    print(stages.run("import", lambda: import_corpus(also.kind, also.source, manifest)).text())
+    stages.run("select", lambda: select_manifest(manifest, selected, settings))
+    report = stages.run("shard", lambda: shard_manifest(selected, shards, recipe.shard, cores()))
+    print(f"{shards}: {report.shards} shards, {report.utterances} utterances, {report.hours:.2f} h")
+    return ShardFolder(path=str(shards), weight=also.weight)
 
 
 def _evaluated(run: Path, split: str) -> dict[str, Any]:

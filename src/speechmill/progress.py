@@ -41,6 +41,7 @@ class Progress:
         self.done = self._first = done
 
     def advance(self, amount: float = 1.0, note: str = "") -> None:
+        """Count `amount` more as done; shown twice a second on a terminal, a line every ten seconds elsewhere."""
         self.done += amount
         self._note = note or self._note
         now = time.monotonic()

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from speechmill.group import ALONE, Group
 from speechmill.loader import padded
 from speechmill.models.base import Recognizer
 from speechmill.models.ngram import NgramModel
@@ -59,20 +60,47 @@ class Recognizing:
             progress: counts the utterances.
             stop: asked before each batch; GivenUp is raised where it says so.
         """
-        hypotheses = [""] * len(samples)
+        hypotheses = self.spread(audio, samples, ALONE, progress, stop)
+        if hypotheses is None:
+            raise GivenUp
+        return hypotheses
+
+    def spread(
+        self,
+        audio: Callable[[int], Audio],
+        samples: Sequence[int],
+        group: Group,
+        progress: Progress | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> list[str] | None:
+        """As `all`, each batch on one of the ranks of a group; all ranks get all hypotheses, or None after a stop.
+
+        The batches do not depend on the number of ranks: what a model that sees padding hears neither.
+        """
+        found: dict[int, str] = {}
+        stopped = False
         rate = self.model.log_mel.settings.sample_rate
         was_training = self.model.training
         self.model.eval()
         try:
-            for group in _groups(samples, int(_PADDED_SECONDS * rate)):
-                if stop is not None and stop():
-                    raise GivenUp
-                for place, text in zip(group, self.batch([audio(i) for i in group]), strict=True):
-                    hypotheses[place] = text
+            for number, places in enumerate(_groups(samples, int(_PADDED_SECONDS * rate))):
+                stopped = stop is not None and stop()
+                if stopped:
+                    break
+                if number % group.size == group.rank:
+                    found.update(zip(places, self.batch([audio(i) for i in places]), strict=True))
+                    group.alive()
                 if progress is not None:
-                    progress.advance(len(group))
+                    progress.advance(len(places))
         finally:
             self.model.train(was_training)
+        parts = group.gather((stopped, found))
+        if any(stopped for stopped, _ in parts):
+            return None
+        hypotheses = [""] * len(samples)
+        for _, part in parts:
+            for place, text in part.items():
+                hypotheses[place] = text
         return hypotheses
 
 

@@ -1,125 +1,210 @@
 """The schedule: (index, seed) -> batches -> updates. Pure functions of numbers; no audio is touched.
 
-Shards are permuted by seed and epoch and dealt into windows, windows to lanes. Within a window utterances are sorted by
-length (with a little noise, so that batches differ from epoch to epoch), cut into batches under a padded-seconds limit,
-and the batches are shuffled. Batch numbers run on through the epochs; update u takes the batches u*G ... u*G+G-1.
+The shards of an epoch are put in a seeded order and dealt into windows, windows to lanes. Within a window utterances
+are sorted by length (with a little noise, so that batches differ from epoch to epoch), cut into batches under limits of
+padded seconds and tokens, and the batches are shuffled. Batch numbers run on through the epochs; update u takes the
+batches u*G ... u*G+G-1, and rank r of W those of them whose number i has i mod W == r.
+
+Planning an epoch counts the batches of its windows; what is in them is worked out when a window is come to.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from speechmill.batching import Ints, Limits, cut_batches
 from speechmill.errors import SpeechmillError
 from speechmill.ordering import mix, permutation
 from speechmill.settings import ScheduleSettings
 
-Ints = npt.NDArray[np.int64]
+_JITTER, _BATCHES, _SHARDS, _MIXING = 1, 2, 3, 4  # keep the random numbers of the shuffles apart
 
-_JITTER, _BATCHES, _SHARDS = 1, 2, 3  # keep the random numbers of the three shuffles apart
+
+class Part(NamedTuple):
+    """The utterances of one shard folder among several: they end at position `end`, where the next folder's begin."""
+
+    end: int
+    weight: Fraction  # passes over this folder in an epoch
 
 
 @dataclass(frozen=True)
 class Utterances:
     """What the schedule knows of the utterances of a split: parallel arrays, in disk order."""
 
-    rows: Ints  # of the index
-    shard: Ints
-    samples: Ints
-    tokens: Ints  # target tokens; zeros where the token limit is off
+    rows: npt.NDArray[np.integer]  # of the index
+    shard: npt.NDArray[np.integer]
+    samples: npt.NDArray[np.integer]
+    tokens: npt.NDArray[np.integer]  # target tokens; zeros where the token limit is off
     sample_rate: int
+    parts: tuple[Part, ...] = ()  # where several folders are mixed
+    # Where each shard's utterances begin, and the end.
+    shard_starts: Ints = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.rows) == 0:
             raise SpeechmillError("there are no utterances to schedule; look at the split and the shards.")
+        steps = np.diff(self.shard)
+        if (steps < 0).any():
+            raise ValueError("utterances are expected in disk order, shard by shard")
+        bounds = np.array([0, *(np.flatnonzero(steps) + 1), len(self.rows)], dtype=np.int64)
+        object.__setattr__(self, "shard_starts", bounds)
 
 
-@dataclass(frozen=True)
+class Visits(NamedTuple):
+    """Shards in the order in which an epoch reads them: parallel arrays. A mixed epoch may visit a shard twice."""
+
+    shard: Ints  # number among the shards that have utterances, see `Utterances.shard_starts`
+    turn: Ints  # of which pass over the shard's folder this is part
+
+    def __len__(self) -> int:
+        return len(self.shard)
+
+    def take(self, places: Ints | slice) -> Visits:
+        return Visits(self.shard[places], self.turn[places])
+
+
+def visits(utterances: Utterances, seed: int, epoch: int) -> Visits:
+    """The shards of an epoch, those of several folders spread evenly among one another.
+
+    Each pass over a folder has an order of its own. An epoch goes on in a folder where the last one stopped, by
+    `weight` passes, to whole shards: over the epochs every pass is complete and has nothing twice.
+    """
+    parts = utterances.parts or (Part(len(utterances.rows), Fraction(1)),)
+    bounds = [0, *np.searchsorted(utterances.shard_starts, [part.end for part in parts]).tolist()]
+    found, places = [], []
+    for number, (part, (first, last)) in enumerate(zip(parts, pairwise(bounds), strict=True)):
+        some = _visits_of_part(last - first, part.weight, (seed, number), epoch)
+        found.append(Visits(some.shard + first, some.turn))
+        chance = mix(np.arange(len(some)), seed, epoch, number, _MIXING) / 2.0**64
+        places.append((np.arange(len(some)) + chance) / max(1, len(some)))
+    order = np.argsort(np.concatenate(places), kind="stable")
+    return Visits(*(np.concatenate(column)[order] for column in zip(*found, strict=True)))
+
+
+def _visits_of_part(shards: int, weight: Fraction, key: tuple[int, int], epoch: int) -> Visits:
+    """Shards are visited pass after pass without end; an epoch takes those between two places of that walk."""
+    seed, number = key
+    walk = np.arange(int(epoch * weight * shards), int((epoch + 1) * weight * shards))
+    turn = walk // max(1, shards)
+    keys = (number,) if number else ()  # a single folder has none
+    orders = [permutation(shards, seed, int(which), *keys, _SHARDS) for which in np.unique(turn)]
+    if not orders:
+        return Visits(walk, turn)
+    return Visits(np.stack(orders)[turn - turn[0], walk % shards], turn)
+
+
 class Epoch:
-    """The batches of one epoch: batch k holds `members[starts[k]:starts[k + 1]]`, positions in `Utterances`."""
+    """The batches of one epoch, in their order; `window` has the window of each."""
+
+    def __init__(self, utterances: Utterances, settings: ScheduleSettings, epoch: int) -> None:
+        self.utterances, self.settings = utterances, settings
+        self.ordered = settings.order != "random" and (settings.order_epochs == 0 or epoch < settings.order_epochs)
+        shards = visits(utterances, settings.seed, epoch)
+        size = max(1, len(shards)) if self.ordered else settings.window_shards
+        self.windows = [shards.take(slice(start, start + size)) for start in range(0, len(shards), size)]
+        self._kept: dict[int, Cut] = {}
+        counts = [len(self._cut(number).starts) - 1 for number in range(len(self.windows))]
+        self._first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        if not self.ordered:
+            self._order = _order_of_batches(counts, settings, epoch)
+        else:
+            self._order = np.arange(sum(counts))[:: 1 if settings.order == "ascending" else -1]
+        self.window = np.repeat(np.arange(len(counts)), counts)[self._order]
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def batch(self, k: int) -> Ints:
+        """Positions in `Utterances`."""
+        window = int(self.window[k])
+        cut = self._cut(window)
+        place = int(self._order[k] - self._first[window])
+        return cut.members[cut.starts[place] : cut.starts[place + 1]]
+
+    def shards(self, window: int) -> Ints:
+        """The shards of a window, as numbered in `Utterances.shard`, in order."""
+        starts = self.utterances.shard_starts[np.unique(self.windows[window].shard)]
+        return self.utterances.shard[starts].astype(np.int64)
+
+    @cached_property
+    def begins_window(self) -> npt.NDArray[np.bool_]:
+        """Of each batch, whether it is the first of its window."""
+        first = np.zeros(len(self), dtype=bool)
+        first[np.unique(self.window, return_index=True)[1]] = True
+        return first
+
+    @property
+    def members(self) -> Ints:
+        """All batches behind one another."""
+        return np.concatenate([self.batch(k) for k in range(len(self))])
+
+    def _cut(self, window: int) -> Cut:
+        """The batches of a window, made in milliseconds; those used last are kept, one for each lane."""
+        cut = self._kept.pop(window, None)
+        if cut is None:
+            make = _ascending if self.ordered else _shuffled
+            cut = make(self.utterances, self.windows[window], self.settings)
+            if len(self._kept) > self.settings.lanes:
+                self._kept.pop(next(iter(self._kept)))
+        self._kept[window] = cut
+        return cut
+
+
+class Cut(NamedTuple):
+    """A window in batches, not in the epoch's order yet: batch j holds `members[starts[j]:starts[j + 1]]`."""
 
     members: Ints
     starts: Ints
-    window: Ints  # of each batch
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    def batch(self, k: int) -> Ints:
-        return self.members[self.starts[k] : self.starts[k + 1]]
 
 
-def plan_epoch(utterances: Utterances, settings: ScheduleSettings, epoch: int) -> Epoch:
-    """The batches of one epoch, in their order."""
-    ordered = settings.order != "random" and (settings.order_epochs == 0 or epoch < settings.order_epochs)
-    if ordered:
-        members = np.argsort(utterances.samples, kind="stable")
-        starts = _cut(utterances, members, settings)
-        epoch_batches = np.arange(len(starts) - 1)
-        order = epoch_batches if settings.order == "ascending" else epoch_batches[::-1]
-        return _arrange(members, starts, np.zeros_like(epoch_batches), order)
-    window = _window_of_each(utterances, settings, epoch)
-    noise = mix(utterances.rows, settings.seed, epoch, _JITTER) / 2.0**64 - 0.5
-    length = utterances.samples * (1.0 + settings.length_jitter * noise)
-    members = np.lexsort((length, window))
-    bounds = np.searchsorted(window[members], np.arange(window.max() + 2))
-    pieces = [_cut(utterances, members[a:b], settings) + a for a, b in pairwise(bounds)]
-    starts = np.concatenate([*(piece[:-1] for piece in pieces), [len(members)]]).astype(np.int64)
-    counts = [len(piece) - 1 for piece in pieces]
-    windows = np.repeat(np.arange(len(counts)), counts)
-    return _arrange(members, starts, windows, _order_of_batches(counts, settings, epoch))
+def _ascending(utterances: Utterances, shards: Visits, settings: ScheduleSettings) -> Cut:
+    members, _ = _members(utterances, shards)
+    members = members[np.argsort(utterances.samples[members], kind="stable")]
+    return Cut(members, _batches_of(utterances, members, settings))
 
 
-def _window_of_each(utterances: Utterances, settings: ScheduleSettings, epoch: int) -> Ints:
-    shards, which = np.unique(utterances.shard, return_inverse=True)
-    place = np.empty(len(shards), dtype=np.int64)
-    place[permutation(len(shards), settings.seed, epoch, _SHARDS)] = np.arange(len(shards))
-    return (place // settings.window_shards)[which]
+def _shuffled(utterances: Utterances, shards: Visits, settings: ScheduleSettings) -> Cut:
+    """Utterances sorted by their length with some noise; those that must be apart in different batches."""
+    members, turn = _members(utterances, shards)
+    noise = np.empty(len(members))
+    for which in np.unique(turn):
+        now = turn == which
+        noise[now] = mix(utterances.rows[members[now]], settings.seed, int(which), _JITTER) / 2.0**64 - 0.5
+    length = utterances.samples[members] * (1.0 + settings.length_jitter * noise)
+    side = members % settings.apart
+    order = np.lexsort((length, side)) if settings.apart > 1 else np.argsort(length, kind="stable")
+    members = members[order]
+    bounds = np.searchsorted(side[order], np.arange(settings.apart + 1))
+    starts = [_batches_of(utterances, members[a:b], settings)[:-1] + a for a, b in pairwise(bounds.tolist())]
+    return Cut(members, np.concatenate([*starts, [len(members)]]).astype(np.int64))
 
 
-def _cut(utterances: Utterances, members: Ints, settings: ScheduleSettings) -> Ints:
-    """Where batches start (and the end) when `members` are taken in order until the padded batch is full.
-
-    A last batch that is a small rest joins the one before where the hard limit allows it.
-    """
-    samples, tokens = utterances.samples[members], utterances.tokens[members]
-    target = int(settings.target_seconds * utterances.sample_rate)
-    starts = [0]
-    while starts[-1] < len(members):
-        starts.append(starts[-1] + _fitting(samples, tokens, starts[-1], target, settings.max_tokens))
-    if len(starts) > 2:
-        before = starts[-3]
-        limit = int(settings.limit_seconds * utterances.sample_rate)
-        if before + _fitting(samples, tokens, before, limit, settings.max_tokens) >= len(members):
-            del starts[-2]
-    return np.array(starts, dtype=np.int64)
+def _members(utterances: Utterances, shards: Visits) -> tuple[Ints, Ints]:
+    """The positions of the utterances of some shards, in disk order, and the pass that each is part of."""
+    shards = shards.take(np.lexsort((shards.turn, shards.shard)))
+    starts, ends = utterances.shard_starts[shards.shard], utterances.shard_starts[shards.shard + 1]
+    members = np.concatenate([np.arange(a, b) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)])
+    return members, np.repeat(shards.turn, ends - starts)
 
 
-def _fitting(samples: Ints, tokens: Ints, start: int, limit: int, max_tokens: int) -> int:
-    """How many utterances from `start` on make the largest batch within the limits; at least one.
-
-    An utterance that is longer than the limit by itself is a batch by itself: it is never waited for.
-    """
-    most = limit // max(1, int(samples[start])) * 2 + 2  # lengths ascend but for the noise, so more cannot fit
-    while True:
-        end = min(len(samples), start + most)
-        count = np.arange(1, end - start + 1)
-        fits = np.maximum.accumulate(samples[start:end]) * count <= limit
-        if max_tokens:
-            fits &= np.maximum.accumulate(tokens[start:end]) * count <= max_tokens
-        fitting = len(fits) if fits.all() else int(np.argmin(fits))
-        if fitting < len(fits) or end == len(samples):
-            return max(1, fitting)
-        most *= 2
+def _batches_of(utterances: Utterances, members: Ints, settings: ScheduleSettings) -> Ints:
+    rate = utterances.sample_rate
+    limits = Limits(int(settings.target_seconds * rate), int(settings.limit_seconds * rate), settings.max_tokens)
+    samples, tokens = (values[members].astype(np.int64) for values in (utterances.samples, utterances.tokens))
+    return cut_batches(samples, tokens, limits)
 
 
 def _order_of_batches(counts: list[int], settings: ScheduleSettings, epoch: int) -> Ints:
     """The batches (numbered window by window) in the epoch's order: shuffled within windows, dealt by lanes in turn."""
     first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    lanes = []
+    lanes = [np.empty(0, dtype=np.int64)]
     for lane in range(min(settings.lanes, len(counts))):
         windows = range(lane, len(counts), settings.lanes)
         shuffled = [first[w] + permutation(counts[w], settings.seed, epoch, w, _BATCHES) for w in windows]
@@ -128,15 +213,6 @@ def _order_of_batches(counts: list[int], settings: ScheduleSettings, epoch: int)
     turn = np.concatenate([np.arange(len(lane)) for lane in lanes])
     # Stable: in each turn the lanes follow one another, and a lane that ran out leaves its turn to the others.
     return batches[np.argsort(turn, kind="stable")]
-
-
-def _arrange(members: Ints, starts: Ints, windows: Ints, order: Ints) -> Epoch:
-    """Reorder batches."""
-    sizes = np.diff(starts)[order]
-    ends = np.cumsum(sizes)
-    offset = np.repeat(starts[:-1][order] - (ends - sizes), sizes)
-    starts = np.concatenate([[0], ends]).astype(np.int64)
-    return Epoch(members[np.arange(len(members)) + offset], starts, windows[order])
 
 
 class Schedule:
@@ -175,24 +251,29 @@ class Schedule:
         """
         epoch, k = self.locate(number)
         plan = self._epoch(epoch)
-        if plan.window[k] in plan.window[:k]:
+        following = int(plan.window[k]) + self.settings.lanes
+        if not plan.begins_window[k] or following >= len(plan.windows):
             return np.empty(0, dtype=np.int64)
-        inside = np.repeat(plan.window == plan.window[k] + self.settings.lanes, np.diff(plan.starts))
-        return np.unique(self.utterances.shard[plan.members[inside]])
+        return plan.shards(following)
 
     def batches_of_update(self, update: int) -> range:
         """Numbers of the batches that update `update` (from 0) takes."""
         per_update = self.settings.batches_per_update
         return range(update * per_update, (update + 1) * per_update)
 
+    def batches_of_rank(self, update: int, rank: int, world: int) -> range:
+        """Those of an update's batches that rank `rank` of `world` computes; none where there are more ranks."""
+        batches = self.batches_of_update(update)
+        return range(batches.start + (rank - batches.start) % world, batches.stop, world)
+
     def samples(self, number: int) -> tuple[int, int]:
         """Samples of audio in a batch, and the same with padding."""
-        lengths = self.utterances.samples[self.batch(number)]
+        lengths = self.utterances.samples[self.batch(number)].astype(np.int64)
         return int(lengths.sum()), int(lengths.max()) * len(lengths)
 
     def _epoch(self, epoch: int) -> Epoch:
         if epoch not in self._planned:
             # Two are enough: the one in use and the next.
             self._planned = {key: value for key, value in self._planned.items() if key == epoch - 1}
-            self._planned[epoch] = plan_epoch(self.utterances, self.settings, epoch)
+            self._planned[epoch] = Epoch(self.utterances, self.settings, epoch)
         return self._planned[epoch]

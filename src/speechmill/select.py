@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from speechmill.artefact import fingerprint, locked, read_json, sha256_file, write_json, written
+from speechmill.artefact import fingerprint, locked, read_json, sha256_file, write_json
 from speechmill.errors import SpeechmillError
-from speechmill.ledger import ledger_path, select_ledger, write_ledger
-from speechmill.manifest import SPLITS, read_ids, read_manifest, write_manifest
+from speechmill.ledger import ledger_path, select_account, select_ledger, write_ledger
+from speechmill.manifest import SCHEMA, SPLITS, read_ids, scan_manifest, slices, written_rows
+from speechmill.progress import Progress
 from speechmill.quotas import Cell, quotas
 from speechmill.settings import SelectSettings
 from speechmill.splits import assign_splits, call_groups, rank_key
-from speechmill.vocabulary import unseen_words
+from speechmill.vocabulary import WordCounts, unseen_words
 
 _VERSION = 3  # of what select does: raise it where the same manifest and settings would give other rows
 _SECONDS = pl.col("end") - pl.col("start")
+REASONS = (
+    "excluded", "not-in-include-only", "not-ceo", "too-short", "too-long", "drop-text", "not-needed", "native-unknown"
+)  # fmt: skip
+_SPLIT, _REASON = pl.Enum(SPLITS), pl.Enum(REASONS)
 _Q_AND_A = "q-and-a"
 
 
@@ -58,35 +66,56 @@ class Selected:
 
 
 def select_manifest(manifest: Path, out: Path, settings: SelectSettings) -> Selected:
-    """Select from `manifest` into `out`, with OUT.dropped.parquet (id, seconds, reason), OUT.ledger.parquet and
-    OUT.select.json.
+    """Select from `manifest` into `out`, with OUT.dropped.parquet (id, seconds, reason) and OUT.select.json.
 
     An output that is whole, of the same manifest and settings, is left as it is. Raises SpeechmillError for a manifest
     or a wish that makes no sense: a column or file that is not there, a call asked into two splits, no training data.
     """
-    table = read_manifest(manifest)
+    table = scan_manifest(manifest)
     if manifest.resolve() == out.resolve():
         raise SpeechmillError(f"{out}: select would overwrite the manifest that it reads; choose another output.")
     lists = {name: sorted(_ids(settings, name) or ()) for name in _LISTS}
     name = fingerprint([_VERSION, sha256_file(manifest), settings.model_dump(mode="json"), lists])
     if summary := _finished(out, name):
         return Selected(out, True, summary)
-    selection = select(table, settings)
+    choice = choose(table, settings)
+    words = {split: WordCounts() for split in SPLITS}
     with locked(out):
-        with written(dropped_path(out)) as partial:
-            selection.dropped.write_parquet(partial, compression="zstd")
-        write_ledger(select_ledger(table, selection.table, selection.dropped), ledger_path(out))
-        write_manifest(selection.table, out)
-        summary = selection.summary | {"fingerprint": name, "manifest_sha256": sha256_file(out)}
+        accounts = []
+        with (
+            written_rows(dropped_path(out)) as write_dropped,
+            written_rows(out) as write_chosen,
+            Progress("select", len(choice.split), "utterances") as progress,
+        ):
+            for chosen, dropped in _divided(table, choice):
+                write_chosen(chosen)
+                write_dropped(dropped.drop("recording"))
+                accounts.append(select_account(chosen, dropped))
+                _count_words(chosen, words)
+                progress.advance(len(chosen) + len(dropped))
+        write_ledger(select_ledger(table, accounts), ledger_path(out))
+        summary = _summary(choice, words) | {"fingerprint": name, "manifest_sha256": sha256_file(out)}
         write_json(report_path(out), summary)
     return Selected(out, False, summary)
 
 
+def select(table: pl.DataFrame, settings: SelectSettings) -> Selection:
+    """`select_manifest` of a table in memory: a pure function of the table and the settings."""
+    choice = choose(table.lazy(), settings)
+    parts = list(_divided(table.lazy(), choice))
+    chosen, dropped = (pl.concat([part[k] for part in parts]) for k in (0, 1))
+    words = {split: WordCounts() for split in SPLITS}
+    _count_words(chosen, words)
+    return Selection(chosen, dropped.drop("recording"), choice.wishes, _summary(choice, words))
+
+
 def dropped_path(out: Path) -> Path:
+    """Where the rows that were not taken are listed, beside the manifest."""
     return out.with_suffix(".dropped.parquet")
 
 
 def report_path(out: Path) -> Path:
+    """Where the summary of a selection is kept, beside the manifest."""
     return out.with_suffix(".select.json")
 
 
@@ -98,7 +127,18 @@ def _finished(out: Path, name: str) -> dict[str, Any] | None:
     return summary if same else None
 
 
-def select(table: pl.DataFrame, settings: SelectSettings) -> Selection:
+@dataclass(frozen=True)
+class Choice:
+    """What becomes of each row of a manifest, and what the summary is made of; no text is held."""
+
+    split: npt.NDArray[np.int8]  # of each row: a place in SPLITS, or -1 where it is dropped
+    reason: npt.NDArray[np.int8]  # of each row: a place in REASONS, or -1 where it is chosen
+    chosen: pl.DataFrame  # split, call, speaker, session, native, seconds of the chosen rows
+    dropped: pl.DataFrame  # reason, seconds of the others
+    wishes: list[str]
+
+
+def choose(table: pl.LazyFrame, settings: SelectSettings) -> Choice:
     """Choose rows and splits: a pure function of the table and the settings.
 
     Rows are filtered; whole calls (or groups tied by `disjoint`) go to test, valid or train in an order that depends
@@ -106,41 +146,76 @@ def select(table: pl.DataFrame, settings: SelectSettings) -> Selection:
     last one in part, so that a small training set lies inside a larger one and valid and test are always the same.
     With shares, each kind (native or not, Q&A or not) is cut by itself, to quotas that only grow with the hours.
     """
-    _check(table, settings)
-    wishes = _unknown_calls(table, settings)
-    groups = call_groups(table, settings.disjoint)
-    rows = table.select(
-        "id", "call", "session", "native", seconds=_SECONDS, place=pl.int_range(pl.len()), reason=_unwanted(settings)
-    )
-    kept = rows.filter(pl.col("reason").is_null())
-    splits = _splits(table, kept, groups, settings)
+    rows = _rows(table, settings)
+    wishes = _unknown_calls(rows, settings)
+    groups = call_groups(rows, settings.disjoint)
+    kept = rows.filter(pl.col("reason").is_null()).drop("reason")
+    splits = _splits(rows, kept, groups, settings)
     call_split = pl.DataFrame(
         {"call": list(groups), "split": [splits.get(group, "train") for group in groups.values()]},
-        schema={"call": pl.String, "split": pl.String},
+        schema={"call": pl.String, "split": _SPLIT},
     )
     kept = kept.join(call_split, on="call", how="left", maintain_order="left")
     train, beyond = _cut(kept.filter(pl.col("split") == "train"), settings)
     chosen = pl.concat([kept.filter(pl.col("split") != "train").select("place", "split"), train]).sort("place")
     if train.is_empty() and settings.shares.train > 0:
-        raise SpeechmillError(f"select: no training data is left of {len(table)} rows ({_reasons(rows)}).")
-    result = table[chosen["place"]].with_columns(chosen["split"])
-    dropped = pl.concat([rows.filter(pl.col("reason").is_not_null()).select("place", "reason"), beyond]).sort("place")
-    dropped = rows[dropped["place"]].select("id", "seconds").with_columns(dropped["reason"])
+        raise SpeechmillError(f"select: no training data is left of {len(rows)} rows ({_reasons(rows)}).")
+    dropped = pl.concat([rows.filter(pl.col("reason").is_not_null()).select("place", "reason"), beyond])
+    result = rows[chosen["place"]].select("call", "speaker", "session", "native", "seconds", chosen["split"])
     wishes += _wishes(result, kept, groups, settings)
-    return Selection(result, dropped, wishes, _summary(result, dropped, wishes))
+    return Choice(
+        _column(len(rows), chosen["place"], chosen["split"]),
+        _column(len(rows), dropped["place"], dropped["reason"]),
+        result,
+        rows[dropped["place"]].select("seconds", dropped["reason"]),
+        wishes,
+    )
 
 
-def _check(table: pl.DataFrame, settings: SelectSettings) -> None:
-    if table.is_empty():
-        raise SpeechmillError("select: the manifest has no rows.")
+def _column(length: int, place: pl.Series, value: pl.Series) -> npt.NDArray[np.int8]:
+    """The codes of an Enum at their places, -1 elsewhere."""
+    column = np.full(length, -1, dtype=np.int8)
+    column[place.to_numpy()] = value.to_physical().to_numpy()
+    return column
+
+
+def _rows(table: pl.LazyFrame, settings: SelectSettings) -> pl.DataFrame:
+    """The columns that choosing takes: nine million rows fit with ease, their text would not."""
+    columns = table.collect_schema().names()
     asked = {"disjoint": settings.disjoint, "test_where": list(settings.test_where)}
     asked["ceo_only"] = ["ceo"] if settings.ceo_only else []
-    for setting, columns in asked.items():
-        for column in columns:
-            if column not in table.columns:
+    for setting, names in asked.items():
+        for name in names:
+            if name not in columns:
                 raise SpeechmillError(
-                    f"select.{setting}: the manifest has no column {column!r}; it has {', '.join(table.columns)}."
+                    f"select.{setting}: the manifest has no column {name!r}; it has {', '.join(columns)}."
                 )
+    needed = dict.fromkeys(["call", "speaker", "session", "native", *settings.disjoint, *settings.test_where])
+    selected = table.select(*needed, seconds=_SECONDS, reason=_unwanted(settings).cast(_REASON))
+    rows = selected.collect(engine="streaming").with_row_index("place")
+    if rows.is_empty():
+        raise SpeechmillError("select: the manifest has no rows.")
+    return rows
+
+
+def _divided(table: pl.LazyFrame, choice: Choice) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """The chosen rows, with their split, and the others (id, recording, seconds, reason), as the manifest has them."""
+    names = [*SCHEMA, *(name for name in table.collect_schema().names() if name not in SCHEMA)]
+    for part, rows in slices(table, len(choice.split)):
+        split = _named("split", choice.split[part], SPLITS)
+        reason = _named("reason", choice.reason[part], REASONS)
+        chosen = rows.with_columns(split).filter(split.is_not_null()).select(names)
+        yield chosen, rows.select("id", "recording", seconds=_SECONDS).with_columns(reason).filter(reason.is_not_null())
+
+
+def _named(name: str, codes: npt.NDArray[np.int8], names: tuple[str, ...]) -> pl.Series:
+    values = pl.Series(name, [*names, None], dtype=pl.String)
+    return values.gather(np.where(codes < 0, len(names), codes))
+
+
+def _count_words(chosen: pl.DataFrame, words: dict[str, WordCounts]) -> None:
+    for split, counts in words.items():
+        counts.add(chosen.filter(pl.col("split") == split)["text"])
 
 
 _LISTS = ("include", "include_only", "exclude", "valid_calls", "test_calls")
@@ -235,16 +310,16 @@ def _cut(train: pl.DataFrame, settings: SelectSettings) -> tuple[pl.DataFrame, p
     rows = rows.join(limits, on=cells, nulls_equal=True, maintain_order="left")
     # An utterance is in where its middle is: the sum is as near to the quota as whole utterances allow.
     taken = pl.col("sum") - pl.col("seconds") / 2 < pl.col("quota")
-    chosen = rows.filter(taken).select("place", pl.lit("train").alias("split"))
-    beyond = rows.filter(~taken).select("place", pl.lit("not-needed").alias("reason"))
-    unknown = unknown.select("place", pl.lit("native-unknown").alias("reason"))
+    chosen = rows.filter(taken).select("place", pl.lit("train", _SPLIT).alias("split"))
+    beyond = rows.filter(~taken).select("place", pl.lit("not-needed", _REASON).alias("reason"))
+    unknown = unknown.select("place", pl.lit("native-unknown", _REASON).alias("reason"))
     return chosen, pl.concat([beyond, unknown])
 
 
 def _wishes(result: pl.DataFrame, kept: pl.DataFrame, groups: dict[str, str], settings: SelectSettings) -> list[str]:
     """Compare what was asked with what there is."""
     wishes = []
-    train = result.filter(pl.col("split") == "train").with_columns(seconds=_SECONDS)
+    train = result.filter(pl.col("split") == "train")
     have = float(train["seconds"].sum())
     grain = float(train["seconds"].max() or 0.0)  # type: ignore[arg-type]
     if settings.hours is not None and abs(settings.hours * 3600 - have) > grain:
@@ -281,7 +356,7 @@ def _split_wishes(
     fixed = {"valid": bool(settings.valid_calls), "test": bool(settings.test_calls or settings.test_where)}
     for split in ("valid", "test"):
         wanted = getattr(settings.shares, split) * total
-        got = float(result.filter(pl.col("split") == split).select(_SECONDS.sum()).item() or 0.0)
+        got = float(result.filter(pl.col("split") == split)["seconds"].sum())
         if fixed[split] and not got:
             wishes.append(f"{split}: none of the calls asked for is left")
         elif not fixed[split] and abs(got - wanted) > 0.2 * wanted:
@@ -294,20 +369,19 @@ def _split_wishes(
     return wishes
 
 
-def _summary(result: pl.DataFrame, dropped: pl.DataFrame, wishes: list[str]) -> dict[str, Any]:
-    rows = result.with_columns(seconds=_SECONDS)
-    text = {split: rows.filter(pl.col("split") == split)["text"] for split in SPLITS}
-    unseen = unseen_words(text["train"], text["test"])
+def _summary(choice: Choice, words: dict[str, WordCounts]) -> dict[str, Any]:
+    rows = choice.chosen
+    unseen = unseen_words(words["train"], words["test"])
     return {
         "splits": {split: _counts(rows.filter(pl.col("split") == split)) for split in SPLITS},
         "dropped": {
             reason: {"utterances": count, "hours": round(seconds / 3600, 6)}
-            for reason, count, seconds in dropped.group_by("reason")
+            for reason, count, seconds in choice.dropped.group_by(pl.col("reason").cast(pl.String))
             .agg(pl.len().alias("count"), pl.col("seconds").sort().sum())
             .sort(["count", "reason"], descending=[True, False])
             .iter_rows()
         },
-        "wishes": wishes,
+        "wishes": choice.wishes,
         "unseen_test_words": {
             "tokens": unseen.tokens,
             "types": unseen.types,
@@ -333,5 +407,5 @@ def _counts(rows: pl.DataFrame) -> dict[str, Any]:
 
 
 def _reasons(rows: pl.DataFrame) -> str:
-    counted = rows.group_by("reason").len().drop_nulls().sort("reason")
+    counted = rows.group_by(pl.col("reason").cast(pl.String)).len().drop_nulls().sort("reason")
     return ", ".join(f"{reason} {count}" for reason, count in counted.iter_rows()) or "all are valid or test"

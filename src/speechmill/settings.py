@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import yaml
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from speechmill.artefact import fingerprint
 
@@ -70,6 +72,7 @@ class SelectSettings(Section):
 class ShardSettings(Section):
     """How audio is stored."""
 
+    codec: Literal["flac", "wav", "opus"] = "flac"  # wav: loads fastest, four bytes for two; opus: lossy, a fifth
     sample_rate: Count = 16000  # Hz
     shard_seconds: Positive = 5400.0  # of audio in a shard, about
     group_shards: Count = 8  # the utterances of a group of calls are dealt over this many shards
@@ -77,6 +80,8 @@ class ShardSettings(Section):
 
 
 class TokenizerSettings(Section):
+    """SentencePiece on the train text."""
+
     kind: Literal["bpe", "unigram", "char"] = "bpe"
     size: Count = 5000  # with blank, unknown, BOS and EOS
     character_coverage: Annotated[float, Field(gt=0.9, le=1.0)] = 1.0
@@ -147,6 +152,7 @@ class ScheduleSettings(Section):
     batches_per_update: Count = 1  # G
     window_shards: Count = 8  # shards whose utterances are shuffled together
     length_jitter: Share = 0.01  # relative noise on lengths before sorting: more mixes batches, and pads
+    apart: Count = 1  # utterances fewer than this many places apart in a shard never share a batch (2: not neighbours)
     lanes: Count = 1  # L: batch i comes from lane i mod L
     order: Literal["random", "ascending", "descending"] = "random"  # of batches, by length
     order_epochs: Natural = 1  # how many epochs follow `order`, then random; 0: all
@@ -167,6 +173,8 @@ class LossSettings(Section):
 
 
 class OptimSettings(Section):
+    """The optimizer and how its learning rate goes over the updates."""
+
     kind: Literal["adam", "adamw", "sgd"] = "adam"
     lr: Positive = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
@@ -205,6 +213,8 @@ class AugmentSettings(Section):
 
 
 class SearchSettings(Section):
+    """How hypotheses are found."""
+
     kind: Literal["greedy", "beam"] = "greedy"
     beam: Count = 8
     lm_order: Natural = 0  # of a token n-gram model from the train text; 0: none
@@ -213,8 +223,16 @@ class SearchSettings(Section):
 
 
 class TrainSettings(Section):
+    """How long, how often validated and saved, on what."""
+
     strategy: Literal["single", "ddp", "hogwild", "local_sgd"] = "single"
     processes: Count = 1
+    average_every: Count = 16  # local_sgd: updates that each process makes alone before parameters are averaged
+    outer_lr: Positive = 1.0  # local_sgd: of the averaged difference; with outer_momentum, DiLoCo's outer optimizer
+    outer_momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    hogwild_moments: Literal["own", "shared"] = "own"  # hogwild: the optimizer's state, of each process or of all
+    timeout: Positive = 600.0  # seconds without a sign of life after which a process is stuck, and the job ends
+    restarts: Natural = 3  # after a process died, from the last checkpoint, where `speechmill train` starts them
     seed: int = 0
     updates: Count = 250_000
     nominal_epoch: Count = 5000  # updates
@@ -224,7 +242,9 @@ class TrainSettings(Section):
     keep_last: Count = 2
     keep_best: Count = 1
     log_every: Count = 50  # updates
+    batchnorm_batches: Count = 20  # the running statistics that validation needs come from this many batches
     max_nonfinite: Count = 20  # skipped updates in a row, then training stops
+    max_damaged: Natural = 100  # utterances that cannot be read are left out; with more than this, training stops
     loader_workers: Natural = 2
     threads: Natural = 0  # of PyTorch in the training process; 0: all cores
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -232,16 +252,43 @@ class TrainSettings(Section):
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "float32"
 
 
+class ShardFolder(Section):
+    """One of several shard folders that are mixed."""
+
+    path: str
+    weight: Positive = 1.0  # passes over this folder in an epoch: 2 has all of it twice, 0.5 one half after the other
+
+
 class DataSettings(Section):
     """Where training finds its artefacts. Relative paths are relative to the working directory."""
 
-    shards: str = ""  # a folder, or its URL (s3://, http://, ...)
+    # One folder or URL (s3://, http://, ...), or a list of {path, weight} that make one schedule.
+    shards: Annotated[
+        Annotated[str, Tag("folder")] | Annotated[list[ShardFolder], Tag("folders")],
+        Discriminator(lambda value: "folders" if isinstance(value, list | tuple) else "folder"),
+    ] = ""
     cache: str = ""  # a folder on a local disk to which whole shards are fetched ahead of need; empty: none
     cache_gb: Positive = 100.0  # of shards that it holds at most
     tokenizer: str = ""
 
+    def resolved(self) -> DataSettings:
+        """With absolute paths."""
+
+        def absolute(path: str) -> str:
+            return str(Path(path).resolve()) if path and "://" not in path else path
+
+        shards = self.shards
+        if not isinstance(shards, str):
+            folders: Any = [folder.model_copy(update={"path": absolute(folder.path)}) for folder in shards]
+        else:
+            folders = absolute(shards)
+        found = {"shards": folders, "tokenizer": absolute(self.tokenizer), "cache": absolute(self.cache)}
+        return self.model_copy(update=found)
+
 
 class Recipe(Section):
+    """All settings of an experiment."""
+
     name: str = "recipe"
     data: DataSettings = DataSettings()
     select: SelectSettings = SelectSettings()
@@ -270,6 +317,13 @@ class Recipe(Section):
             )
         if self.train.strategy == "single" and self.train.processes != 1:
             raise ValueError(f"train.strategy single has one process, train.processes is {self.train.processes}")
+        if self.train.strategy == "local_sgd":
+            for name in ("updates", "validate_every", "checkpoint_every"):
+                if getattr(self.train, name) % self.train.average_every:
+                    raise ValueError(
+                        f"train.{name} {getattr(self.train, name)} is no multiple of train.average_every "
+                        f"{self.train.average_every}: between averages there is no one model to validate or to save"
+                    )
         return self
 
     def plain(self) -> dict[str, Any]:
@@ -280,3 +334,8 @@ class Recipe(Section):
         """Names what a checkpoint's weights fit: features, model and tokenizer settings."""
         parts = {"features": self.features, "model": self.model, "tokenizer": self.tokenizer}
         return fingerprint({name: part.model_dump(mode="json") for name, part in parts.items()})
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The resolved recipe as YAML."""
+    return yaml.safe_dump(recipe.plain(), sort_keys=False, allow_unicode=True)

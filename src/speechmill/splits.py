@@ -24,6 +24,7 @@ def call_groups(table: pl.DataFrame, disjoint: Sequence[str]) -> dict[str, str]:
     parent = {call: call for call in table["call"].unique().sort()}
 
     def find(call: str) -> str:
+        """The call that stands for the group of a call; paths are shortened on the way."""
         root = call
         while parent[root] != root:
             root = parent[root]

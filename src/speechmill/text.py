@@ -64,8 +64,12 @@ def normalize(text: str) -> str:
 
     Normalising twice gives what normalising once gives. Text of punctuation alone becomes the empty string.
     """
-    composed = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).upper())
-    plain = composed.translate(_TABLE)
+    return strip_punctuation(unicodedata.normalize("NFC", text).upper())
+
+
+def strip_punctuation(text: str) -> str:
+    """Return `text` by the same rules, but in its own case."""
+    plain = unicodedata.normalize("NFC", text).translate(_TABLE)
     if "." in plain:
         plain = _FULL_STOP.sub("", _ELLIPSIS.sub(" ", plain))
     if "'" in plain:

@@ -26,6 +26,8 @@ _BLOCK = 6000  # steps
 
 @dataclass(frozen=True)
 class Segment:
+    """A piece of a recording between two silences: seconds from its start, and what was heard."""
+
     start: float  # seconds
     end: float  # seconds
     text: str
@@ -33,6 +35,8 @@ class Segment:
 
 @dataclass(frozen=True)
 class Transcript:
+    """A file with its segments in order of time."""
+
     file: str
     seconds: float
     text: str

@@ -298,3 +298,20 @@ def test_the_default_corpus_keeps_its_promises() -> None:
     assert len(set(words)) >= 500
     assert asked["hours"] >= 3
     assert len(words) / WRITTEN_WORDS_PER_HOUR == pytest.approx(asked["hours"], rel=0.05)
+
+
+def test_the_digits_script_has_one_reader_a_call_and_times_for_each_digit(tmp_path: Path) -> None:
+    summary = make_demo_corpus(tmp_path, calls=4, hours=0.03, script="digits")
+    assert (summary.calls, summary.native_calls) == (4, 2)
+    assert summary.hours == pytest.approx(0.03, rel=0.3)
+    assert summary.word_types == 10
+    for call in sorted((tmp_path / "MEDIA").iterdir()):
+        assert soundfile.info(call / "recording.wav").samplerate == 8000
+        told = [row for row in rows(call / "transcript_timealigned.txt") if row["Sentence"]]
+        assert len({row["SpeakerID"] for row in told}) == 1
+        said = [row["Word"].strip(",.").lower() for row in rows(call / "words.tsv")]
+        assert said == [word.strip(".").lower() for row in told for word in row["Sentence"].split()]
+    with pytest.raises(SpeechmillError, match="holds a demo corpus with other settings"):
+        make_demo_corpus(tmp_path, calls=4, hours=0.1)
+    with pytest.raises(SpeechmillError, match="no script 'songs'; there are earnings, digits"):
+        make_demo_corpus(tmp_path / "songs", script="songs")

@@ -43,7 +43,7 @@ def test_no_reference_words_has_no_rate() -> None:
     assert (rates.wer, rates.cer) == (None, None)
     assert rates.wer_p == 1.0  # as written, "..." is a word
     assert Rates().as_dict() == {
-        **dict.fromkeys(["wer", "wer_p", "cer", "cer_p"]),
+        **dict.fromkeys(["wer", "wer_p", "cer", "cer_p", "ser"]),
         **dict.fromkeys(["utterances", "words", "errors", "insertions", "deletions", "substitutions"], 0),
     }
 

@@ -19,6 +19,17 @@ def test_table() -> None:
     ]
 
 
+def test_intervals_have_a_column_where_there_is_one() -> None:
+    utterances = [score_utterance("1", "one two", "one too"), score_utterance("2", "one two", "one two")]
+    found = scores(utterances, {"native": [True, False]})
+    assert "interval" not in scores_table(found)
+    found["interval"] = [0.1234, 0.4]
+    table = scores_table(found).splitlines()
+    assert table[0].split()[:4] == ["WER", "%", "interval", "WER-P"]
+    assert table[2].startswith("all            25.00  12.34 - 40.00    25.00")
+    assert table[3].startswith("native: false   0.00              -     0.00")
+
+
 def test_alignment() -> None:
     alignment = align(["WE", "GREW", "SALES", "TODAY"], ["WE", "A", "GREW", "SALE", "TODAY", "UH"])
     assert show_alignment(alignment).splitlines() == [

@@ -23,9 +23,10 @@ from speechmill.settings import DataSettings, Recipe, ScheduleSettings
 from speechmill.shards import remote as remote_module
 from speechmill.shards.cache import ShardCache
 from speechmill.shards.index import open_index
+from speechmill.shards.mixture import open_data
 from speechmill.shards.read import ShardReader
 from speechmill.shards.remote import Remote
-from speechmill.shards.store import CachedIndex, fetch_ahead, open_data, open_shards
+from speechmill.shards.store import CachedIndex, open_shards
 from speechmill.shards.tokens import token_counts
 from speechmill.tokenizer import Tokenizer
 from speechmill.train.loop import train
@@ -126,10 +127,10 @@ def test_training_from_s3_is_training_from_the_folder(
 
 
 def test_a_plain_path_without_a_cache_is_read_in_place(shards: Path) -> None:
-    index = open_data(DataSettings(shards=str(shards)))
+    index = open_data(str(shards))
     assert not isinstance(index, CachedIndex)
     assert index.folder == shards
-    assert not fetch_ahead(index, [0])
+    assert index.fetch_ahead([0]) == [index.shard_path(0)]
 
 
 @pytest.mark.parametrize("place", ["s3://corpus/v1", "http://127.0.0.1:1/x"])
@@ -187,7 +188,7 @@ def test_a_shard_larger_than_the_cache_is_one_clear_line(source: Path, tmp_path:
 def test_two_windows_must_fit(source: Path, tmp_path: Path) -> None:
     index = open_shards(str(source), str(tmp_path / "cache"), 1e-4)
     with pytest.raises(SpeechmillError, match=r"cannot hold two windows of 3 shards .*raise data\.cache_gb"):
-        fetch_ahead(index, [0, 1, 2])
+        index.fetch_ahead([0, 1, 2])
 
 
 def test_shards_are_fetched_ahead_of_need(source: Path, tmp_path: Path) -> None:
@@ -326,6 +327,6 @@ def test_sums_that_are_none_or_lead_elsewhere_are_refused(source: Path, tmp_path
 
 def test_the_settings_of_a_recipe(source: Path, tmp_path: Path) -> None:
     recipe = Recipe(data=DataSettings(shards=str(source), cache=str(tmp_path / "cache"), cache_gb=0.5))
-    index = open_data(recipe.data)
+    index = open_data(recipe.data.shards, recipe.data.cache, recipe.data.cache_gb)
     assert isinstance(index, CachedIndex)
     assert (index.cache.root, index.cache.limit) == (tmp_path / "cache", 500_000_000)

@@ -10,9 +10,17 @@ from hypothesis import strategies as st
 
 from conftest import SHARD_SETTINGS
 from speechmill.errors import SpeechmillError
-from speechmill.manifest import SCHEMA, read_manifest
+from speechmill.manifest import SCHEMA, read_manifest, write_manifest
 from speechmill.settings import ShardSettings
-from speechmill.shards.plan import PlanInfo, plan_info, plan_shards, read_plan_info, write_plan_info
+from speechmill.shards.plan import (
+    PlanInfo,
+    plan_info,
+    plan_manifest,
+    plan_shards,
+    planned_rows,
+    read_plan_info,
+    write_plan_info,
+)
 
 
 def table(calls: int, rows: int, seed: int = 0, splits: tuple[str, ...] = ("train", "valid")) -> pl.DataFrame:
@@ -175,3 +183,16 @@ def test_golden_plan(manifest: Path) -> None:
         "1003_S002",
         "1003_S003",
     ]
+
+
+def test_a_manifest_file_is_planned_without_its_text(tmp_path: Path) -> None:
+    made, settings = table(20, 10), ShardSettings(shard_seconds=100, group_shards=2)
+    path = tmp_path / "manifest.parquet"
+    write_manifest(made, path)
+    whole, light = plan_shards(made, settings), plan_manifest(path, settings)
+    assert set(light.columns) == {"row", "group", "shard", "seconds"}
+    assert made["id"].gather(light["row"]).to_list() == whole["id"].to_list()
+    assert light["shard"].cast(pl.String).to_list() == whole["shard"].to_list()
+    assert planned_rows(path, light).equals(whole.select(planned_rows(path, light).columns))
+    some = light.filter(pl.col("group") == 1)
+    assert planned_rows(path, some)["id"].to_list() == whole.filter(group=1)["id"].to_list()

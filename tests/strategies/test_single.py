@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from speechmill.errors import SpeechmillError
 from speechmill.loader import Batch
 from speechmill.losses import LossSum
 from speechmill.models import build_model
@@ -21,8 +20,8 @@ from speechmill.settings import (
     Recipe,
     TrainSettings,
 )
-from speechmill.strategies import check_strategy
-from speechmill.strategies.single import Single, batch_loss, ctc_is_trained
+from speechmill.strategies.single import Single
+from speechmill.strategies.step import batch_loss, ctc_is_trained
 from speechmill.train.optim import build_optimizer
 
 TOKENS = 9
@@ -70,7 +69,7 @@ def test_accumulation_is_one_update_of_the_whole_divided_once() -> None:
     assert norm > 0.5, "clipping is not tried"
     assert stats.gradient_norm == pytest.approx(norm.item(), rel=1e-9)
     assert stats.loss == pytest.approx(sum(loss.sum.item() for loss in losses), rel=1e-12)
-    assert (stats.tokens, stats.skipped, len(stats.ids)) == (count, False, 10)
+    assert (stats.tokens, stats.skipped, stats.ids) == (count, 0, [])
     with torch.no_grad():
         for ours, (name, parameter) in zip(strategy.model.parameters(), model.named_parameters(), strict=True):
             expected = parameter - 0.1 * parameter.grad * (0.5 / (norm + 1e-6))  # PyTorch's clipping has this 1e-6
@@ -111,8 +110,8 @@ def test_a_loss_that_is_not_finite_changes_nothing(where: str, monkeypatch: pyte
     with monkeypatch.context() as patched:
         patched.setattr(type(strategy.model), "loss", broken)
         stats = strategy.update([make_batch(1), make_batch(2)], 1)
-    assert (stats.skipped, stats.loss, stats.tokens) == (True, 0.0, 0)
-    assert stats.ids == ["u1-0", "u1-1", "u2-0", "u2-1"]
+    assert (stats.skipped, stats.loss, stats.tokens) == (1, 0.0, 0)
+    assert stats.ids == ["u1-0", "u1-1", "u2-0", "u2-1"]  # all: where only the gradient is not finite, all are suspect
     assert all(torch.equal(a, b) for a, b in zip(strategy.model.parameters(), parameters, strict=True))
     for key, values in strategy.optimizer.state_dict()["state"].items():
         assert all(torch.equal(a, b) for a, b in zip(values.values(), optimizer[key], strict=True))
@@ -161,10 +160,3 @@ def test_ctc_is_trained_for_so_many_nominal_epochs() -> None:
     settings = recipe(loss=LossSettings(ctc_epochs=2), train=TrainSettings(nominal_epoch=10))
     assert [ctc_is_trained(settings, update) for update in (0, 19, 20, 100)] == [True, True, False, False]
     assert ctc_is_trained(recipe(loss=LossSettings(ctc_epochs=0)), 10**6)
-
-
-@pytest.mark.parametrize("strategy", ["ddp", "hogwild", "local_sgd"])
-def test_strategies_to_come(strategy: str) -> None:
-    with pytest.raises(SpeechmillError, match=f"train.strategy {strategy}: not available in this version"):
-        check_strategy(recipe(train=TrainSettings(strategy=strategy, processes=2)))
-    check_strategy(recipe())

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from speechmill.errors import SpeechmillError
+from speechmill.settings import Recipe
+from speechmill.strategies.base import Frozen
 from speechmill.train.checkpoint import (
     TrainState,
     checkpoints,
@@ -18,6 +20,8 @@ from speechmill.train.checkpoint import (
     save_checkpoint,
 )
 
+RECIPE = Recipe()
+
 
 def parts() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
@@ -28,8 +32,13 @@ def parts() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
     return model, optimizer
 
 
+def frozen() -> Frozen:
+    model, optimizer = parts()
+    return Frozen(model, optimizer.state_dict)  # type: ignore[arg-type]
+
+
 def save(run: Path, update: int, wer: float | None = None) -> Path:
-    return save_checkpoint(run, TrainState(update=update, valid_wer=wer), *parts(), "recipe-a")
+    return save_checkpoint(run, TrainState(update=update, valid_wer=wer), frozen(), RECIPE)
 
 
 def names(run: Path) -> list[int]:
@@ -38,12 +47,12 @@ def names(run: Path) -> list[int]:
 
 def test_saved_and_loaded_is_equal(tmp_path: Path) -> None:
     model, optimizer = parts()
-    state = TrainState(7, 1.0 / 3.0, 12345, 2, 1, [0, 5, 10], {"loss": 0.1 + 0.2}, 0.5, 0.4, 3)
-    path = save_checkpoint(tmp_path, state, model, optimizer, "recipe-a")
+    state = TrainState(7, 1.0 / 3.0, 12345, 2, 1, 3, 4, [0, 5, 10], {"loss": 0.1 + 0.2}, 0.5, 0.4, 3)
+    path = save_checkpoint(tmp_path, state, Frozen(model, optimizer.state_dict), RECIPE)
     assert path == tmp_path / "checkpoints" / "step_00000007"
     assert read_state(path) == state
     other = torch.nn.Linear(3, 2)
-    load_weights(path, other, "recipe-a")
+    load_weights(path, other, RECIPE.model_fingerprint())
     assert torch.equal(other.weight, model.weight)
     other_optimizer = torch.optim.AdamW(other.parameters())
     load_optimizer(path, other_optimizer)
@@ -57,7 +66,7 @@ def test_checkpoint_of_another_recipe(tmp_path: Path) -> None:
     with pytest.raises(SpeechmillError, match="step_00000001: a checkpoint of another recipe"):
         load_weights(path, torch.nn.Linear(3, 2), "recipe-b")
     with pytest.raises(SpeechmillError, match="do not fit the recipe's model"):
-        load_weights(path, torch.nn.Linear(4, 2), "recipe-a")
+        load_weights(path, torch.nn.Linear(4, 2), RECIPE.model_fingerprint())
 
 
 def test_damaged_checkpoints(tmp_path: Path) -> None:
@@ -65,10 +74,10 @@ def test_damaged_checkpoints(tmp_path: Path) -> None:
     whole = (path / "model.pt").read_bytes()
     (path / "model.pt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(SpeechmillError, match=r"model\.pt: damaged"):
-        load_weights(path, torch.nn.Linear(3, 2), "recipe-a")
+        load_weights(path, torch.nn.Linear(3, 2), RECIPE.model_fingerprint())
     (path / "model.pt").unlink()
     with pytest.raises(SpeechmillError, match=r"model\.pt: this file of the checkpoint is gone"):
-        load_weights(path, torch.nn.Linear(3, 2), "recipe-a")
+        load_weights(path, torch.nn.Linear(3, 2), RECIPE.model_fingerprint())
     (path / "state.json").write_text(json.dumps({"model": "recipe-a", "steps": 3}))
     with pytest.raises(SpeechmillError, match=r"state\.json: not a checkpoint of this version"):
         read_state(path)
@@ -84,7 +93,7 @@ def test_a_pickle_that_runs_code_is_not_run(tmp_path: Path) -> None:
 
     torch.save(Evil(), path / "model.pt")
     with pytest.raises(SpeechmillError, match=r"model\.pt: damaged"):
-        load_weights(path, torch.nn.Linear(3, 2), "recipe-a")
+        load_weights(path, torch.nn.Linear(3, 2), RECIPE.model_fingerprint())
     assert not mark.exists()
 
 

@@ -34,9 +34,10 @@ from speechmill.shards.write import shard_manifest
 from speechmill.strategies.base import UpdateStats
 from speechmill.strategies.single import Single
 from speechmill.tokenizer import train_tokenizer
-from speechmill.train import loop
+from speechmill.train import validation
 from speechmill.train.checkpoint import checkpoints, find_checkpoint, read_state
-from speechmill.train.loop import LANGUAGE_MODEL_NAME, TrainReport, train
+from speechmill.train.loop import TrainReport, train
+from speechmill.train.prepare import LANGUAGE_MODEL_NAME
 from speechmill.train.runlog import read_config
 from trained import tiny_recipe
 
@@ -49,6 +50,7 @@ from pathlib import Path
 import torch
 import speechmill.train.checkpoint as checkpoint
 import speechmill.train.loop as loop
+import speechmill.train.validation as validation
 from speechmill.config import load_recipe
 from speechmill.strategies.single import Single
 
@@ -69,18 +71,18 @@ def killing(true, before=True):
     return replacement
 
 true_update = Single.update
-def update(self, batches, number):
+def update(self, batches, number, *stop):
     running.append(number)
     if moment == "update" and number + 1 == at:
         die()
-    return true_update(self, batches, number)
+    return true_update(self, batches, number, *stop)
 Single.update = update
 if moment == "checkpoint":
     checkpoint.torch.save = killing(torch.save, before=False)
 if moment == "prune":
     checkpoint.shutil.rmtree = killing(shutil.rmtree, before=False)
 if moment == "validate":
-    loop.score_pairs = killing(loop.score_pairs)
+    validation.score_pairs = killing(validation.score_pairs)
 loop.train(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]))
 """
 
@@ -132,10 +134,10 @@ def unfinished(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def stopped(recipe: Recipe, run: Path, after: int, patched: pytest.MonkeyPatch) -> TrainReport:
     true_update = Single.update
 
-    def update(self: Single, batches: Any, number: int) -> UpdateStats:
+    def update(self: Single, batches: Any, number: int, *stop: Any) -> UpdateStats:
         if number + 1 == after:
             os.kill(os.getpid(), signal.SIGTERM)
-        return true_update(self, batches, number)
+        return true_update(self, batches, number, *stop)
 
     patched.setattr(Single, "update", update)
     return train(recipe, run)
@@ -167,14 +169,14 @@ def test_asked_to_stop_and_resumed_is_the_same_training(recipe: Recipe, unfinish
 
 def stop_when_scoring(patched: pytest.MonkeyPatch, at: int) -> None:
     """SIGTERM when the hypotheses of validation number `at` are there and the WER is not."""
-    true_score, calls = loop.score_pairs, itertools.count(1)
+    true_score, calls = validation.score_pairs, itertools.count(1)
 
     def score(references: list[str], hypotheses: list[str]) -> Rates:
         if next(calls) == at:
             os.kill(os.getpid(), signal.SIGTERM)
         return true_score(references, hypotheses)
 
-    patched.setattr(loop, "score_pairs", score)
+    patched.setattr(validation, "score_pairs", score)
 
 
 def test_a_stop_at_a_validation_keeps_its_wer(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,6 +239,7 @@ def test_what_the_run_folder_holds(undisturbed: Path) -> None:
         "padding",
         "data_wait",
         "skipped",
+        "damaged",
     }
     valid = next(r for r in records if r["event"] == "valid")
     assert set(valid) == {
@@ -369,9 +372,6 @@ def test_a_checkpoint_of_another_recipe_is_refused(recipe: Recipe, unfinished: P
         ("data.tokenizer=''", "data.tokenizer is not set"),
         ("data.shards=nowhere", "nowhere: no such folder of shards"),
         ("data.tokenizer=nowhere", "nowhere: no such tokenizer"),
-        ("train.strategy=ddp", "train.strategy ddp: not available"),
-        ("train.strategy=hogwild", "train.strategy hogwild: not available"),
-        ("train.strategy=local_sgd", "train.strategy local_sgd: not available"),
     ],
 )
 def test_bad_input(recipe: Recipe, override: str, message: str, tmp_path: Path) -> None:
@@ -444,13 +444,13 @@ def test_a_full_disk(
 ) -> None:
     true_update, filler = Single.update, disk / "filler"
 
-    def update(self: Single, batches: Any, number: int) -> UpdateStats:
+    def update(self: Single, batches: Any, number: int, *stop: Any) -> UpdateStats:
         if number + 1 == 7:
             with contextlib.suppress(OSError), filler.open("wb", buffering=0) as stream:
                 while stream.write(bytes(4096)):
                     pass
             os.truncate(filler, max(0, filler.stat().st_size - spare))
-        return true_update(self, batches, number)
+        return true_update(self, batches, number, *stop)
 
     with monkeypatch.context() as patched:
         patched.setattr(Single, "update", update)

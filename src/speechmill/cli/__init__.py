@@ -23,6 +23,7 @@ _IN_ORDER = (
     training.add_train,
     scoring.add_evaluate,
     scoring.add_transcribe,
+    scoring.add_score,
     scoring.add_compare,
     corpora.add_inspect,
 )
@@ -62,6 +63,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Arguments:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The parser of all verbs."""
     parser = argparse.ArgumentParser(
         prog="speechmill",
         description="From long recordings with transcripts to a trained, scored speech recognizer.",

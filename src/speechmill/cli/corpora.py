@@ -18,13 +18,16 @@ def add_demo_corpus(verbs: Verbs) -> None:
     parser.add_argument("--calls", type=int, default=280)
     parser.add_argument("--hours", type=float, default=14.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--script", choices=("earnings", "digits"), default="earnings", help="(default: %(default)s)")
     parser.add_argument("--processes", type=int, default=CORES)
 
 
 def _demo_corpus(args: Arguments) -> None:
     from speechmill.corpora.demo import make_demo_corpus
 
-    summary = make_demo_corpus(args.folder, calls=args.calls, hours=args.hours, seed=args.seed, workers=args.processes)
+    summary = make_demo_corpus(
+        args.folder, calls=args.calls, hours=args.hours, seed=args.seed, workers=args.processes, script=args.script
+    )
     print(f"{args.folder}: {summary}")
 
 

@@ -1,4 +1,4 @@
-"""The verbs that judge a recognizer: evaluate, transcribe, compare."""
+"""The verbs that judge a recognizer: evaluate, transcribe, score, compare."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from speechmill.cli.verb import Arguments, Verbs, verb
+from speechmill.cli.verb import SCORE_FORMATS, Arguments, Verbs, verb
 from speechmill.errors import SpeechmillError
 
 
@@ -20,6 +20,11 @@ def add_evaluate(verbs: Verbs) -> None:
     parser.add_argument("--on", metavar="SHARDS|MANIFEST", help="default: the shards that the run was trained on")
     parser.add_argument("--split", help="default: test of the run's own shards; all rows of another set")
     parser.add_argument("--checkpoint", default="best", help="best, last or a number of updates (default: %(default)s)")
+    parser.add_argument("--processes", type=int, default=1, help="that recognize (default: %(default)s)")
+    parser.add_argument(
+        "--by", action="append", default=[], metavar="COLUMN",
+        help="group by this column of the manifest too, beside native and session; repeatable",
+    )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write the scores there too; - prints them alone")
     parser.add_argument(
         "overrides", nargs="*", metavar="search.key=value", help="another search, e.g. search.kind=greedy"
@@ -29,14 +34,22 @@ def add_evaluate(verbs: Verbs) -> None:
 def _evaluate(args: Arguments) -> None:
     from speechmill.artefact import write_json
     from speechmill.evaluate import evaluate
+    from speechmill.group import rank
     from speechmill.score import scores_table
+    from speechmill.score.terminal import findings
 
     search = _search(args.folder, args.overrides)
-    done = evaluate(args.folder, on=args.on, split=args.split, checkpoint=args.checkpoint, search=search)
+    done = evaluate(
+        args.folder, on=args.on, split=args.split, checkpoint=args.checkpoint, search=search, by=args.by,
+        processes=args.processes,
+    )  # fmt: skip
+    if rank():
+        return
     if args.json == "-":
         print(json.dumps(done.scores, ensure_ascii=False, indent=1))
         return
-    print(f"{args.folder} ({done.scores['checkpoint']}) on {done.name}\n{scores_table(done.scores)}\n{done.written}")
+    print(f"{args.folder} ({done.scores['checkpoint']}) on {done.name}\n{scores_table(done.scores)}")
+    print("\n".join([*findings(done.scores), str(done.written), str(done.written.with_suffix(".html"))]))
     if args.json:
         write_json(Path(args.json), done.scores)
 
@@ -72,6 +85,62 @@ def _transcribe(args: Arguments) -> int:
     if args.format == "json" and done:
         print(render(done, args.format))
     return 2 if failed else 0
+
+
+def add_score(verbs: Verbs) -> None:
+    parser = verb(
+        verbs, "score", _score, "score any recognizer's output: files or folders of transcripts",
+        "speechmill score references hypotheses --alternatives normalizations --html scores.html",
+    )  # fmt: skip
+    parser.add_argument("reference", type=Path, metavar="REF", help="a file, or a folder of files matched by name")
+    parser.add_argument("hypothesis", type=Path, metavar="HYP")
+    parser.add_argument("--alternatives", type=Path, metavar="DIR", help="Rev's NAME.norm.json for .nlp references")
+    parser.add_argument(
+        "--normalize", metavar="NAME",
+        help="thesis, whisper, none or steps, e.g. lower,punctuation (default: thesis; none for .nlp references)",
+    )  # fmt: skip
+    for side in ("ref", "hyp"):
+        parser.add_argument(f"--{side}-format", choices=SCORE_FORMATS, help="where the format is guessed wrong")
+    parser.add_argument("--groups", type=Path, metavar="FILE", help="a table with ids and columns to group by")
+    parser.add_argument("--by", action="append", default=[], metavar="COLUMN", help="of --groups or of REF; repeatable")
+    parser.add_argument("--block", metavar="COLUMN", help="drawn for the intervals (default: call, else recording)")
+    parser.add_argument("--seed", type=int, default=0, help="of the intervals (default: %(default)s)")
+    parser.add_argument("--compare", type=Path, metavar="HYP2", help="another recognizer's output of the same")
+    parser.add_argument("--json", metavar="FILE", help="write the scores there; - prints them alone")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row for each recording and group there")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with the aligned texts there")
+
+
+def _score(args: Arguments) -> None:
+    from speechmill.artefact import write_json
+    from speechmill.score.report import comparison, report
+    from speechmill.score.scoring import score
+    from speechmill.score.terminal import report_text
+
+    settings = {
+        "alternatives": args.alternatives, "normalize": args.normalize, "groups": args.groups,
+        "by": args.by, "block": args.block,
+        "reference_format": args.ref_format, "hypothesis_format": args.hyp_format,
+    }  # fmt: skip
+    scoring = score(args.reference, args.hypothesis, **settings)
+    found = report(scoring, args.block, args.seed)
+    if args.compare:
+        other = score(args.reference, args.compare, **settings)
+        found["comparison"] = comparison(scoring, other, args.block, args.seed)
+    if args.csv:
+        from speechmill.score.csvfile import write_csv
+
+        write_csv(args.csv, found, scoring.items)
+    if args.html:
+        from speechmill.score.page import write_page
+
+        write_page(args.html, f"{args.hypothesis.name} against {args.reference.name}", found, scoring.items)
+    if args.json == "-":
+        print(json.dumps(found, ensure_ascii=False, indent=1))
+    else:
+        print(report_text(found))
+        if args.json:
+            write_json(Path(args.json), found)
 
 
 def add_compare(verbs: Verbs) -> None:

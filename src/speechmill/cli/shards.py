@@ -10,15 +10,18 @@ from speechmill.cli.verb import CORES, Arguments, Verbs, recipe_arguments, recip
 if TYPE_CHECKING:
     from speechmill.shards.write import ShardReport, WorkerReport
 
+CODECS = ("flac", "wav", "opus")  # as in settings.ShardSettings, which is slow to import
+
 
 def add_shard(verbs: Verbs) -> None:
     parser = verb(
-        verbs, "shard", _shard, "audio -> TAR shards of FLAC and JSON, with an index",
+        verbs, "shard", _shard, "audio -> TAR shards of FLAC (or WAV, Opus) and JSON, with an index",
         "speechmill shard mine/selected.parquet mine/shards --recipe hparams/demo.yaml",
     )  # fmt: skip
     parser.add_argument("manifest", type=Path)
     parser.add_argument("out", type=Path, help="the folder of shards to write")
     parser.add_argument("--processes", type=int, default=CORES, help="(default: %(default)s)")
+    parser.add_argument("--codec", choices=CODECS, help="how audio is stored (default: the recipe's shard.codec)")
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
         "--worker", metavar="I/N", help="write part I of N alone (I from 0 or from 1); the last to end writes the index"
@@ -31,6 +34,8 @@ def _shard(args: Arguments) -> None:
     from speechmill.shards.write import Worker, WorkerReport, finish_shards, shard_manifest, shard_worker
 
     settings = recipe_of(args).shard
+    if args.codec:
+        settings = settings.model_copy(update={"codec": args.codec})
     report: ShardReport | WorkerReport
     if args.worker:
         report = shard_worker(args.manifest, args.out, settings, args.processes, Worker.parse(args.worker))

@@ -32,13 +32,32 @@ def add_train(verbs: Verbs) -> None:
     )  # fmt: skip
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--run", dest="folder", type=Path, required=True, help="the run folder")
+    parser.add_argument("--strategy", choices=("single", "ddp", "hogwild", "local_sgd"), help="sets train.strategy")
+    parser.add_argument(
+        "--processes", type=int, help="sets train.processes; torchrun's number counts where that started"
+    )
+    parser.add_argument(
+        "--requeue", action="store_true", help="put the Slurm job back into the queue after SIGUSR1 has stopped it"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="settings that replace the recipe's")
 
 
 def _train(args: Arguments) -> int:
+    from speechmill.group import rank, world_size
     from speechmill.train.loop import train
+    from speechmill.train.requeue import requeue
 
+    processes = world_size() if world_size() > 1 else args.processes
+    flags = [
+        f"train.{name}={value}" for name, value in (("strategy", args.strategy), ("processes", processes)) if value
+    ]
+    args.overrides = [*flags, *args.overrides]
     report = train(recipe_of(args), args.folder)
+    if rank():
+        return 0 if report.finished else 130
+    if args.requeue and report.stopped_by == "SIGUSR1" and not report.finished:
+        print(f"{args.folder}: saved after {report.updates} updates; {requeue()}")
+        return 0
     best = f", best validation WER {report.best_wer:.2%} at {report.best_update}" if report.best_wer is not None else ""
     if not report.finished:
         print(f"{args.folder}: stopped by {report.stopped_by} after {report.updates} updates and saved; "

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Arguments = argparse.Namespace
 Verbs = Any  # the type that add_subparsers returns has no public name
 CORES = cores()
+SCORE_FORMATS = ("lines", "recording", "id", "trn", "ctm", "jsonl", "nlp", "parquet")  # score.formats.reading.FORMATS
 KINDS = ("bizspeech",)  # corpora.KINDS, without its imports: --help answers at once
 
 
@@ -27,6 +28,7 @@ def verb(
     about: str,
     example: str,
 ) -> argparse.ArgumentParser:
+    """A verb's parser: what it does in a line, with an example that works."""
     parser: argparse.ArgumentParser = verbs.add_parser(
         name, help=about, description=about, epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -36,6 +38,7 @@ def verb(
 
 
 def recipe_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """--recipe FILE, and overrides behind everything else."""
     parser.add_argument("--recipe", type=Path, default=default, help="YAML recipe (default: %(default)s)")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="settings that replace the recipe's")
 
@@ -53,4 +56,5 @@ def recipe_of(args: Arguments, flags: Sequence[str] = ()) -> Recipe:
 
 
 def as_yaml(value: object) -> str:
+    """A value as it is written behind `key=` on a command line."""
     return json.dumps(value, ensure_ascii=False)  # JSON is YAML, and quotes what YAML would take for something else

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from speechmill.cli.verb import CORES, KINDS, Arguments, Verbs, recipe_arguments, recipe_of, verb
+from speechmill.errors import SpeechmillError
+
+if TYPE_CHECKING:
+    from speechmill.pipeline import Also
 
 
 def add_demo(verbs: Verbs) -> None:
@@ -40,10 +46,26 @@ def add_pipeline(verbs: Verbs) -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--split", default="test", help="that is scored (default: %(default)s)")
+    parser.add_argument(
+        "--also", action="append", default=[], metavar="KIND:SOURCE[:WEIGHT]",
+        help="train on this corpus too, WEIGHT passes over it in each pass over the first (default: 1)",
+    )  # fmt: skip
     recipe_arguments(parser, "hparams/demo.yaml")
 
 
 def _pipeline(args: Arguments) -> None:
     from speechmill.pipeline import pipeline
 
-    print(pipeline(args.kind, args.source, args.folder, recipe_of(args), args.split))
+    also = [_also(word) for word in args.also]
+    print(pipeline(args.kind, args.source, args.folder, recipe_of(args), args.split, also=also))
+
+
+def _also(word: str) -> Also:
+    from speechmill.pipeline import Also
+
+    match = re.fullmatch(r"(\w+):(.+?)(?::([0-9.]+))?", word)
+    if match is None or match[1] not in KINDS:
+        raise SpeechmillError(
+            f"--also {word}: KIND:SOURCE or KIND:SOURCE:WEIGHT was expected, KIND one of {', '.join(KINDS)}."
+        )
+    return Also(match[1], Path(match[2]), float(match[3] or 1))

@@ -18,6 +18,7 @@ from speechmill.compare.tables import (
     Cell,
     Column,
     Table,
+    differences_table,
     plain,
     scores_table,
     settings_table,
@@ -41,6 +42,7 @@ def page(runs: Sequence[Run]) -> str:
     title = f"{names[0]}: one run" if len(runs) == 1 else f"{len(runs)} runs compared"
     sections = [
         _scores(runs, names),
+        _differences(runs, names),
         _curves(),
         _section("Training", _table(training_table(runs).without_empty_columns(), names) + _notes(runs)),
         _settings(runs, names),
@@ -123,6 +125,15 @@ def _scores(runs: Sequence[Run], names: list[str]) -> str:
         + "</p>"
     )
     return _section("Scores", _table(table, names, best, firsts) + note)
+
+
+def _differences(runs: Sequence[Run], names: list[str]) -> str:
+    table = differences_table(runs)
+    if not table.rows:
+        return ""
+    table = table.without_empty_columns()
+    notes = [f"<b>{escape(column.title)}</b>: {escape(column.note)}" for column in table.columns if column.note]
+    return _section("Differences of WER", _table(table, names) + f'<p class="note">{"; ".join(notes)}.</p>')
 
 
 def _curves() -> str:

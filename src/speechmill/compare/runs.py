@@ -119,6 +119,12 @@ class Run:
             score = score.get(step) if isinstance(score, dict) else None
         return number(score)
 
+    def interval(self, scored: str) -> tuple[float, float] | None:
+        """The interval of the WER on the scored set, as fractions; None where its scores have none."""
+        ends = self.scores.get(scored, {}).get("interval")
+        low, high = map(number, ends) if isinstance(ends, list) and len(ends) == 2 else (None, None)
+        return None if low is None or high is None else (low, high)
+
     def utterances_file(self, scored: str) -> Path:
         return self.path / "scores" / f"{scored}.utterances.jsonl"
 

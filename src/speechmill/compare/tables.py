@@ -15,6 +15,7 @@ from openpyxl.styles import Font
 from openpyxl.utils import get_column_letter
 
 from speechmill.artefact import written
+from speechmill.compare.differences import differences
 from speechmill.compare.runs import (
     TRAIN_COLUMNS,
     VALID_COLUMNS,
@@ -75,12 +76,15 @@ def scores_table(runs: Sequence[Run]) -> Table:
     """One row per scored set and run that was scored on it."""
     columns = [Column("scored set", "text"), Column("run", "text", runs="cells")]
     columns += [Column(title, "rate") for title in RATES.values()]
+    columns.insert(3, Column("WER interval", "text", "95 %, bootstrap over calls"))
     columns += [Column("native WER", "rate"), Column("non-native WER", "rate"), Column("utterances", "count")]
     rows: list[list[Cell]] = [
         [
             scored,
             name,
-            *(run.rate(scored, key) for key in RATES),
+            run.rate(scored, "wer"),
+            _range(run.interval(scored)),
+            *(run.rate(scored, key) for key in list(RATES)[1:]),
             run.rate(scored, "wer", native=True),
             run.rate(scored, "wer", native=False),
             run.rate(scored, "utterances"),
@@ -88,6 +92,33 @@ def scores_table(runs: Sequence[Run]) -> Table:
         for scored in scored_sets(runs)
         for name, run in zip(distinct_names(runs), runs, strict=True)
         if scored in run.scores
+    ]
+    return Table(columns, rows)
+
+
+def differences_table(runs: Sequence[Run]) -> Table:
+    """One row per scored set and run that can be compared, call by call, with the first run scored on it."""
+    columns = [
+        Column("scored set", "text"),
+        Column("run", "text", runs="cells"),
+        Column("less", "text", "the run whose WER is subtracted", runs="cells"),
+        Column("points", "points", "difference of the WER, in points"),
+        Column("interval", "text", "95 %, both runs' results of a call drawn together"),
+        Column("p", "text", "of so large a difference, where the runs' results are exchanged within calls by chance"),
+        Column("calls", "count"),
+    ]
+    names = distinct_names(runs)
+    rows: list[list[Cell]] = [
+        [
+            scored,
+            names[run],
+            names[other],
+            found.value,
+            _span(found.interval.as_list() if found.interval else None),
+            None if found.p is None else f"{found.p:.4f}",
+            float(found.blocks),
+        ]
+        for scored, run, other, found in differences(runs)
     ]
     return Table(columns, rows)
 
@@ -164,6 +195,8 @@ def shown(cell: Cell, kind: str) -> str:
             return f"{100 * cell:.2f} %"
         case "share":
             return f"{100 * cell:.1f} %"
+        case "points":
+            return f"{100 * cell:+.2f}".replace("-", "−")
         case "count":
             return f"{cell:,.0f}"
         case "hours":
@@ -184,12 +217,23 @@ def plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _span(interval: list[float] | None) -> str | None:
+    return " to ".join(shown(end, "points") for end in interval) if interval else None
+
+
+def _range(interval: tuple[float, float] | None) -> str | None:
+    return f"{100 * interval[0]:.2f}–{100 * interval[1]:.2f} %" if interval else None
+
+
 def _sections(runs: Sequence[Run], heading: Callable[[str], str], render: Callable[[Table], str]) -> str:
     scores, settings = scores_table(runs), settings_table(runs)
     parts = [
         (heading("Scores"), render(scores.without_empty_columns()) if scores.rows else "No run is scored yet."),
         (heading("Training"), render(training_table(runs).without_empty_columns())),
     ]
+    apart = differences_table(runs)
+    if apart.rows:
+        parts.insert(1, (heading("Differences of WER"), render(apart.without_empty_columns())))
     if settings.rows:
         parts.append((heading("Settings in which the runs differ"), render(settings)))
     return "\n\n".join(f"{title}\n\n{body}" for title, body in parts) + "\n"
@@ -233,9 +277,11 @@ def _runs_sheet(runs: Sequence[Run]) -> Table:
     columns, rows = list(table.columns), [list(row) for row in table.rows]
     for scored in scored_sets(runs):
         columns += [Column(f"{scored} {title}", "rate") for title in RATES.values()]
+        columns += [Column(f"{scored} WER {end}", "rate") for end in ("from", "to")]
         columns += [Column(f"{scored} native WER", "rate"), Column(f"{scored} non-native WER", "rate")]
         for row, run in zip(rows, runs, strict=True):
             row += [run.rate(scored, key) for key in RATES]
+            row += run.interval(scored) or (None, None)
             row += [run.rate(scored, "wer", native=True), run.rate(scored, "wer", native=False)]
     return Table(columns, rows)
 

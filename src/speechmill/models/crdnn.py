@@ -110,7 +110,7 @@ def _encoder(features: FeatureSettings, settings: CrdnnSettings) -> nn.Module:
 
 
 def _decoder(settings: CrdnnSettings) -> nn.Module:
-    decoder: nn.Module = AttentionalRNNDecoder(
+    decoder = AttentionalRNNDecoder(
         enc_dim=settings.dnn_size,
         input_size=settings.embedding_size,
         rnn_type="gru",
@@ -124,4 +124,12 @@ def _decoder(settings: CrdnnSettings) -> nn.Module:
         re_init=True,
         dropout=settings.dropout,
     )
-    return decoder
+    decoder.attn.conv_loc.register_forward_pre_hook(_as_weights)
+    built: nn.Module = decoder
+    return built
+
+
+def _as_weights(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    """SpeechBrain's first attention weights are float32 whatever the model is; training in float64 needs its own."""
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    return inputs[0].to(weight.dtype) if weight.dtype == torch.float64 else inputs[0]

@@ -33,6 +33,7 @@ class NgramModel:
 
     @classmethod
     def train(cls, sentences: Iterable[Sequence[int]], order: int, tokens: int) -> NgramModel:
+        """Count n-grams up to `order` in token sequences."""
         counts: dict[tuple[int, ...], int] = {}
         for sentence in sentences:
             padded = (*[_EDGE] * (order - 1), *sentence, _EDGE)

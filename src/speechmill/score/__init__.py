@@ -2,14 +2,18 @@
 
 from speechmill.score.align import Edit, align, count_errors, distance
 from speechmill.score.counts import Counts, Total
-from speechmill.score.groups import UtteranceScore, score_utterance, scores, worst
+from speechmill.score.groups import score_utterance, scores, worst
 from speechmill.score.rates import Rates, score_pairs
+from speechmill.score.result import Entity, Scoring, Sound, UtteranceScore
 from speechmill.score.show import scores_table, show_alignment
 
 __all__ = [
     "Counts",
     "Edit",
+    "Entity",
     "Rates",
+    "Scoring",
+    "Sound",
     "Total",
     "UtteranceScore",
     "align",

@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from speechmill.errors import SpeechmillError
-from speechmill.score.align import Edit
 from speechmill.score.rates import Rates, compare_texts
+from speechmill.score.result import UtteranceScore
 from speechmill.text import THESIS
 
 WORST = 20
 """So many of the worst utterances are listed in `scores.json`."""
-
-
-@dataclass(frozen=True, slots=True)
-class UtteranceScore:
-    """One utterance's texts as written, its counts, and the alignment of its normalised words."""
-
-    id: str
-    reference: str
-    hypothesis: str
-    rates: Rates
-    alignment: tuple[Edit, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the utterance's line of `<name>.utterances.jsonl`; `wer` is null where the reference has no words."""
-        return {
-            "id": self.id,
-            "reference": self.reference,
-            "hypothesis": self.hypothesis,
-            "wer": self.rates.wer,
-            "errors": self.rates.word.errors,
-            "words": self.rates.word.words,
-            "alignment": [list(edit) for edit in self.alignment],
-        }
 
 
 def score_utterance(identifier: str, reference: str, hypothesis: str) -> UtteranceScore:
@@ -84,14 +60,24 @@ def _badness(utterance: UtteranceScore) -> tuple[float, int, str]:
 
 
 def _summary(utterance: UtteranceScore) -> dict[str, Any]:
-    line = utterance.as_dict()
-    return {key: line[key] for key in ("id", "wer", "errors", "words", "reference", "hypothesis")}
+    counts = utterance.rates.word
+    return {
+        "id": utterance.id, "wer": counts.rate, "errors": counts.errors, "words": counts.words,
+        "reference": utterance.reference, "hypothesis": utterance.hypothesis,
+    }  # fmt: skip
+
+
+def group_name(value: object) -> str | None:
+    """Return the name of the group of an attribute's value, None where it has none."""
+    if value is None or value == "":
+        return None
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _by_value(utterances: Iterable[UtteranceScore], values: Iterable[object]) -> dict[str, dict[str, Any]]:
     sums: dict[str, Rates] = {}
     for utterance, value in zip(utterances, values, strict=True):
-        if value is not None and value != "":
-            key = str(value).lower() if isinstance(value, bool) else str(value)
+        key = group_name(value)
+        if key is not None:
             sums[key] = sums.get(key, Rates()) + utterance.rates
     return {key: sums[key].as_dict() for key in sorted(sums)}

@@ -30,6 +30,8 @@ class Rates:
     word_p: Counts = field(default_factory=Counts)
     char: Total = field(default_factory=Total)
     char_p: Total = field(default_factory=Total)
+    wrong: int = 0
+    """Utterances with at least one error in their normalised words."""
 
     @property
     def wer(self) -> float | None:
@@ -51,6 +53,11 @@ class Rates:
         """Character error rate as a fraction, on the text as written; None without reference characters."""
         return self.char_p.rate
 
+    @property
+    def ser(self) -> float | None:
+        """Sentence error rate as a fraction: the share of utterances with an error; None without utterances."""
+        return self.wrong / self.utterances if self.utterances else None
+
     def __add__(self, other: Rates) -> Rates:
         return Rates(
             self.utterances + other.utterances,
@@ -58,6 +65,7 @@ class Rates:
             self.word_p + other.word_p,
             self.char + other.char,
             self.char_p + other.char_p,
+            self.wrong + other.wrong,
         )
 
     def as_dict(self) -> dict[str, float | int | None]:
@@ -67,6 +75,7 @@ class Rates:
             "wer_p": self.wer_p,
             "cer": self.cer,
             "cer_p": self.cer_p,
+            "ser": self.ser,
             "utterances": self.utterances,
             "words": self.word.words,
             "errors": self.word.errors,
@@ -78,17 +87,29 @@ class Rates:
 
 def compare_texts(reference: str, hypothesis: str) -> tuple[Rates, list[Edit]]:
     """Score one utterance; return its counts and the alignment of its normalised words."""
-    plain_reference, plain_hypothesis = normalize(reference), normalize(hypothesis)
+    words, heard = normalize(reference).split(), normalize(hypothesis).split()
+    alignment = align(words, heard)
+    return count_texts(alignment, words, heard, reference, hypothesis), alignment
+
+
+def count_texts(
+    alignment: Sequence[Edit], words: Iterable[str], heard: Iterable[str], reference: str, hypothesis: str
+) -> Rates:
+    """Count one utterance: `words` and `heard` are normalised and aligned, the texts are as written.
+
+    Characters of a reference with alternatives are those of the words that the alignment took.
+    """
+    word = tally(alignment)
     written_reference, written_hypothesis = reference.split(), hypothesis.split()
-    alignment = align(plain_reference.split(), plain_hypothesis.split())
-    rates = Rates(
+    word_p = count_errors(written_reference, written_hypothesis)
+    return Rates(
         utterances=1,
-        word=tally(alignment),
-        word_p=count_errors(written_reference, written_hypothesis),
-        char=_characters(plain_reference, plain_hypothesis),
-        char_p=_characters(" ".join(written_reference), " ".join(written_hypothesis)),
+        word=word,
+        word_p=word_p,
+        char=_characters(words, heard, word.rate),
+        char_p=_characters(written_reference, written_hypothesis, word_p.rate),
+        wrong=int(word.errors > 0),
     )
-    return rates, alignment
 
 
 def score_pairs(references: Sequence[str], hypotheses: Sequence[str]) -> Rates:
@@ -106,5 +127,8 @@ def score_pairs(references: Sequence[str], hypotheses: Sequence[str]) -> Rates:
     return sum((compare_texts(*pair)[0] for pair in pairs), start=Rates())
 
 
-def _characters(reference: str, hypothesis: str) -> Total:
-    return Total(len(reference), distance(reference, hypothesis))
+def _characters(reference: Iterable[str], hypothesis: Iterable[str], word_rate: float | None) -> Total:
+    """Count characters; half of those in the words that are wrong are a fair guess of how many are wrong."""
+    one, other = " ".join(reference), " ".join(hypothesis)
+    likely = None if word_rate is None or word_rate > 0.6 else int(0.6 * word_rate * len(one)) + 64
+    return Total(len(one), distance(one, other, likely))

@@ -16,11 +16,16 @@ _HEAD = ("", "WER %", "WER-P %", "CER %", "CER-P %", "utterances", "words", "ins
 def scores_table(scores: Mapping[str, Any]) -> str:
     """Return the rates of a `scores.json` in percent, over all and by group, one line each, the normalisation below.
 
-    A rate that is undefined (no reference words) is shown as `-`.
+    A rate that is undefined (no reference words) is shown as `-`. Where one of them has an interval of its WER, there
+    is a column for it.
     """
-    lines = [_HEAD, _cells("all", scores)]
+    named = [("all", scores)]
     for attribute, groups in scores["by"].items():
-        lines += [_cells(f"{attribute}: {value}", rates) for value, rates in groups.items()]
+        named += [(f"{attribute}: {value}", rates) for value, rates in groups.items()]
+    lines = [_HEAD, *(_cells(name, rates) for name, rates in named)]
+    if any(rates.get("interval") for _, rates in named):
+        column = ["interval", *(_interval(rates.get("interval")) for _, rates in named)]
+        lines = [(*cells[:2], found, *cells[2:]) for cells, found in zip(lines, column, strict=True)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = [_line(cells, widths) for cells in lines]
     return "\n".join([table[0], "-" * len(table[0]), *table[1:], f"WER and CER: {scores['normalization']}"])
@@ -34,6 +39,10 @@ def show_alignment(alignment: Iterable[Edit]) -> str:
         left.append(_gap(width) if edit.reference is None else edit.reference.ljust(width))
         right.append(_gap(width) if edit.hypothesis is None else edit.hypothesis.ljust(width))
     return f"{' '.join(left).rstrip()}\n{' '.join(right).rstrip()}"
+
+
+def _interval(interval: Sequence[float] | None) -> str:
+    return f"{100 * interval[0]:.2f} - {100 * interval[1]:.2f}" if interval else _UNDEFINED
 
 
 def _gap(width: int) -> str:

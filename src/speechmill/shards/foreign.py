@@ -32,6 +32,7 @@ from speechmill.ledger import KEPT, account, ledger_path, write_ledger
 from speechmill.progress import track
 from speechmill.settings import ShardSettings
 from speechmill.shards.index import INDEX_NAME, NATIVE_UNKNOWN, SCHEMA, Index, open_index, write_index
+from speechmill.shards.mixture import Mixture
 from speechmill.shards.parts import DROPPED_NAME
 from speechmill.shards.plan import PLAN_NAME, PlanInfo, write_plan_info
 from speechmill.shards.planned import PLANNED_NAME
@@ -317,6 +318,34 @@ class ForeignReader(ShardReader):
         return data
 
 
+class _MixtureReader(ShardReader):
+    """Reads a mixture in which somebody else's TARs are."""
+
+    def __init__(self, index: Mixture) -> None:
+        super().__init__(index)
+        self._ends = index.row_ends
+        self._readers = [open_reader(part) for part in index.parts]
+
+    def audio(self, row: int) -> npt.NDArray[np.int16]:
+        reader, place = self._of(row)
+        return reader.audio(place)
+
+    def audio_into(self, row: int, out: npt.NDArray[np.int16], fast: bool = True) -> None:
+        reader, place = self._of(row)
+        reader.audio_into(place, out, fast)
+
+    def about(self, row: int) -> dict[str, Any]:
+        reader, place = self._of(row)
+        return reader.about(place)
+
+    def _of(self, row: int) -> tuple[ShardReader, int]:
+        part = int(np.searchsorted(self._ends, row, side="right"))
+        return self._readers[part], int(row - (self._ends[part - 1] if part else 0))
+
+
 def open_reader(index: Index) -> ShardReader:
-    """The reader of an index: of our own shards or of somebody else's."""
+    """The reader of an index: of our own shards, of somebody else's, or of a mixture of both."""
+    if isinstance(index, Mixture):
+        foreign = any((part.folder / FOREIGN_NAME).is_file() for part in index.parts)
+        return _MixtureReader(index) if foreign else ShardReader(index)
     return ForeignReader(index) if (index.folder / FOREIGN_NAME).is_file() else ShardReader(index)

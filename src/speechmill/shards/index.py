@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +53,10 @@ class Index:
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process maps the file itself: the rows are not sent.
+        return open_index, (self.folder,)
+
     @cached_property
     def shard_names(self) -> list[str]:
         return self.names("shard")
@@ -93,6 +99,22 @@ class Index:
 
     def shard_path(self, shard: int) -> Path:
         return self.folder / f"{self.shard_names[shard]}.tar"
+
+    def open_shard(self, shard: int) -> int:
+        """The descriptor of a shard, for reading. Raises SpeechmillError where it cannot be had."""
+        path = self.shard_path(shard)
+        try:
+            return os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise SpeechmillError(f"{path}: cannot be opened ({error.strerror}).") from error
+
+    def fetch_ahead(self, shards: Sequence[int]) -> list[Path]:
+        """Have shards that will be read soon brought near, in the background; returns those that lie on a disk."""
+        return [self.shard_path(shard) for shard in shards]
+
+    def column_path(self, name: str) -> Path:
+        """Where a column file beside the index lies or is to be written."""
+        return self.folder / name
 
     def numbers(self, column: str) -> npt.NDArray[Any]:
         """A numeric column."""

@@ -11,6 +11,7 @@ import polars as pl
 
 from speechmill.artefact import fingerprint, read_json, write_json
 from speechmill.errors import SpeechmillError
+from speechmill.manifest import scan_manifest
 from speechmill.ordering import hash_names, mix
 from speechmill.settings import ShardSettings
 
@@ -35,14 +36,16 @@ class PlanInfo:
 
 def plan_info(plan: pl.DataFrame, settings: ShardSettings, manifest_sha256: str) -> PlanInfo:
     name = plan_fingerprint(settings, manifest_sha256)
-    return PlanInfo(
-        name, settings.model_dump(mode="json"), manifest_sha256, plan["shard"].n_unique(), plan.height
-    )  # fmt: skip
+    plain = settings.model_dump(mode="json")
+    return PlanInfo(name, plain, manifest_sha256, plan["shard"].n_unique(), plan.height)
 
 
 def plan_fingerprint(settings: ShardSettings, manifest_sha256: str) -> str:
     """Known before the plan is made: nine million rows need not be planned to see that they were."""
-    return fingerprint({"settings": settings.model_dump(mode="json"), "manifest": manifest_sha256, "format": 1})
+    # Shards of FLAC keep the name that they had before there were others.
+    plain = settings.model_dump(mode="json")
+    named = {key: value for key, value in plain.items() if (key, value) != ("codec", "flac")}
+    return fingerprint({"settings": named, "manifest": manifest_sha256, "format": 1})
 
 
 def write_plan_info(folder: Path, info: PlanInfo) -> None:
@@ -70,42 +73,94 @@ def plan_shards(table: pl.DataFrame, settings: ShardSettings) -> pl.DataFrame:
     Returns:
         the manifest's columns, `group` (int32) and `shard` (file name without ".tar"), sorted as they will be written.
     """
-    _check(table)
-    table = table.with_columns(pl.col("split").replace("", "all").fill_null("all"))
-    planned = table.join(_groups_of_calls(table, settings), on=["split", "call"], how="left")
-    planned = planned.sort("group", "_order", "start", "id")
-    planned = planned.with_columns(pl.Series("_deal", mix(np.arange(planned.height), settings.seed)))
-    # Dealing by rank, not by the hash itself: the shards of a group get equal numbers of utterances.
-    slot = (pl.col("_deal").rank("ordinal").over("group") - 1) % pl.col("_shards")
-    number = (pl.col("_first") + slot).cast(pl.String).str.zfill(6)
-    planned = planned.with_columns(pl.concat_str("split", pl.lit("-"), number).alias("shard"))
-    planned = planned.sort("shard", maintain_order=True)
-    return planned.drop("_deal", "_shards", "_first", "_order")
+    dealt = _deal(_checked(table.lazy()), settings)
+    return table[dealt["row"]].with_columns(_split_or_all(), dealt["group"], dealt["shard"].cast(pl.String))
 
 
-def _check(table: pl.DataFrame) -> None:
-    if table.is_empty():
+def plan_manifest(manifest: Path, settings: ShardSettings) -> pl.DataFrame:
+    """`plan_shards` of a manifest of any size, without the columns that only writing needs.
+
+    Returns:
+        `row` (place in the manifest), `group`, `shard` and `seconds`, sorted as they will be written; `planned_rows`
+        fetches the other columns for a part of it.
+    """
+    return _deal(_checked(scan_manifest(manifest)), settings)
+
+
+def planned_rows(manifest: Path, part: pl.DataFrame) -> pl.DataFrame:
+    """What `plan_shards` gives, for a part of what `plan_manifest` gives, such as the groups that a worker writes.
+
+    It goes through the whole manifest and holds only what was asked for: ask for many groups at a time.
+    """
+    wanted = part.lazy().select("row", "group", "shard", _place=pl.int_range(pl.len()))
+    found = scan_manifest(manifest).with_row_index("row").join(wanted, on="row").collect(engine="streaming")
+    return found.sort("_place").drop("row", "_place").with_columns(_split_or_all(), pl.col("shard").cast(pl.String))
+
+
+def _split_or_all() -> pl.Expr:
+    return pl.col("split").replace("", "all").fill_null("all")
+
+
+def _checked(rows: pl.LazyFrame) -> pl.DataFrame:
+    """The columns that planning needs. Raises SpeechmillError where rows are missing something or cannot be named."""
+    needed = ("id", "recording", "start", "end", "text", "call")
+    schema = rows.collect_schema()
+    missing = [
+        (pl.col(name).is_null() | (~pl.col(name).is_finite() if schema[name].is_float() else False)).sum().alias(name)
+        for name in needed
+    ]
+    counts = rows.select(pl.len().alias("rows"), *missing).collect(engine="streaming").row(0, named=True)
+    if not counts["rows"]:
         raise SpeechmillError("the manifest has no rows, so there is nothing to shard.")
-    for name in ("id", "recording", "start", "end", "text", "call"):
-        missing = table[name].is_null() | (~table[name].is_finite() if table[name].dtype.is_float() else False)
-        if missing.any():
-            raise SpeechmillError(f"{missing.sum()} rows of the manifest have no {name}; each needs one.")
-    odd = table.filter(~pl.col("id").str.contains(_ID))
+    for name in needed:
+        if counts[name]:
+            raise SpeechmillError(f"{counts[name]} rows of the manifest have no {name}; each needs one.")
+    table = rows.select("id", _split_or_all(), "call", "start", "end").collect()
+    odd = table["id"].filter(~table["id"].str.contains(_ID))
     if not odd.is_empty():
         raise SpeechmillError(
-            f"the utterance id {odd['id'][0]!r} cannot name a member of a shard; "
+            f"the utterance id {odd[0]!r} cannot name a member of a shard; "
             f"1 to 95 letters, digits, - and _ were expected."
         )
-    repeated = table.filter(pl.col("id").is_duplicated())
-    if not repeated.is_empty():
+    if table["id"].n_unique() < table.height:
+        repeated = table["id"].filter(table["id"].is_duplicated())
         raise SpeechmillError(
-            f"the utterance {repeated['id'][0]!r} occurs {repeated.height} times in the manifest; "
+            f"the utterance {repeated[0]!r} occurs {len(repeated)} times in the manifest; "
             f"ids name the members of a shard and must differ."
         )
+    return table
+
+
+def _deal(table: pl.DataFrame, settings: ShardSettings) -> pl.DataFrame:
+    """`row`, `group`, `shard` and `seconds` of each utterance, sorted as they will be written."""
+    groups = _groups_of_calls(table, settings)
+    seconds = pl.col("end") - pl.col("start")
+    rows = table.select("id", "split", "call", "start", seconds=seconds, row=pl.int_range(pl.len(), dtype=pl.UInt32))
+    rows = rows.join(groups, on=["split", "call"], how="left").drop("split", "call")
+    rows = rows.sort("group", "_order", "start", "id").drop("id", "start", "_order")
+    chance = mix(np.arange(rows.height), settings.seed)
+    # Dealing by rank, not by the hash itself: the shards of a group get equal numbers of utterances.
+    by_chance = np.lexsort((chance, rows["group"].to_numpy()))
+    bounds = np.flatnonzero(np.diff(rows["group"].to_numpy(), prepend=-1))
+    rank = np.empty(rows.height, dtype=np.int64)
+    rank[by_chance] = np.arange(rows.height) - np.repeat(bounds, np.diff(bounds, append=rows.height))
+    shard = rows["_shard"].to_numpy() + rank % rows["_shards"].to_numpy()
+    order = np.argsort(shard, kind="stable")
+    names = pl.Series("shard", _names(groups), dtype=pl.Enum(_names(groups)))
+    return rows.select("row", "group", "seconds")[order].insert_column(2, names.gather(shard[order]))
+
+
+def _names(groups: pl.DataFrame) -> list[str]:
+    """The names of all shards in their order, by the number that `_shard` gives the first of a group."""
+    last = groups.group_by("split").agg((pl.col("_first") + pl.col("_shards")).max().alias("count")).sort("split")
+    return [f"{split}-{number:06d}" for split, count in last.iter_rows() for number in range(count)]
 
 
 def _groups_of_calls(table: pl.DataFrame, settings: ShardSettings) -> pl.DataFrame:
-    """For each (split, call): its group and place there, the group's number of shards and its first shard's number."""
+    """For each (split, call): its group and place there, and the group's shards.
+
+    `_shards` is how many; `_first` the number of the first of them in its split, `_shard` among all.
+    """
     # Whole microseconds: a sum of floats would depend on the order of the rows.
     lengths = ((pl.col("end") - pl.col("start")) * 1e6).round().cast(pl.Int64)
     calls = table.group_by("split", "call").agg(lengths.sum().alias("micros"))
@@ -122,7 +177,8 @@ def _groups_of_calls(table: pl.DataFrame, settings: ShardSettings) -> pl.DataFra
     sizes = calls.group_by("split", "_in_split").agg(shards.alias("_shards")).sort("split", "_in_split")
     sizes = sizes.with_columns(
         (pl.col("_shards").cum_sum().over("split") - pl.col("_shards")).alias("_first"),
+        (pl.col("_shards").cum_sum() - pl.col("_shards")).alias("_shard"),
         pl.int_range(pl.len(), dtype=pl.Int32).alias("group"),
     )
     joined = calls.join(sizes, on=["split", "_in_split"])
-    return joined.select("split", "call", "group", "_shards", "_first", "_order")
+    return joined.select("split", "call", "group", "_shards", "_first", "_shard", "_order")

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from speechmill.audio import decode_bytes
 from speechmill.errors import SpeechmillError
+from speechmill.shards.codecs import CODECS, WAV_HEADER, decode_into, wav_header
 from speechmill.shards.index import Index
-from speechmill.shards.store import close_evicted, fetch_ahead, open_shard
 from speechmill.shards.tar import BLOCK
 
 OPEN_FILES = 64  # kept open by a reader: well under the usual limit of 1024 for a process, with loader workers in mind
@@ -31,30 +30,47 @@ class ShardReader:
     def __init__(self, index: Index) -> None:
         self.index = index
         self._files: dict[int, int] = {}
+        self._buffer = bytearray(1 << 20)
 
     def audio(self, row: int) -> npt.NDArray[np.int16]:
         """The samples (int16, mono, at the index's rate) of one utterance.
 
         Raises SpeechmillError naming shard and utterance where the TAR or the audio is damaged.
         """
-        data = self._payload(row, int(self.index.offset[row]), int(self.index.size[row]), ".flac")
-        try:
-            samples, rate = decode_bytes(data)
-        except SpeechmillError as error:
-            raise self._damaged(row, str(error)) from error
-        if rate != self.index.sample_rate or len(samples) != int(self.index.samples[row]):
-            raise self._damaged(
-                row, f"{len(samples)} samples at {rate} Hz, the index says {self.index.samples[row]} at "
-                f"{self.index.sample_rate}"
-            )  # fmt: skip
+        samples = np.empty(int(self.index.samples[row]), np.int16)
+        self.audio_into(row, samples)
         return samples
+
+    def audio_into(self, row: int, out: npt.NDArray[np.int16], fast: bool = True) -> None:
+        """As `audio`, into `out`, contiguous, of as many samples as the index says. After an error it holds anything.
+
+        Args:
+            fast: else libsndfile decodes whatever it is: what the fast paths are compared with.
+        """
+        offset, size = int(self.index.offset[row]), int(self.index.size[row])
+        if fast and size == WAV_HEADER + 2 * len(out) and self._pcm_into(row, offset, out):
+            return
+        data = self._payload(row, offset, size, CODECS)
+        try:
+            decode_into(data, out, self.index.sample_rate, fast)
+        except SpeechmillError as error:
+            raise self._damaged(row, str(error).rstrip(".")) from error
+
+    def _pcm_into(self, row: int, offset: int, out: npt.NDArray[np.int16]) -> bool:
+        """A WAV as we write it goes from the file to its place without a stop; False where it is something else."""
+        head = bytearray(BLOCK + WAV_HEADER)
+        read = self._read(row, [head, memoryview(out).cast("B")], offset - BLOCK)
+        if head[BLOCK:] != wav_header(len(out), self.index.sample_rate):
+            return False
+        self._check_member(row, head, read, len(head) + out.nbytes, CODECS)
+        return True
 
     def about(self, row: int) -> dict[str, Any]:
         """The JSON member of one utterance: id, text, speaker and the manifest's other columns."""
         offset, size = self.index.json_offset[row], self.index.json_size[row]
-        data = self._payload(row, int(offset), int(size), ".json")
+        data = self._payload(row, int(offset), int(size), ("json",))
         try:
-            about: dict[str, Any] = json.loads(data)
+            about: dict[str, Any] = json.loads(bytes(data))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise self._damaged(row, f"its JSON does not parse ({error})") from error
         return about
@@ -64,21 +80,36 @@ class ShardReader:
 
         In a thread: where the disk has much to do already, the kernel lets the caller wait.
         """
-        if fetch_ahead(self.index, shards):
-            return
-        paths = [self.index.shard_path(shard) for shard in shards]
+        paths = self.index.fetch_ahead(shards)
         if paths and hasattr(os, "posix_fadvise"):
             threading.Thread(target=_will_need, args=(paths,), daemon=True).start()
 
-    def _payload(self, row: int, offset: int, size: int, suffix: str) -> bytes:
-        """Header and payload in one read: a member of another name there means another TAR than the index's."""
-        data = os.pread(self._file(int(self.index.shard[row])), BLOCK + size, offset - BLOCK)
-        name = data[:100].split(b"\0", 1)[0].decode("utf-8", "replace")
-        if len(data) != BLOCK + size:
-            raise self._damaged(row, "the TAR ends within it")
-        if name != f"{self.index.id(row)}{suffix}":
-            raise self._damaged(row, f"the TAR has {name!r} where the index has it")
+    def _payload(self, row: int, offset: int, size: int, suffixes: Sequence[str]) -> memoryview:
+        """Header and payload in one read, into a buffer that the next one overwrites.
+
+        A member of another name there means another TAR than the index's.
+        """
+        if len(self._buffer) < BLOCK + size:
+            self._buffer = bytearray(2 * (BLOCK + size))
+        data = memoryview(self._buffer)[: BLOCK + size]
+        self._check_member(row, data, self._read(row, [data], offset - BLOCK), len(data), suffixes)
         return data[BLOCK:]
+
+    def _read(self, row: int, into: list[bytearray | memoryview], offset: int) -> int:
+        try:
+            return os.preadv(self._file(int(self.index.shard[row])), into, offset)
+        except OSError as error:
+            raise self._damaged(row, f"the TAR cannot be read there ({error.strerror})") from error
+
+    def _check_member(
+        self, row: int, head: bytearray | memoryview, read: int, size: int, suffixes: Sequence[str]
+    ) -> None:
+        if read != size:
+            raise self._damaged(row, "the TAR ends within it")
+        name = bytes(head[:100]).split(b"\0", 1)[0].decode("utf-8", "replace")
+        stem, _, suffix = name.rpartition(".")
+        if stem != self.index.id(row) or suffix not in suffixes:
+            raise self._damaged(row, f"the TAR has {name!r} where the index has it")
 
     def _file(self, shard: int) -> int:
         """The descriptor of an opened shard; the one used longest ago is closed where there are too many."""
@@ -86,10 +117,16 @@ class ShardReader:
         if descriptor is None:
             if len(self._files) >= OPEN_FILES:
                 os.close(self._files.pop(next(iter(self._files))))
-            close_evicted(self._files)
-            descriptor = open_shard(self.index, shard)
+            self._close_removed()
+            descriptor = self.index.open_shard(shard)
         self._files[shard] = descriptor  # behind the others: dictionaries keep the order of insertion
         return descriptor
+
+    def _close_removed(self) -> None:
+        """Close shards that left the cache, or were replaced: until then their space is not free."""
+        for shard, descriptor in list(self._files.items()):
+            if os.fstat(descriptor).st_nlink == 0:
+                os.close(self._files.pop(shard))
 
     def _damaged(self, row: int, what: str) -> SpeechmillError:
         path = self.index.shard_path(int(self.index.shard[row]))

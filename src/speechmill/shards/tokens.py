@@ -12,13 +12,15 @@ from speechmill.errors import SpeechmillError
 from speechmill.progress import track
 from speechmill.shards.foreign import open_reader
 from speechmill.shards.index import Index
-from speechmill.shards.store import column_path
+from speechmill.shards.mixture import Mixture
 from speechmill.tokenizer import Tokenizer
 
 
 def token_counts(index: Index, tokenizer: Tokenizer) -> npt.NDArray[np.int32]:
     """Target tokens of every row of the index; counted once per tokenizer, then read from the column file."""
-    path = column_path(index, f"tokens-{tokenizer.fingerprint}.npy")
+    if isinstance(index, Mixture):
+        return np.concatenate([token_counts(part, tokenizer) for part in index.parts])
+    path = index.column_path(f"tokens-{tokenizer.fingerprint}.npy")
     if not path.is_file():
         _count(index, tokenizer, path)
     try:

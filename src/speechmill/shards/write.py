@@ -19,11 +19,12 @@ import numpy.typing as npt
 import polars as pl
 
 from speechmill.artefact import disk_errors, locked, partial_path, publish, sha256_file
-from speechmill.audio import decode, encode_flac
+from speechmill.audio import decode
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import read_manifest, scan_manifest
 from speechmill.progress import Progress
 from speechmill.settings import ShardSettings
+from speechmill.shards.codecs import check_codec, encode
 from speechmill.shards.index import INDEX_NAME, NATIVE_UNKNOWN, open_index
 from speechmill.shards.parts import PARTS, finish, is_done, make_part, write_part
 from speechmill.shards.plan import (
@@ -142,6 +143,7 @@ def finish_shards(manifest: Path, out: Path, settings: ShardSettings) -> ShardRe
 
 def _is_whole(manifest: Path, out: Path, settings: ShardSettings) -> bool:
     """Whether the shards are there already. Raises SpeechmillError where they are another manifest's."""
+    check_codec(settings.codec, settings.sample_rate)
     scan_manifest(manifest)
     if out.exists() and not out.is_dir():
         raise SpeechmillError(f"{out}: is a file, a folder for shards was expected.")
@@ -314,7 +316,7 @@ def _write_recording(path: Path, rows: pl.DataFrame, shards: dict[str, _OpenShar
         if not len(samples):
             shard.dropped.append(_drop(row, "no-sample", f"{path}: {row['start']} s to {row['end']} s holds no sample"))
             continue
-        _add_utterance(shard, row, samples, settings.sample_rate)
+        _add_utterance(shard, row, samples, settings)
 
 
 def _fault(row: dict[str, Any], seconds: float) -> str | None:
@@ -328,9 +330,11 @@ def cut(audio: npt.NDArray[np.int16], start: float, end: float, rate: int) -> np
     return audio[round(start * rate) : round(end * rate)]
 
 
-def _add_utterance(shard: _OpenShard, row: dict[str, Any], samples: npt.NDArray[np.int16], rate: int) -> None:
+def _add_utterance(
+    shard: _OpenShard, row: dict[str, Any], samples: npt.NDArray[np.int16], settings: ShardSettings
+) -> None:
     about = {key: value for key, value in row.items() if key not in _NOT_IN_JSON} | {"samples": len(samples)}
-    audio = shard.tar.add(f"{row['id']}.flac", encode_flac(samples, rate))
+    audio = shard.tar.add(f"{row['id']}.{settings.codec}", encode(settings.codec, samples, settings.sample_rate))
     note = shard.tar.add(f"{row['id']}.json", json.dumps(about, ensure_ascii=False, sort_keys=True).encode())
     native = NATIVE_UNKNOWN if row["native"] is None else int(row["native"])
     shard.rows.append(

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
-from speechmill.features import augment_audio, augment_features
-from speechmill.loader import Batch
-from speechmill.losses import LossSum
+from speechmill.loader import Batch, Damage
 from speechmill.models.base import Recognizer
-from speechmill.ordering import seed_of
 from speechmill.settings import Recipe
-from speechmill.strategies.base import UpdateStats
+from speechmill.strategies.base import Frozen, UpdateStats, share
+from speechmill.strategies.step import batch_loss, ctc_is_trained, finish_gradients, in_pieces, smaller
 from speechmill.train.optim import learning_rate
+
+
+@dataclass
+class Sums:
+    """Of the batches of an update that were computed so far."""
+
+    loss: float = 0.0
+    tokens: int = 0
+    samples: int = 0
+    padded: int = 0
+    pieces: int = 0
+    stop: bool = False
+    limit: int = 0  # 0, or what the pieces of the next attempt must fit in: a batch of this one did not fit in memory
+    ids: list[str] = field(default_factory=list)  # of batches whose loss is not finite
+    damaged: list[Damage] = field(default_factory=list)
 
 
 class Single:
@@ -24,61 +40,109 @@ class Single:
         self, model: Recognizer, optimizer: torch.optim.Optimizer, recipe: Recipe, device: torch.device
     ) -> None:
         self.model, self.optimizer, self.recipe, self.device = model, optimizer, recipe, device
+        self.piece_limit = 0  # padded samples; see in_pieces
 
-    def update(self, batches: Iterable[Batch], number: int) -> UpdateStats:
-        total, tokens, ids = 0.0, 0, []
-        before = [buffer.clone() for buffer in self.model.buffers()]  # running averages move while the loss is computed
-        self.optimizer.zero_grad(set_to_none=True)
-        with_ctc = ctc_is_trained(self.recipe, number)
-        for batch in batches:
-            loss = batch_loss(self.model, batch.to(self.device), self.recipe, with_ctc)
-            loss.sum.backward()  # type: ignore[no-untyped-call]
-            total += loss.sum.item()
-            tokens += loss.count
-            ids += batch.ids
-        norm = finish_gradients(self.model, tokens, self.recipe.optim.clip_norm)
-        if not (math.isfinite(total) and math.isfinite(norm)):
-            for buffer, value in zip(self.model.buffers(), before, strict=True):
-                buffer.copy_(value)
-            return UpdateStats(0.0, 0, norm, True, ids)
+    def start(self, number: int) -> None:
+        """Nothing is started."""
+
+    def mine(self, number: int) -> list[int]:
+        return share(number, self.recipe.schedule.batches_per_update, 0, 1)
+
+    def update(self, batches: Sequence[Batch], number: int, stop: object = False) -> UpdateStats:
+        while True:
+            sums = self.gradients(batches, number)
+            sums.stop = bool(stop)
+            communicated = self.combine(sums)
+            if not sums.limit:
+                break
+            self.piece_limit = sums.limit
+        done: dict[str, Any] = {
+            "samples": sums.samples, "padded": sums.padded, "pieces": sums.pieces, "damaged": tuple(sums.damaged),
+            "communicated": communicated, "stop": sums.stop,
+        }  # fmt: skip
+        if not sums.tokens:  # all of it was damaged
+            return UpdateStats(updates=0, **done)
+        norm = finish_gradients(self.model, sums.tokens, self.recipe.optim.clip_norm)
+        if not (math.isfinite(sums.loss) and math.isfinite(norm)):
+            return UpdateStats(skipped=1, ids=self.suspects(sums, batches), **done)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.recipe.optim, number, self.recipe.train.updates)
+        self.apply()
+        return UpdateStats(loss=sums.loss, tokens=sums.tokens, gradient_norm=norm, **done)
+
+    def gradients(self, batches: Sequence[Batch], number: int) -> Sums:
+        """Add up the gradients of the batches, from nothing, until one does not fit in memory."""
+        sums = Sums()
+        self.begin()
+        with_ctc = ctc_is_trained(self.recipe, number)
+        sums.damaged = [damage for batch in batches for damage in batch.damaged]
+        readable = [batch for batch in batches if batch.ids]
+        for place, whole in enumerate(readable):
+            batch = whole.to(self.device)
+            pieces = in_pieces(batch, self.piece_limit)
+            sums.pieces += len(pieces) > 1
+            for index, piece in enumerate(pieces):
+                last = place == len(readable) - 1 and index == len(pieces) - 1
+                try:
+                    self.add_gradient(piece, with_ctc, index, last, sums)
+                except torch.OutOfMemoryError:
+                    sums.limit = smaller(piece)
+                if sums.limit:
+                    release(self.device)
+                    return sums
+            sums.samples += int(whole.lengths.sum())
+            sums.padded += whole.audio.numel()
+        return sums
+
+    def add_gradient(self, piece: Batch, with_ctc: bool, index: int, last: bool, sums: Sums) -> None:
+        loss = batch_loss(self.model, piece, self.recipe, with_ctc, index)
+        self.backward(loss.sum, last)
+        value = loss.sum.item()
+        sums.loss += value
+        sums.tokens += loss.count
+        if not math.isfinite(value):
+            sums.ids += piece.ids
+
+    def begin(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def backward(self, loss: torch.Tensor, last: bool) -> None:
+        del last
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def apply(self) -> None:
         self.optimizer.step()
-        return UpdateStats(total, tokens, norm, False, ids)
+
+    def combine(self, sums: Sums) -> float:
+        """Add up sums and gradients over the processes, in place; the seconds that were spent waiting for them."""
+        del sums
+        return 0.0
+
+    def suspects(self, sums: Sums, batches: Sequence[Batch]) -> list[str]:
+        """Utterances of the batches that were not finite; all of the update's, where only the gradient was not."""
+        return sums.ids or [name for batch in batches for name in batch.ids]
+
+    def agree(self, stop: object) -> bool:
+        return bool(stop)
+
+    def freeze(self, number: int) -> Frozen:
+        del number
+        return Frozen(self.model, self.optimizer.state_dict, {"piece_limit": self.piece_limit})
+
+    def resume(self, own: dict[str, Any], of_rank: dict[str, Any]) -> None:
+        del of_rank
+        self.piece_limit = own.get("piece_limit", 0)
+
+    def close(self) -> None:
+        """Nothing was started."""
 
 
-def ctc_is_trained(recipe: Recipe, update: int) -> bool:
-    return recipe.loss.ctc_epochs == 0 or update < recipe.loss.ctc_epochs * recipe.train.nominal_epoch
+def release(device: torch.device) -> None:
+    """Give back what a batch that did not fit has left."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()
 
 
-def batch_loss(model: Recognizer, batch: Batch, recipe: Recipe, with_ctc: bool) -> LossSum:
-    """The summed loss of a batch. Dropout and augmentation are seeded by (seed, batch number) and nothing else."""
-    seed = seed_of(recipe.train.seed, batch.number)
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
-    dtype = next(model.parameters()).dtype
-    with torch.no_grad():
-        audio, lengths = augment_audio(batch.audio.to(dtype) / 32768.0, batch.lengths, recipe.augment, generator)
-        features, frames = model.log_mel(audio, lengths)
-        features = augment_features(features, frames, recipe.augment, generator)
-    mixed = effective_precision(recipe, batch.audio.device) == "bfloat16"
-    with torch.autocast(batch.audio.device.type, torch.bfloat16, enabled=mixed):
-        return model.loss(features, frames, batch.targets, batch.target_lengths, with_ctc=with_ctc)
-
-
-def effective_precision(recipe: Recipe, device: torch.device) -> str:
-    """What `auto` means on this device."""
-    if recipe.train.precision != "auto":
-        return recipe.train.precision
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
-    return "bfloat16" if fast else "float32"
-
-
-def finish_gradients(model: Recognizer, tokens: int, clip_norm: float) -> float:
-    """Divide summed gradients by the update's target tokens, and clip; returns their norm before clipping."""
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    torch._foreach_div_(gradients, float(max(1, tokens)))
-    norm = torch.nn.utils.get_total_norm(gradients)
-    if clip_norm:
-        torch.nn.utils.clip_grads_with_norm_(model.parameters(), clip_norm, norm)
-    return norm.item()
+def clocked(since: float) -> float:
+    return time.monotonic() - since

@@ -9,8 +9,11 @@ from typing import Any
 
 import torch
 
-from speechmill.artefact import read_json, write_json, written_folder
+from speechmill.artefact import partial_path, read_json, write_json, write_text, written_folder
 from speechmill.errors import SpeechmillError
+from speechmill.group import ALONE, Group
+from speechmill.settings import Recipe, recipe_text
+from speechmill.strategies.base import Frozen
 
 
 @dataclass
@@ -22,6 +25,9 @@ class TrainState:
     samples: int = 0  # of audio heard, padding not counted
     skipped: int = 0  # updates skipped for non-finite numbers, in all
     skipped_in_a_row: int = 0
+    lost: int = 0  # updates whose Hogwild process died
+    pieces: int = 0  # batches computed in pieces for want of memory
+    damaged: list[str] = field(default_factory=list)  # ids of utterances that could not be read
     epoch_starts: list[int] = field(default_factory=lambda: [0])  # see Schedule
     interval: dict[str, float] = field(default_factory=dict)  # sums since the last line of the log
     valid_wer: float | None = None  # of the last validation, where it was made at this very update
@@ -31,16 +37,38 @@ class TrainState:
     shards: str = ""  # fingerprint of the data that the schedule was made of
 
 
-def save_checkpoint(
-    run: Path, state: TrainState, model: torch.nn.Module, optimizer: torch.optim.Optimizer, model_fingerprint: str
-) -> Path:
-    """Write checkpoints/step_N; complete or absent."""
+def save_checkpoint(run: Path, state: TrainState, frozen: Frozen, recipe: Recipe, group: Group = ALONE) -> Path:
+    """Write checkpoints/step_N; complete or absent. Ranks that have something of their own each write their part."""
     path = _folder(run) / f"step_{state.update:08d}"
+    if not group.leads:
+        group.barrier()
+        _save_part(partial_path(path), frozen, group.rank)
+        group.barrier()
+        return path
     with written_folder(path) as partial:
-        torch.save(model.state_dict(), partial / "model.pt")
-        torch.save(optimizer.state_dict(), partial / "optimizer.pt")
-        write_json(partial / "state.json", {"model": model_fingerprint, **asdict(state)})
+        group.barrier()  # the folder is there
+        torch.save(frozen.model.state_dict(), partial / "model.pt")
+        torch.save(frozen.optimizer(), partial / "optimizer.pt")
+        torch.save({"strategy": recipe.train.strategy, **frozen.own}, partial / "strategy.pt")
+        write_text(partial / "config.yaml", recipe_text(recipe))
+        _save_part(partial, frozen, group.rank)
+        group.barrier()  # all parts are there
+        write_json(partial / "state.json", {"model": recipe.model_fingerprint(), **asdict(state)})
     return path
+
+
+def _save_part(folder: Path, frozen: Frozen, rank: int) -> None:
+    if frozen.of_rank:
+        torch.save(frozen.of_rank, folder / f"rank{rank}.pt")
+
+
+def load_strategy(path: Path, strategy: str, rank: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the strategy had told the checkpoint, and this rank of it; nothing where it was another strategy."""
+    own = _load(path / "strategy.pt")
+    if own.pop("strategy") != strategy:
+        return {}, {}
+    part = path / f"rank{rank}.pt"
+    return own, _load(part) if part.is_file() else {}
 
 
 def checkpoints(run: Path) -> list[Path]:

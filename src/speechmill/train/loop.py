@@ -3,57 +3,42 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import time
-from collections.abc import Generator
+import sys
+import tempfile
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from speechmill.artefact import locked
 from speechmill.errors import SpeechmillError
-from speechmill.features import StatisticsSum
-from speechmill.loader import Batch, BatchDataset, batches, utterances_of
+from speechmill.group import ALONE, Group, check_size, is_rank, joined
+from speechmill.launch import launch
+from speechmill.loader import Batch, Damage, batches
 from speechmill.metrics import read_metrics
-from speechmill.models import build_model
-from speechmill.models.base import Recognizer
-from speechmill.models.ngram import NgramModel
-from speechmill.ordering import permutation
-from speechmill.progress import Progress, track
-from speechmill.recognize import GivenUp, Recognizing
-from speechmill.schedule import Schedule
-from speechmill.score import score_pairs
-from speechmill.settings import Recipe, SearchSettings
-from speechmill.shards.foreign import open_reader
-from speechmill.shards.index import Index
-from speechmill.shards.store import absolute_place, open_data
-from speechmill.strategies import check_strategy
-from speechmill.strategies.base import Strategy, UpdateStats
-from speechmill.strategies.single import Single, effective_precision
-from speechmill.tokenizer import Tokenizer, check_tokenizer, load_tokenizer
-from speechmill.train.checkpoint import (
-    TrainState,
-    checkpoints,
-    load_optimizer,
-    load_weights,
-    prune_checkpoints,
-    read_state,
-    save_checkpoint,
+from speechmill.progress import Progress
+from speechmill.recognize import GivenUp
+from speechmill.settings import Recipe, recipe_text
+from speechmill.shards.mixture import open_data
+from speechmill.strategies import needs_launch
+from speechmill.strategies.base import Frozen, UpdateStats
+from speechmill.tokenizer import load_tokenizer
+from speechmill.train.batchnorm import refresh
+from speechmill.train.checkpoint import TrainState, checkpoints, prune_checkpoints, read_state, save_checkpoint
+from speechmill.train.clock import Clock
+from speechmill.train.damage import name_damage
+from speechmill.train.data import open_train_index
+from speechmill.train.optim import learning_rate
+from speechmill.train.prepare import (
+    TOKENIZER_NAME,
+    Training,
+    check_run_shards,
+    needs_language_model,
+    prepare,
+    save_language_model,
 )  # fmt: skip
-from speechmill.train.optim import build_optimizer, learning_rate
-from speechmill.train.runlog import (
-    RunLog,
-    check_same_experiment,
-    read_config,
-    write_config,
-    write_environment,
-)  # fmt: skip
+from speechmill.train.runlog import NoLog, RunLog, check_same_experiment, read_config, write_config
 from speechmill.train.signals import StopRequest, stop_on_signals
-from speechmill.workers import cores
-
-TOKENIZER_NAME = "tokenizer.model"
-LANGUAGE_MODEL_NAME = "lm.npz"
+from speechmill.train.validation import validation
 
 
 @dataclass(frozen=True)
@@ -67,80 +52,89 @@ class TrainReport:
     stopped_by: str
 
 
-@dataclass
-class Training:
-    """All that the loop works with."""
-
-    recipe: Recipe
-    run: Path
-    index: Index
-    schedule: Schedule
-    dataset: BatchDataset
-    tokenizer: Tokenizer
-    model: Recognizer
-    optimizer: torch.optim.Optimizer
-    strategy: Strategy
-    state: TrainState
-    device: torch.device
-
-
 def train(recipe: Recipe, run: Path) -> TrainReport:
     """Make or continue the run folder `run`.
 
+    Where the recipe's strategy has several processes, they are started here, unless torchrun has started this one as
+    one of them.
     Raises SpeechmillError where the run, the shards or the tokenizer are not the recipe's, or training cannot go on.
     """
-    check_strategy(recipe)
     recipe = with_absolute_paths(recipe)
     done = finished_report(recipe, run)
     if done is None:
-        with locked(run):
-            return _train(recipe, run)
+        check_size(recipe)
+        if needs_launch(recipe) and not is_rank():
+            return _launched(recipe, run)
+        with joined(recipe.train.timeout) as group, locked(run) if group.leads else contextlib.nullcontext():
+            group.barrier()  # so that nobody looks at the run before it is locked
+            return _train(recipe, run, group)
     if recipe.search != read_config(run).search:
         with locked(run):
             change_search(recipe, run)
     return done
 
 
-def _train(recipe: Recipe, run: Path) -> TrainReport:
-    work = prepare(recipe, run)
-    state, settings = work.state, recipe.train
-    log = RunLog(run, state.update, state.validation_due)
+def _launched(recipe: Recipe, run: Path) -> TrainReport:
+    """Train in processes that this one starts; see train.worker."""
+    open_train_index(recipe)  # bad input is told before they start
+    with tempfile.TemporaryDirectory(prefix="speechmill-") as folder:
+        path = Path(folder) / "recipe.yaml"
+        path.write_text(recipe_text(recipe), encoding="utf-8")
+        settings = recipe.train
+        word = launch("speechmill.train.worker", [str(path), str(run)], settings.processes, settings.restarts)
+    return TrainReport(**{**word, "run": run})
+
+
+def _train(recipe: Recipe, run: Path, group: Group) -> TrainReport:
+    work = prepare(recipe, run, group)
+    state, settings, strategy = work.state, work.recipe.train, work.strategy
+    log = RunLog(run, state.update, state.validation_due) if group.leads else NoLog()
     with (
         stop_on_signals() as stop,
         Progress("train", settings.updates, "updates") as progress,
+        contextlib.closing(strategy),
         contextlib.closing(load_ahead(work)) as loaded,
     ):
         progress.resume_at(state.update)
-        clock, saved_now = _Clock(state.seconds), False
+        if state.update < settings.updates:
+            strategy.start(state.update)
+        clock, saved_now = Clock(state.seconds), False
         if state.validation_due:
-            validate(work, log, clock, stop)
-            save(work, log, clock)
+            frozen = strategy.freeze(state.update)
+            validate(work, frozen, log, clock, stop)
+            save(work, frozen, log, clock)
             saved_now = True
-        while state.update < settings.updates and not stop:
-            with clock.waiting():
-                update_batches = [next(loaded) for _ in range(recipe.schedule.batches_per_update)]
-            stats = work.strategy.update(update_batches, state.update)
-            state.update += 1
-            account(work, stats, update_batches)
-            if state.update % settings.log_every == 0:
-                log.write(train_record(work, clock))
+        stopping = strategy.agree(stop)
+        while state.update < settings.updates and not stopping:
+            with clock.spending("data"):
+                update_batches = [next(loaded) for _ in strategy.mine(state.update)]
+            stats = strategy.update(update_batches, state.update, stop)
+            state.update += stats.steps
+            account(work, stats, clock)
+            count_damage(stats.damaged, work, log)
+            stopping = stats.stop
+            if stats.steps and state.update % settings.log_every == 0:
+                log.write(train_record(work, clock, stats))
             due = state.update % settings.validate_every == 0 or state.update == settings.updates
-            if due:
-                validate(work, log, clock, stop)
-            saved_now = due or state.update % settings.checkpoint_every == 0
+            saved_now = bool(stats.steps) and (due or state.update % settings.checkpoint_every == 0)
             if saved_now:
-                save(work, log, clock)
+                frozen = strategy.freeze(state.update)
+                if due:
+                    validate(work, frozen, log, clock, stop)
+                    stopping = strategy.agree(stop)
+                save(work, frozen, log, clock, refreshed=due or stopping)
             progress.advance(note=note(state, stats))
-        if stop and not finished(work):
+        if stopping and not finished(work):
             if not saved_now:  # else it would be written once more, without the WER of the validation just made
-                save(work, log, clock)
+                save(work, strategy.freeze(state.update), log, clock, refreshed=True)
         else:
             log.write({"event": "end", "update": state.update, "seconds": clock.seconds(),
                        "audio_seconds": audio_seconds(work), "best_update": state.best_update,
                        "best_wer": state.best_wer})  # fmt: skip
             log.sync()
     log.close()
-    return TrainReport(run, state.update, finished(work), False, state.best_wer, state.best_update, stop.name)
+    name = next((name for name in group.gather(stop.name) if name), "")
+    return TrainReport(run, state.update, finished(work), False, state.best_wer, state.best_update, name)
 
 
 def finished(work: Training) -> bool:
@@ -165,139 +159,42 @@ def finished_report(recipe: Recipe, run: Path) -> TrainReport | None:
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:
     """So that a run finds its data from whatever folder it is looked at."""
-    found = {name: absolute_place(place) for name, place in recipe.data if isinstance(place, str) and place}
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update=found)})
+    return recipe.model_copy(update={"data": recipe.data.resolved()})
 
 
 def change_search(recipe: Recipe, run: Path) -> None:
     """Give a finished run the recipe's search, and the language model that it needs."""
     if needs_language_model(recipe, run):
-        _needed(recipe.data.shards, "data.shards")
-        index = open_data(recipe.data)
-        _check_run_shards(run, read_state(checkpoints(run)[-1]), index)
-        save_language_model(recipe, run, index, load_tokenizer(run / TOKENIZER_NAME))
+        index = open_data(recipe.data.shards, recipe.data.cache, recipe.data.cache_gb)
+        check_run_shards(run, read_state(checkpoints(run)[-1]), index)
+        save_language_model(recipe, run, index, load_tokenizer(run / TOKENIZER_NAME), ALONE)
     write_config(run, read_config(run).model_copy(update={"search": recipe.search}))
 
 
-def prepare(recipe: Recipe, run: Path) -> Training:
-    """Open data and tokenizer, build the model, and take up the last checkpoint if there is one."""
-    device = choose_device(recipe)
-    _needed(recipe.data.shards, "data.shards")
-    index = open_data(recipe.data)
-    if index.sample_rate != recipe.features.sample_rate:
-        raise SpeechmillError(
-            f"{index.folder}: holds audio at {index.sample_rate} Hz, features.sample_rate is "
-            f"{recipe.features.sample_rate}; shard again or change the recipe."
-        )
-    index.rows("valid")  # raises where there are none: better now than at the first validation
-    tokenizer_path = Path(_needed(recipe.data.tokenizer, "data.tokenizer"))
-    tokenizer = load_tokenizer(tokenizer_path)
-    check_tokenizer(tokenizer, recipe.tokenizer, tokenizer_path)
-    _check_run_tokenizer(run, tokenizer)
-    saved = checkpoints(run)
-    state = read_state(saved[-1]) if saved else TrainState(shards=index.fingerprint)
-    _check_run_shards(run, state, index)
-    utterances = utterances_of(index, "train", tokenizer if recipe.schedule.max_tokens else None)
-    schedule = Schedule(utterances, recipe.schedule, state.epoch_starts)
-    dataset = BatchDataset(index, schedule, tokenizer)
-    torch.manual_seed(recipe.train.seed)
-    model = build_model(recipe, len(tokenizer))
-    if recipe.train.precision == "float64":
-        model = model.double()
-    if saved:
-        load_weights(saved[-1], model, recipe.model_fingerprint())
-    else:
-        hours = float(utterances.samples.sum()) / utterances.sample_rate / 3600
-        start_run(recipe, run, device, model, tokenizer, hours)
-        set_statistics(model, dataset, recipe)
-    write_config(run, recipe)
-    if needs_language_model(recipe, run):
-        save_language_model(recipe, run, index, tokenizer)
-    model = model.to(device).train()
-    optimizer = build_optimizer(model.parameters(), recipe.optim)
-    if saved:
-        load_optimizer(saved[-1], optimizer)
-        prune_checkpoints(run, recipe.train.keep_last, recipe.train.keep_best)  # a killed run may not have come to it
-    strategy = Single(model, optimizer, recipe, device)
-    return Training(recipe, run, index, schedule, dataset, tokenizer, model, optimizer, strategy, state, device)
-
-
-def start_run(
-    recipe: Recipe, run: Path, device: torch.device, model: Recognizer, tokenizer: Tokenizer, hours: float
-) -> None:
-    """Make the run folder whole enough to be evaluated anywhere: it has its own tokenizer."""
-    tokenizer.save(run / TOKENIZER_NAME)
-    write_config(run, recipe)
-    about = {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "train_hours": hours,
-        "precision": effective_precision(recipe, device),
-    }
-    write_environment(run, device, about)
-    shutil.rmtree(run / "events", ignore_errors=True)
-    (run / LANGUAGE_MODEL_NAME).unlink(missing_ok=True)  # of a run that was begun with other data
-
-
-def choose_device(recipe: Recipe) -> torch.device:
-    wanted = recipe.train.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise SpeechmillError("train.device cuda: no CUDA device here; use train.device=auto or cpu.")
-    torch.set_num_threads(recipe.train.threads or cores())
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def set_statistics(model: Recognizer, dataset: BatchDataset, recipe: Recipe) -> None:
-    """Mean and deviation of the features over the schedule's first batches; frozen from then on."""
-    numbers = range(min(recipe.features.statistics_batches, _epoch_length(dataset)))
-    total = StatisticsSum(recipe.features.n_mels)
-    dtype = next(model.parameters()).dtype
-    with (
-        torch.inference_mode(),
-        Progress("feature statistics", len(numbers), "batches") as progress,
-        contextlib.closing(batches(dataset, numbers, recipe.train.loader_workers, pin=False)) as loaded,
-    ):
-        for batch in loaded:
-            total.add(*model.log_mel.log_mel(batch.audio.to(dtype) / 32768.0, batch.lengths))
-            progress.advance()
-    model.log_mel.set_statistics(*total.result())
-
-
-def needs_language_model(recipe: Recipe, run: Path) -> bool:
-    """Whether the recipe's search reads an n-gram model that the run does not have yet."""
-    path, search = run / LANGUAGE_MODEL_NAME, recipe.search
-    if search.kind != "beam" or search.lm_order == 0:
-        return False
-    return not path.is_file() or NgramModel.load(path).order != search.lm_order
-
-
-def save_language_model(recipe: Recipe, run: Path, index: Index, tokenizer: Tokenizer) -> None:
-    """Count the n-gram model of the recipe's search from the train text."""
-    reader, rows = open_reader(index), index.rows("train").tolist()
-    texts = (reader.about(row)["text"] for row in track(rows, "language model", len(rows), "utterances"))
-    sentences = (tokenizer.encode(text) for text in texts)
-    NgramModel.train(sentences, recipe.search.lm_order, len(tokenizer)).save(run / LANGUAGE_MODEL_NAME)
-
-
 def load_ahead(work: Training) -> Generator[Batch, None, None]:
-    """The batches from where training stands, loaded ahead of need."""
-    per_update = work.recipe.schedule.batches_per_update
-    numbers = range(work.state.update * per_update, work.recipe.train.updates * per_update)
+    """This process's batches from where training stands, loaded ahead of need."""
+    updates = range(work.state.update, work.recipe.train.updates)
+    numbers = (number for update in updates for number in work.strategy.mine(update))
     return batches(work.dataset, numbers, work.recipe.train.loader_workers, pin=work.device.type == "cuda")
 
 
-def account(work: Training, stats: UpdateStats, update_batches: list[Batch]) -> None:
+def account(work: Training, stats: UpdateStats, clock: Clock) -> None:
     """Add an update to the sums of the log. Raises SpeechmillError when too many in a row were not finite."""
     state, sums = work.state, work.state.interval
-    heard = sum(int(batch.lengths.sum()) for batch in update_batches)
-    state.samples += heard
+    state.samples += stats.samples
     state.skipped += stats.skipped
-    state.skipped_in_a_row = state.skipped_in_a_row + 1 if stats.skipped else 0
+    state.lost += stats.lost
+    state.pieces += stats.pieces
+    if stats.tokens or stats.skipped:
+        state.skipped_in_a_row = 0 if stats.tokens else state.skipped_in_a_row + stats.skipped
     for name, value in {
-        "loss": stats.loss, "tokens": stats.tokens, "norm": 0.0 if stats.skipped else stats.gradient_norm,
-        "updates": 0 if stats.skipped else 1, "samples": heard,
-        "padded": sum(batch.audio.numel() for batch in update_batches),
+        "loss": stats.loss, "tokens": stats.tokens, "norm": stats.gradient_norm,
+        "updates": stats.updates - stats.skipped, "samples": stats.samples, "padded": stats.padded,
+        "stale": stats.staleness,
     }.items():  # fmt: skip
         sums[name] = sums.get(name, 0) + value
+    clock.add("data", stats.waited / work.recipe.train.processes)
+    clock.add("communication", stats.communicated)
     if state.skipped_in_a_row >= work.recipe.train.max_nonfinite:
         raise SpeechmillError(
             f"{work.run}: {state.skipped_in_a_row} updates in a row had a loss or gradient that is not finite "
@@ -306,137 +203,91 @@ def account(work: Training, stats: UpdateStats, update_batches: list[Batch]) -> 
         )
 
 
-def train_record(work: Training, clock: _Clock) -> dict[str, object]:
+def count_damage(damaged: Sequence[Damage], work: Training, log: RunLog | NoLog) -> None:
+    """Log and count what could not be read. Raises SpeechmillError where it is more than the recipe allows."""
+    for record in name_damage(damaged, work.state, work.recipe.train.max_damaged, work.run):
+        if work.group.leads:
+            print(f"speechmill train: left out: {record['reason']}", file=sys.stderr)
+        log.write(record)
+
+
+def train_record(work: Training, clock: Clock, stats: UpdateStats) -> dict[str, object]:
     """A line of the log, over the updates since the last one."""
     state, sums = work.state, work.state.interval
+    # Of the steps; Hogwild's processes train on while this one validates.
+    aside = () if work.recipe.train.strategy == "hogwild" else ("validation", "saving")
+    waited, communicated = clock.shares("data", "communication", without=aside)
     record = {
         "event": "train",
         "update": state.update,
-        "seconds": clock.seconds(),
+        "seconds": clock.seconds(stats.finished),
         "audio_seconds": audio_seconds(work),
         "epoch": work.schedule.locate(state.update * work.recipe.schedule.batches_per_update - 1)[0],
         "loss": sums["loss"] / sums["tokens"] if sums["tokens"] else None,
         "lr": learning_rate(work.recipe.optim, state.update - 1, work.recipe.train.updates),
         "grad_norm": sums["norm"] / sums["updates"] if sums["updates"] else None,
-        "padding": 1.0 - sums["samples"] / sums["padded"],
-        "data_wait": clock.waited_share(),
+        "padding": 1.0 - sums["samples"] / sums["padded"] if sums["padded"] else None,
+        "data_wait": waited,
         "skipped": state.skipped,
+        "damaged": len(state.damaged),
     }
+    if work.recipe.train.strategy in ("ddp", "local_sgd"):
+        record["communication"] = communicated
+    if work.recipe.train.strategy == "hogwild":
+        record["staleness"] = sums["stale"] / sums["updates"] if sums["updates"] else None
+        record["lost"] = state.lost
+    if state.pieces:
+        record["pieces"] = state.pieces
     state.interval = {}
     return record
 
 
-def validate(work: Training, log: RunLog, clock: _Clock, stop: StopRequest) -> None:
-    """Greedy search over the validation split; the same utterances each time.
-
-    A stop gives it up: a long one would outlast the seconds that a job has to save. Then it stays due.
-    """
-    work.state.validation_due = True
-    with contextlib.suppress(GivenUp):
-        log.write(validation(work, clock, stop))
-        work.state.validation_due = False
-
-
-def validation(work: Training, clock: _Clock, stop: StopRequest) -> dict[str, object]:
-    started = time.monotonic()
-    rows = work.index.rows("valid")
-    limit = work.recipe.train.validate_utterances
-    if limit and limit < len(rows):
-        rows = rows[permutation(len(rows), 0)[:limit]]
-    reader = open_reader(work.index)
-    recognizing = Recognizing(work.model, work.tokenizer, SearchSettings(), None, work.device)
-    with Progress("validate", len(rows), "utterances") as progress:
-        hypotheses = recognizing.all(
-            lambda i: reader.audio(int(rows[i])), work.index.samples[rows].tolist(), progress, lambda: bool(stop)
-        )
-    rates = score_pairs([reader.about(int(row))["text"] for row in rows], hypotheses)
+def validate(work: Training, frozen: Frozen, log: RunLog | NoLog, clock: Clock, stop: StopRequest) -> None:
+    """Score the validation split. A stop gives it up; then it stays due."""
     state = work.state
-    state.valid_wer = rates.wer
-    if rates.wer is not None and (state.best_wer is None or rates.wer < state.best_wer):
-        state.best_wer, state.best_update = rates.wer, state.update
-    return {
-        "event": "valid", "update": state.update, "seconds": clock.seconds(), "audio_seconds": audio_seconds(work),
-        "wer": rates.wer, "wer_p": rates.wer_p, "cer": rates.cer, "cer_p": rates.cer_p, "utterances": len(rows),
-        "valid_seconds": time.monotonic() - started,
-    }  # fmt: skip
+    state.validation_due = True
+    with contextlib.suppress(GivenUp), clock.spending("validation"):
+        refresh(frozen.model, work.dataset, work.recipe, work.group, work.device)
+        scores, damaged = validation(frozen.model, work.tokenizer, work.index, work.recipe, work.group, stop)
+        count_damage(damaged, work, log)
+        wer = scores["wer"]
+        state.valid_wer = wer
+        if wer is not None and (state.best_wer is None or wer < state.best_wer):
+            state.best_wer, state.best_update = wer, state.update
+        log.write({"event": "valid", "update": state.update, "seconds": clock.seconds(),
+                   "audio_seconds": audio_seconds(work), **scores})  # fmt: skip
+        state.validation_due = False
 
 
-def save(work: Training, log: RunLog, clock: _Clock) -> None:
+def save(work: Training, frozen: Frozen, log: RunLog | NoLog, clock: Clock, refreshed: bool = True) -> None:
+    """Write a checkpoint.
+
+    Args:
+        refreshed: the statistics of batch normalisation were just computed, or there is no time for them: a checkpoint
+            that was made for a stop is there to go on from.
+    """
+    with clock.spending("saving"):
+        _save(work, frozen, log, clock, refreshed)
+
+
+def _save(work: Training, frozen: Frozen, log: RunLog | NoLog, clock: Clock, refreshed: bool) -> None:
     state, settings = work.state, work.recipe.train
+    if not refreshed:
+        refresh(frozen.model, work.dataset, work.recipe, work.group, work.device)
     state.seconds = clock.seconds()
     state.epoch_starts = work.schedule.epoch_starts
     log.sync()
-    save_checkpoint(work.run, state, work.model, work.optimizer, work.recipe.model_fingerprint())
-    prune_checkpoints(work.run, settings.keep_last, settings.keep_best)
+    save_checkpoint(work.run, state, frozen, work.recipe, work.group)
+    if work.group.leads:
+        prune_checkpoints(work.run, settings.keep_last, settings.keep_best)
     state.valid_wer = None
 
 
 def note(state: TrainState, stats: UpdateStats) -> str:
-    loss = f"loss {stats.loss / stats.tokens:.3f}" if stats.tokens else "skipped"
+    loss = f"loss {stats.loss / stats.tokens:.3f}" if stats.tokens else "skipped" if stats.skipped else ""
     best = f", best WER {state.best_wer:.1%}" if state.best_wer is not None else ""
     return loss + best
 
 
 def audio_seconds(work: Training) -> float:
     return work.state.samples / work.index.sample_rate
-
-
-class _Clock:
-    """Wall-clock of training over all its runs, and the share of it spent waiting for data."""
-
-    def __init__(self, before: float) -> None:
-        self._start = time.monotonic() - before
-        self._interval = time.monotonic()
-        self._waited = 0.0
-
-    def seconds(self) -> float:
-        return time.monotonic() - self._start
-
-    def waiting(self) -> _Waiting:
-        return _Waiting(self)
-
-    def add_wait(self, seconds: float) -> None:
-        self._waited += seconds
-
-    def waited_share(self) -> float:
-        """Since the last call."""
-        now = time.monotonic()
-        share = self._waited / max(1e-9, now - self._interval)
-        self._interval, self._waited = now, 0.0
-        return share
-
-
-class _Waiting:
-    def __init__(self, clock: _Clock) -> None:
-        self._clock = clock
-
-    def __enter__(self) -> None:
-        self._from = time.monotonic()
-
-    def __exit__(self, *error: object) -> None:
-        self._clock.add_wait(time.monotonic() - self._from)
-
-
-def _needed(value: str, key: str) -> str:
-    if not value:
-        raise SpeechmillError(f"{key} is not set; add it to the recipe or give it as {key}=PATH.")
-    return value
-
-
-def _check_run_shards(run: Path, state: TrainState, index: Index) -> None:
-    if state.shards != index.fingerprint:
-        raise SpeechmillError(
-            f"{run}: was trained on other shards than {index.folder} (another manifest or other settings); "
-            f"use those or another run folder."
-        )
-
-
-def _check_run_tokenizer(run: Path, tokenizer: Tokenizer) -> None:
-    path = run / TOKENIZER_NAME
-    if checkpoints(run) and load_tokenizer(path).fingerprint != tokenizer.fingerprint:
-        raise SpeechmillError(f"{run}: was trained with another tokenizer ({path}); use that or another run folder.")
-
-
-def _epoch_length(dataset: BatchDataset) -> int:
-    dataset.schedule.locate(0)
-    return dataset.schedule.epoch_starts[1]

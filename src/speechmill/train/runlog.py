@@ -18,12 +18,14 @@ from speechmill.artefact import disk_errors, read_text, write_json, write_text
 from speechmill.config import recipe_from_plain
 from speechmill.errors import SpeechmillError
 from speechmill.metrics import read_metrics
-from speechmill.settings import Recipe
+from speechmill.settings import Recipe, recipe_text
 
 # What a resumed run may change without becoming another experiment.
 _FREE = {
     "train": {"updates", "validate_every", "validate_utterances", "checkpoint_every", "keep_last", "keep_best",
-              "log_every", "max_nonfinite", "loader_workers", "threads", "device"},
+              "log_every", "max_nonfinite", "max_damaged", "loader_workers", "threads", "device", "strategy",
+              "processes", "average_every", "outer_lr", "outer_momentum", "hogwild_moments", "timeout", "restarts",
+              "batchnorm_batches"},
     "data": {"shards", "tokenizer", "cache", "cache_gb"},
 }  # fmt: skip
 _FREE_SECTIONS = {"name", "select", "shard", "search"}
@@ -44,7 +46,7 @@ def read_config(run: Path) -> Recipe:
 
 
 def write_config(run: Path, recipe: Recipe) -> None:
-    write_text(run / "config.yaml", yaml.safe_dump(recipe.plain(), sort_keys=False, allow_unicode=True))
+    write_text(run / "config.yaml", recipe_text(recipe))
 
 
 def check_same_experiment(run: Path, recipe: Recipe) -> None:
@@ -130,6 +132,19 @@ class RunLog:
     def close(self) -> None:
         self._stream.close()
         self._board.close()
+
+
+class NoLog:
+    """Of the ranks that have nothing to write."""
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def sync(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 class EventFile:

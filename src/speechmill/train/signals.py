@@ -1,4 +1,7 @@
-"""SIGINT and SIGTERM ask training to save and leave; a second one is obeyed at once."""
+"""SIGINT, SIGTERM and SIGUSR1 ask training to save and leave; a second one is obeyed at once.
+
+SIGUSR1 is what Slurm sends before a job's time is up, where the job asks for it (sbatch --signal).
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from speechmill.group import is_rank
+from speechmill.launch import asked_to_stop
+
 
 class StopRequest:
     """True once a signal has come; `name` is that signal's."""
 
     def __init__(self) -> None:
-        self.name = ""
+        self.name = asked_to_stop()
 
     def __bool__(self) -> bool:
         return bool(self.name)
@@ -20,16 +26,21 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """While the block runs, the first SIGINT or SIGTERM sets the request instead of ending the process."""
+    """While the block runs, the first signal sets the request instead of ending the process.
+
+    One of several ranks ignores what comes after it: the command that started them passes signals on, and Slurm sends
+    them to both.
+    """
     request = StopRequest()
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
-        if request:
+        if request and not is_rank():
             raise KeyboardInterrupt
-        request.name = signal.Signals(number).name
+        request.name = request.name or signal.Signals(number).name
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield request
     finally:

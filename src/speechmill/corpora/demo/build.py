@@ -25,6 +25,7 @@ from typing import Any
 import soundfile
 
 from speechmill.artefact import fingerprint, locked, read_json, write_json, written_folder
+from speechmill.corpora.demo.digits import write_digit_calls
 from speechmill.corpora.demo.espeak import find_library
 from speechmill.corpora.demo.render import Recording, render
 from speechmill.corpora.demo.script import INSTRUCTIONS, Call, normalized, write_calls
@@ -34,7 +35,12 @@ from speechmill.workers import end_with_parent
 
 FORMAT = 1  # raise it when the same settings give another corpus
 HEADER = "SentenceID\tSpeakerID\tSession\tSentenceTimeGen\tSentence"
-_RATES = (16000, 8000, 16000, 32000)
+# Rates in turn, 16 kHz twice as often; every fourth call an MP3, at each rate.
+_KINDS = tuple(
+    ((16000, 8000, 16000, 32000)[place % 4], ".mp3" if (place + place // 4) % 4 == 1 else ".wav") for place in range(16)
+)
+SCRIPTS = {"earnings": write_calls, "digits": write_digit_calls}
+_LEAST_HOURS = {"earnings": 0.02, "digits": 0.002}  # of a call
 _NATIVE_PARTITION = 5
 
 
@@ -70,38 +76,43 @@ class _Job:
 
 
 def make_demo_corpus(
-    out: Path, *, calls: int = 280, hours: float = 14.0, seed: int = 0, workers: int = 2
+    out: Path, *, calls: int = 280, hours: float = 14.0, seed: int = 0, workers: int = 2, script: str = "earnings"
 ) -> DemoSummary:
     """Synthesise the demo corpus into `out`, or go on with one that was interrupted.
 
-    `hours` is met within some per cent. The bytes are a function of `calls`, `hours` and `seed`, not of `workers`.
+    `hours` is met within some per cent. The bytes are a function of `calls`, `hours`, `seed` and `script`, not of
+    `workers`. `script` is `earnings`, or `digits`: a person in each call who reads digits, WAV at 8 kHz.
     Raises SpeechmillError when eSpeak NG is not installed, `out` holds something else, or a number makes no sense.
     """
-    settings = _settings(calls, hours, seed, workers)
+    settings = _settings(calls, hours, seed, workers, script)
     metadata = out / "metadata" / "BizSpeech_MetaData.json"
     if not metadata.exists():
         find_library()
     _claim(out, settings)
     if metadata.exists():
         return DemoSummary(**read_json(out / "summary.json"))
-    script = write_calls(calls, hours, seed)
-    jobs = [_job(out, place, call, seed) for place, call in enumerate(script)]
+    written = SCRIPTS[script](calls, hours, seed)
+    kinds = _KINDS if script == "earnings" else ((8000, ".wav"),)
+    jobs = [_job(out, call, kinds[place % len(kinds)], seed) for place, call in enumerate(written)]
     with locked(out):
         _make_all(jobs, workers)
-        summary = _summary(script, jobs)
+        summary = _summary(written, jobs)
         write_json(out / "summary.json", asdict(summary))
-        write_json(metadata, {call.event: _metadata(call) for call in script})
+        write_json(metadata, {call.event: _metadata(call) for call in written})
     return summary
 
 
-def _settings(calls: int, hours: float, seed: int, workers: int) -> dict[str, Any]:
+def _settings(calls: int, hours: float, seed: int, workers: int, script: str) -> dict[str, Any]:
+    if script not in SCRIPTS:
+        raise SpeechmillError(f"demo corpus: no script {script!r}; there are {', '.join(SCRIPTS)}")
     if calls < 2 or workers < 1:
         raise SpeechmillError(
             f"demo corpus: {calls} calls by {workers} workers; at least 2 calls and 1 worker are needed"
         )
-    if not 0.02 * calls <= hours <= 1.0 * calls:
-        raise SpeechmillError(f"demo corpus: {hours} hours in {calls} calls; ask for 0.02 to 1 hour per call")
-    return {"format": FORMAT, "calls": calls, "hours": float(hours), "seed": seed}
+    least = _LEAST_HOURS[script]
+    if not least * calls <= hours <= 1.0 * calls:
+        raise SpeechmillError(f"demo corpus: {hours} hours in {calls} calls; ask for {least:g} to 1 hour per call")
+    return {"format": FORMAT, "calls": calls, "hours": float(hours), "seed": seed, "script": script}
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:
@@ -125,10 +136,8 @@ def _shown(settings: Any) -> str:
     return ", ".join(f"{key} {value}" for key, value in dict(settings).items() if key != "fingerprint")
 
 
-def _job(out: Path, place: int, call: Call, seed: int) -> _Job:
-    """Rates in turn, 16 kHz twice as often; every fourth call an MP3, at each rate."""
-    suffix = ".mp3" if (place + place // 4) % 4 == 1 else ".wav"
-    return _Job(call, out / "MEDIA" / call.event, _RATES[place % 4], suffix, f"{seed} {call.event} audio")
+def _job(out: Path, call: Call, kind: tuple[int, str], seed: int) -> _Job:
+    return _Job(call, out / "MEDIA" / call.event, *kind, f"{seed} {call.event} audio")
 
 
 def _make_all(jobs: list[_Job], workers: int) -> None:

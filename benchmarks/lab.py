@@ -1,0 +1,226 @@
+"""What the strategies buy at equal data order and equal audio heard, and what more hours buy.
+
+    python -m benchmarks.lab --work lab --out benchmarks/results/lab.json
+
+Every training process has one thread, and one run is on the machine at a time. Runs are done seed by seed, so that an
+unfinished laboratory has whole comparisons; what is finished under --work is not repeated. --out is written after each
+run: one record a run.
+
+Experiment `strategy`: the recipe's batches, the same ones in the same order, in each of the ways of CONDITIONS. G
+batches per update mean G times fewer updates; batches of a third of the size mean three times more.
+Experiment `scale`: the strategy `single` with 1/16, 1/4 and all of the training hours, with the same validation and
+test calls and the same number of updates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import machine
+from speechmill.artefact import read_json, write_json
+from speechmill.config import load_recipe
+from speechmill.metrics import read_metrics
+from speechmill.settings import Recipe
+
+DIGITS = Path("../shared/data/digit_calls")
+RECIPES = {"demo": Path("hparams/lab_demo.yaml"), "digits": Path("hparams/lab_digits.yaml")}
+# Of the training hours; all of them have the runs of experiment `strategy`, condition `single`.
+SHARES = {"1/16": 1 / 16, "1/4": 1 / 4}
+TARGET_SLACK = (
+    1.1  # the error rate whose time is told: of single's final validation, the worst seed's, ten per cent more
+)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A way to train: `batches_per_update` batches make an update, each `divided` times smaller than the recipe's."""
+
+    name: str
+    strategy: str
+    processes: int = 1
+    batches_per_update: int = 1
+    divided: int = 1
+
+    def overrides(self, recipe: Recipe) -> list[str]:
+        """Settings under which the recipe's audio is heard once over in this way."""
+        schedule, train = recipe.schedule, recipe.train
+        by = self.divided / self.batches_per_update
+        return [
+            f"train.strategy={self.strategy}",
+            f"train.processes={self.processes}",
+            f"schedule.batches_per_update={self.batches_per_update}",
+            f"schedule.target_seconds={schedule.target_seconds / self.divided}",
+            f"schedule.limit_seconds={max(schedule.limit_seconds / self.divided, recipe.select.max_seconds)}",
+            f"train.updates={round(train.updates * by)}",
+            f"train.validate_every={round(train.validate_every * by)}",
+            f"train.checkpoint_every={round(train.checkpoint_every * by)}",
+            f"optim.warmup_updates={round(recipe.optim.warmup_updates * by)}",
+        ]
+
+
+CONDITIONS = (
+    Condition("single", "single"),
+    Condition("accumulation", "single", batches_per_update=2),
+    Condition("ddp", "ddp", processes=2, batches_per_update=2),
+    Condition("hogwild", "hogwild", processes=2),
+    Condition("hogwild", "hogwild", processes=3),
+    Condition("single, a third of the batch", "single", divided=3),
+    Condition("local_sgd", "local_sgd", processes=2, batches_per_update=2),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    experiment: str
+    corpus: str
+    condition: Condition
+    seed: int
+    share: str = "all"  # of the training hours
+
+    @property
+    def folder(self) -> str:
+        condition = self.condition.name.replace(", ", "-").replace(" ", "-")
+        share = self.share.replace("/", "_of_")
+        return f"{condition}-{self.condition.processes}-{share}-seed{self.seed}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("lab"), help="corpora and run folders")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/lab.json"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--corpora", nargs="+", choices=list(RECIPES), default=list(RECIPES))
+    parser.add_argument("--most", type=int, help="runs to do in this call; the next one goes on")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="for every run, e.g. to try the program")
+    args = parser.parse_args()
+    left = args.most
+    done: list[tuple[Run, Path]] = []
+    for run in planned(args.corpora, args.seeds):
+        folder = args.work / run.corpus / "runs" / run.folder
+        if not is_scored(folder):
+            if left == 0:
+                break
+            carry_out(run, folder, args.work, args.overrides)
+            left = None if left is None else left - 1
+        done.append((run, folder))
+        write_json(args.out, records(done))
+    print(json.dumps(records(done), indent=1))
+
+
+def planned(corpora: list[str], seeds: int) -> Iterator[Run]:
+    """Every run, seed by seed."""
+    for seed in range(seeds):
+        for corpus in corpora:
+            for condition in CONDITIONS:
+                yield Run("strategy", corpus, condition, seed)
+            if corpus == "demo":  # the digits have too few hours to divide
+                for share in SHARES:
+                    yield Run("scale", corpus, CONDITIONS[0], seed, share)
+
+
+def carry_out(run: Run, folder: Path, work: Path, overrides: list[str]) -> None:
+    """Prepare what is missing, train, score the test calls. The commands are those that users have."""
+    recipe_path = RECIPES[run.corpus]
+    recipe = load_recipe(recipe_path, overrides)
+    data = prepared(run.corpus, run.share, work / run.corpus, recipe_path, overrides)
+    seeds = [f"train.seed={run.seed}", f"schedule.seed={run.seed}"]
+    places = [f"data.shards={data / 'shards'}", f"data.tokenizer={work / run.corpus / 'tokenizer.model'}"]
+    settings = [*overrides, *run.condition.overrides(recipe), *seeds, *places]
+    print(f"-- {run.corpus} {run.folder}", file=sys.stderr)
+    speechmill("train", recipe_path, "--run", folder, *settings)
+    speechmill("evaluate", folder, "--split", "test")
+
+
+def prepared(corpus: str, share: str, folder: Path, recipe: Path, overrides: list[str]) -> Path:
+    """The folder with the shards of a share of a corpus' training hours."""
+    source = folder / "corpus" if corpus == "demo" else DIGITS
+    if corpus == "demo":
+        speechmill("demo-corpus", source)
+    speechmill("import", "bizspeech", source, folder / "corpus.parquet")
+    everything = folder / "all"
+    make_shards(folder, everything, recipe, overrides)
+    speechmill("tokenizer", everything / "selected.parquet", folder / "tokenizer.model", "--recipe", recipe, *overrides)
+    if share == "all":
+        return everything
+    hours = SHARES[share] * training_hours(everything)
+    part = folder / share.replace("/", "_of_")
+    make_shards(folder, part, recipe, [*overrides, f"select.hours={hours}"])
+    return part
+
+
+def make_shards(folder: Path, part: Path, recipe: Path, overrides: list[str]) -> None:
+    speechmill("select", folder / "corpus.parquet", part / "selected.parquet", "--recipe", recipe, *overrides)
+    speechmill("shard", part / "selected.parquet", part / "shards", "--recipe", recipe, *overrides)
+
+
+def training_hours(part: Path) -> float:
+    """Hours of the train split of a selection."""
+    from speechmill.manifest import read_manifest
+
+    table = read_manifest(part / "selected.parquet", ["start", "end", "split"])
+    train = table.filter(table["split"] == "train")
+    return float((train["end"] - train["start"]).sum() / 3600)
+
+
+def is_scored(folder: Path) -> bool:
+    return (folder / "scores" / "test.json").is_file()
+
+
+def records(done: list[tuple[Run, Path]]) -> list[dict[str, Any]]:
+    """One record a run, with the time to the target of its corpus."""
+    targets = {corpus: target(done, corpus) for corpus in RECIPES}
+    return [record(run, folder, targets[run.corpus]) for run, folder in done]
+
+
+def target(done: list[tuple[Run, Path]], corpus: str) -> float | None:
+    """The validation WER whose time is told."""
+    finals = [
+        [line["wer"] for line in read_metrics(folder) if line["event"] == "valid"][-1]
+        for run, folder in done
+        if run.experiment == "strategy" and run.corpus == corpus and run.condition == CONDITIONS[0]
+    ]
+    return TARGET_SLACK * max(finals) if finals else None
+
+
+def record(run: Run, folder: Path, wanted: float | None) -> dict[str, Any]:
+    metrics, scores = read_metrics(folder), read_json(folder / "scores" / "test.json")
+    environment, end = read_json(folder / "environment.json"), metrics[-1]
+    reached = [line["seconds"] for line in metrics if line["event"] == "valid" and wanted and line["wer"] <= wanted]
+    part = folder.parents[1] / (run.share.replace("/", "_of_"))
+    return {
+        "experiment": run.experiment,
+        "corpus": run.corpus,
+        "strategy": run.condition.name,
+        "processes": run.condition.processes,
+        "threads": environment["threads"],
+        "batches_per_update": run.condition.batches_per_update,
+        "batch_divided_by": run.condition.divided,
+        "hours": round(training_hours(part), 4),
+        "seed": run.seed,
+        "updates": end["update"],
+        "wer": scores["wer"],
+        "errors": scores["errors"],
+        "words": scores["words"],
+        "valid_wer": end["best_wer"],
+        "seconds": end["seconds"],
+        "audio_seconds": end["audio_seconds"],
+        "target_wer": wanted,
+        "seconds_to_target": min(reached, default=None),
+        "machine": machine(),
+    }
+
+
+def speechmill(*words: object) -> None:
+    command = [str(Path(sys.executable).with_name("speechmill")), *map(str, words)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+"""A group of processes that work on one thing: their ranks, and what they tell one another."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from speechmill.errors import PeerLost, SpeechmillError
+from speechmill.settings import Recipe
+
+T = TypeVar("T")
+
+
+class Group:
+    """One process alone. `Ranks` is several; whoever works with a group need not ask which it is."""
+
+    rank = 0
+    size = 1
+    local_rank = 0
+    local_size = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes what there is one of."""
+        return self.rank == 0
+
+    def gather(self, value: T) -> list[T]:
+        """The small values of all ranks, by rank, on every rank."""
+        return [value]
+
+    def broadcast(self, value: T) -> T:
+        """Rank 0's small value."""
+        return value
+
+    def add(self, tensor: torch.Tensor) -> None:
+        """Sum a tensor over the ranks, in place; all have the same bits afterwards."""
+
+    def copy_first(self, tensors: list[torch.Tensor]) -> None:
+        """Give every rank rank 0's tensors, in place."""
+
+    def barrier(self) -> None:
+        """Wait for all."""
+
+    def alive(self) -> None:
+        """Tell those who wait that this rank still works."""
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around whatever needs the other ranks: whoever does not come is named, and the job ends."""
+        yield
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """Around what is sent without waiting for it."""
+        yield
+
+    def close(self) -> None:
+        """Leave."""
+
+
+class Ranks(Group):
+    """Processes started by torchrun, joined by torch.distributed: gloo for what is in memory, NCCL for what is on GPUs.
+
+    Args:
+        timeout: seconds after which a rank that gives no sign of life ends the job.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        self.local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        # Longer than ours: the library's own error does not say who is missing.
+        patience = datetime.timedelta(seconds=2 * timeout + 60)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=patience)
+        self._watch = Watch(self.rank, self.size, timeout)
+        self.barrier()
+
+    def gather(self, value: T) -> list[T]:
+        found: list[Any] = [None] * self.size
+        with self.waiting():
+            dist.all_gather_object(found, value)
+        return found
+
+    def broadcast(self, value: T) -> T:
+        box = [value]
+        with self.waiting():
+            dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def add(self, tensor: torch.Tensor) -> None:
+        with self.waiting():
+            dist.all_reduce(tensor)
+
+    def copy_first(self, tensors: list[torch.Tensor]) -> None:
+        with self.waiting():
+            for tensor in tensors:
+                dist.broadcast(tensor.detach(), src=0)
+
+    def barrier(self) -> None:
+        with self.waiting():
+            dist.barrier()
+
+    def alive(self) -> None:
+        self._watch.beat()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        self._watch.arrive()
+        try:
+            with self.sending():
+                yield
+        finally:
+            self._watch.leave()
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:  # gloo's, where a peer's connection closes
+            raise PeerLost(f"rank {self.rank}: another rank has gone ({str(error).splitlines()[0]}).") from error
+
+    def close(self) -> None:
+        self._watch.close()
+        dist.destroy_process_group()
+
+
+ALONE = Group()
+
+
+def is_rank() -> bool:
+    """Whether torchrun, or `launch`, started this process as one of a group."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ and "MASTER_ADDR" in os.environ
+
+
+def rank() -> int:
+    """This process's, before it has joined its group."""
+    return int(os.environ["RANK"]) if is_rank() else 0
+
+
+def world_size() -> int:
+    return int(os.environ["WORLD_SIZE"]) if is_rank() else 1
+
+
+@contextmanager
+def joined(timeout: float) -> Iterator[Group]:
+    """The group that this process was started in; alone where it was not."""
+    if not is_rank():
+        yield ALONE
+        return
+    group = Ranks(timeout)
+    try:
+        yield group
+    except BaseException:
+        # The others wait for us: leave without a farewell that they would have to answer.
+        group._watch.close()
+        raise
+    group.close()
+
+
+class Watch(threading.Thread):
+    """Ends this process, naming the rank, where another has not come to where this one waits and shows no life.
+
+    Each rank writes (times arrived, signs of life) into the store that all share; a rank that is behind, and whose
+    entry has not changed for `timeout` seconds of our waiting, is stuck.
+    """
+
+    def __init__(self, rank: int, size: int, timeout: float) -> None:
+        super().__init__(name="watch", daemon=True)
+        self.rank, self.size, self.timeout = rank, size, timeout
+        store: Any = dist.distributed_c10d._get_default_store()
+        self._store = store.clone()  # its own connection: the other may block
+        self._arrived = self._beats = 0
+        self._waits_since: float | None = None
+        self._told = 0.0
+        self._closed = threading.Event()
+        self._lock = threading.Lock()  # of the connection
+        self._tell(f"where/{rank}", f"{socket.gethostname()} {os.getpid()}")
+        self.beat()
+        self.start()
+
+    def arrive(self) -> None:
+        self._arrived += 1
+        self._tell(f"at/{self.rank}", f"{self._arrived} {self._beats}")
+        self._waits_since = time.monotonic()
+
+    def leave(self) -> None:
+        self._waits_since = None
+
+    def beat(self) -> None:
+        now = time.monotonic()
+        if now - self._told > min(1.0, self.timeout / 10):
+            self._told, self._beats = now, self._beats + 1
+            self._tell(f"at/{self.rank}", f"{self._arrived} {self._beats}")
+
+    def close(self) -> None:
+        self._closed.set()
+        self.join()
+
+    def run(self) -> None:
+        seen: dict[int, tuple[str, float]] = {}
+        while not self._closed.wait(min(5.0, self.timeout / 10)):
+            since = self._waits_since
+            if since is None or time.monotonic() - since < self.timeout / 2:
+                seen.clear()
+                continue
+            now = time.monotonic()
+            for other in range(self.size):
+                entry = self._ask(f"at/{other}")
+                before, at = seen.get(other, (None, since))
+                seen[other] = (entry, at if entry == before or before is None else now)
+                behind = not entry or int(entry.split()[0]) < self._arrived
+                if behind and other != self.rank and now - seen[other][1] >= self.timeout:
+                    self._end(other, now - seen[other][1])
+
+    def _end(self, stuck: int, seconds: float) -> None:
+        host, _, process = self._ask(f"where/{stuck}").partition(" ")
+        line = f"rank {stuck} (process {process} on {host}) has given no sign of life for {seconds:.0f} s"
+        report_failure(f"{line}, while rank {self.rank} waited; the job ends. The last checkpoint stands.")
+        if host == socket.gethostname() and process.isdigit():
+            with suppress(OSError):
+                os.kill(int(process), signal.SIGKILL)  # so that it does not hold what the next start needs
+        os._exit(3)
+
+    def _tell(self, key: str, value: str) -> None:
+        with self._lock:
+            self._store.set(f"speechmill/{key}", value)
+
+    def _ask(self, key: str) -> str:
+        with self._lock:
+            known = self._store.check([f"speechmill/{key}"])
+            return bytes(self._store.get(f"speechmill/{key}")).decode() if known else ""
+
+
+def report_failure(line: str) -> None:
+    """Say on standard error why this rank ends, and leave word for `launch` where that started it."""
+    from speechmill.launch import leave_word
+
+    if not leave_word({"error": line}):
+        sys.stderr.write(f"speechmill: {line}\n")
+        sys.stderr.flush()
+
+
+def check_size(recipe: Recipe) -> None:
+    """Raise SpeechmillError where torchrun started another number of processes than the recipe names."""
+    if is_rank() and recipe.train.strategy in ("single", "hogwild") and world_size() > 1:
+        raise SpeechmillError(
+            f"train.strategy {recipe.train.strategy} is one process under torchrun, which started {world_size()}; "
+            f"use torchrun --nproc-per-node 1, or train.strategy=ddp."
+        )

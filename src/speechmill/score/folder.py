@@ -1,0 +1,120 @@
+"""What `evaluate` leaves of a scored set: NAME.json, beside it NAME.utterances.jsonl and the page NAME.html."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from speechmill.artefact import locked, write_json, written
+from speechmill.errors import SpeechmillError
+from speechmill.score.groups import WORST, group_name, score_utterance
+from speechmill.score.page import write_page
+from speechmill.score.result import Sound, UtteranceScore
+from speechmill.score.summary import summarize
+
+BY = ("native", "session")
+"""The columns by which a set is always divided."""
+
+CLIP_CHARACTERS = 4_000_000
+"""Of sound held in a page, as text: some three minutes of speech at 16 kHz."""
+
+Columns = Mapping[str, Sequence[object]]
+"""Column of the manifest -> its value for each utterance."""
+
+
+def score_set(
+    ids: Sequence[str], references: Sequence[str], hypotheses: Sequence[str], columns: Columns, by: Sequence[str]
+) -> tuple[list[UtteranceScore], dict[str, Any]]:
+    """Score the utterances of a manifest or of shards; return them and what `NAME.json` holds.
+
+    Intervals are drawn over calls, where they are known, else over recordings, else over utterances.
+
+    Args:
+        columns: those of the manifest; `call`, `recording`, `start` and `end` are looked for.
+        by: columns to group by, beside those of `BY`.
+
+    Raises:
+        SpeechmillError: there is no such column.
+    """
+    for name in by:
+        if name not in columns:
+            raise SpeechmillError(f"--by {name}: there is no such column; there are {', '.join(sorted(columns))}.")
+    none: Sequence[object] = [None] * len(ids)
+    groups = {name: columns.get(name, none) for name in dict.fromkeys((*BY, *by))}
+    blocked_by = next((name for name in ("call", "recording") if any(map(group_name, columns.get(name, none)))), None)
+    blocks = [group_name(value) or ids[place] for place, value in enumerate(columns.get(blocked_by or "", none))]
+    shown = {**groups, "call": columns.get("call", none)}
+    items = []
+    for place, texts in enumerate(zip(ids, references, hypotheses, strict=True)):
+        values = {name: group_name(found[place]) for name, found in shown.items()}
+        recording = columns.get("recording", none)[place]
+        sound = None
+        if isinstance(recording, str) and recording:
+            sound = Sound(recording, _seconds(columns, "start", place), _seconds(columns, "end", place))
+        items.append(
+            replace(
+                score_utterance(*texts),
+                recording=blocks[place],
+                attributes={name: value for name, value in values.items() if value is not None},
+                sound=sound,
+            )
+        )
+    return items, summarize(items, groups, blocks, blocked_by or "utterance")
+
+
+def write_scores(
+    path: Path, title: str, items: Sequence[UtteranceScore], result: Mapping[str, Any], clips: Mapping[str, str]
+) -> None:
+    """Write NAME.utterances.jsonl, NAME.html and last `path`, NAME.json, which stands for all three."""
+    with locked(path):
+        with written(path.with_suffix(".utterances.jsonl")) as partial:
+            lines = (json.dumps({**item.as_dict(), "call": item.recording}, ensure_ascii=False) for item in items)
+            partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_page(path.with_suffix(".html"), title, result, items, clips)
+        write_json(path, result)
+
+
+class Clips:
+    """The sound of the worst utterances, kept while a set is heard: shards hold it where no browser can reach it.
+
+    Utterances come in any order; of those with errors, as many of the worst are kept as `worst` lists.
+    """
+
+    def __init__(self, encode: Callable[[Any], bytes], count: int = WORST) -> None:
+        """`encode` turns samples into the bytes of a FLAC file."""
+        self._encode = encode
+        self._count = count
+        self._kept: list[tuple[float, int, str, Any]] = []
+
+    def offer(self, item: UtteranceScore, samples: Any) -> None:
+        """Keep the samples, if the utterance is among the worst so far."""
+        errors = item.rates.word.errors
+        if not errors:
+            return
+        rate = float("inf") if item.rates.wer is None else item.rates.wer
+        entry = (rate, errors, item.id, samples)
+        if len(self._kept) < self._count:
+            heapq.heappush(self._kept, entry)
+        elif entry[:3] > self._kept[0][:3]:
+            heapq.heapreplace(self._kept, entry)
+
+    def addresses(self) -> dict[str, str]:
+        """Return id -> data URL, the worst first, up to `CLIP_CHARACTERS` in all."""
+        found: dict[str, str] = {}
+        room = CLIP_CHARACTERS
+        for _, _, identifier, samples in sorted(self._kept, key=lambda entry: entry[:3], reverse=True):
+            address = "data:audio/flac;base64," + b64encode(self._encode(samples)).decode("ascii")
+            if len(address) <= room:
+                found[identifier] = address
+                room -= len(address)
+        return found
+
+
+def _seconds(columns: Columns, name: str, place: int) -> float | None:
+    value = columns[name][place] if name in columns else None
+    return float(value) if isinstance(value, int | float) else None

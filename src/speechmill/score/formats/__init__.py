@@ -1,0 +1,1 @@
+"""Files of transcripts in the formats that people have."""

@@ -1,0 +1,117 @@
+"""JSON lines, and NeMo's manifests, which are that with `audio_filepath`: an object a line. A JSON list is read alike.
+
+    {"id": "call-1_0001", "text": "good morning and welcome", "speaker": "ann"}
+    {"audio_filepath": "audio/call-1.wav", "offset": 2.5, "duration": 3.1, "text": "good day", "pred_text": "day"}
+
+Where both sides are in one file, the reference has a name of its own and the hypothesis another: of a record, the
+first of REFERENCE that it has is the text of the reference, the first of HYPOTHESIS that of the hypothesis. What else a
+record has can be grouped by.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from speechmill.errors import SpeechmillError
+from speechmill.score.formats.item import Item, Transcript
+from speechmill.score.formats.lines import checked
+from speechmill.score.result import Sound
+
+REFERENCE = ("reference", "ref", "text", "transcript", "sentence", "answer")
+HYPOTHESIS = ("hypothesis", "hyp", "pred_text", "prediction", "text", "transcript", "sentence")
+IDS = ("id", "utt_id", "utterance_id", "utterance", "utt", "key", "uid")
+AUDIO = ("audio_filepath", "audio", "wav", "file", "path")
+
+
+def parse_records(lines: Sequence[str], path: Path, hypothesis: bool) -> Transcript:
+    """Return an item for each record. Without an id, the audio's name is one (with its offset, where one file has
+    several records), without audio the number of the record, from 1."""
+    items = [
+        _item(record, place, number, hypothesis, path)
+        for number, (place, record) in enumerate(_records(lines, path), start=1)
+    ]
+    return Transcript(checked(_told_apart(items), path))
+
+
+def _records(lines: Sequence[str], path: Path) -> list[tuple[str, dict[str, Any]]]:
+    text = next((line for line in lines if line.strip()), "")
+    if text.lstrip().startswith("["):
+        loaded = _load("\n".join(lines), str(path))
+        found = [(f"{path}, record {number}", record) for number, record in enumerate(loaded, start=1)]
+    else:
+        found = [
+            (f"{path}, line {number}", _load(line, f"{path}, line {number}"))
+            for number, line in enumerate(lines, start=1)
+            if line.strip()
+        ]
+    for place, record in found:
+        if not isinstance(record, dict):
+            raise SpeechmillError(f"{place}: expected a JSON object, found {json.dumps(record)[:40]}.")
+    return found
+
+
+def _load(text: str, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SpeechmillError(f"{place}: not valid JSON ({error.msg}).") from error
+
+
+def _item(record: Mapping[str, Any], place: str, number: int, hypothesis: bool, path: Path) -> Item:
+    names = HYPOTHESIS if hypothesis else REFERENCE
+    name = next((name for name in names if name in record), None)
+    if name is None:
+        raise SpeechmillError(f"{place}: has no text; expected one of {', '.join(names)}.")
+    text = record[name] if record[name] is not None else ""
+    if not isinstance(text, str):
+        raise SpeechmillError(f"{place}: {name} is {json.dumps(text)[:40]}, expected a text.")
+    sound = _sound(record, place, path)
+    identifier = next((str(record[key]) for key in IDS if record.get(key) not in (None, "")), None)
+    if identifier is None:
+        identifier = Path(sound.path).stem if sound else str(number)
+    recording = next((str(record[key]) for key in ("recording", "call") if record.get(key)), "")
+    attributes = {
+        key: str(value).lower() if isinstance(value, bool) else str(value)
+        for key, value in record.items()
+        if key not in (*REFERENCE, *HYPOTHESIS) and isinstance(value, str | int | float) and value != ""
+    }
+    if not recording and sound:
+        recording = Path(sound.path).stem
+    return Item(identifier, text.strip(), (text,), recording, attributes, sound)
+
+
+def _sound(record: Mapping[str, Any], place: str, path: Path) -> Sound | None:
+    audio = next((record[key] for key in AUDIO if isinstance(record.get(key), str) and record[key]), None)
+    if audio is None:
+        return None
+    start, end = _seconds(record, ("start", "offset"), place), _seconds(record, ("end",), place)
+    length = _seconds(record, ("duration",), place)
+    if end is None and length is not None:
+        end = (start or 0.0) + length
+    return Sound(str(path.parent / audio), start, end)
+
+
+def _seconds(record: Mapping[str, Any], names: Sequence[str], place: str) -> float | None:
+    name = next((name for name in names if record.get(name) is not None), None)
+    if name is None:
+        return None
+    value = record[name]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SpeechmillError(f"{place}: {name} is {json.dumps(value)[:40]}, expected seconds.")
+    return float(value)
+
+
+def _told_apart(items: Sequence[Item]) -> list[Item]:
+    """Add the start in seconds to ids that several records of one audio file share."""
+    times = Counter(item.id for item in items)
+    return [
+        replace(item, id=f"{item.id}@{item.sound.start or 0.0:.3f}")
+        if times[item.id] > 1 and item.sound is not None and item.id == Path(item.sound.path).stem
+        else item
+        for item in items
+    ]

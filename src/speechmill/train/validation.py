@@ -1,0 +1,79 @@
+"""Validation: greedy search over the validation split, spread over the processes; the same utterances each time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from speechmill.errors import SpeechmillError
+from speechmill.group import Group
+from speechmill.loader import Damage
+from speechmill.models.base import Recognizer
+from speechmill.ordering import permutation
+from speechmill.progress import Progress
+from speechmill.recognize import GivenUp, Recognizing
+from speechmill.score import score_pairs
+from speechmill.settings import Recipe, SearchSettings
+from speechmill.shards.foreign import open_reader
+from speechmill.shards.index import Index
+from speechmill.shards.read import ShardReader
+from speechmill.tokenizer import Tokenizer
+from speechmill.train.signals import StopRequest
+
+
+def validation(
+    model: Recognizer, tokenizer: Tokenizer, index: Index, recipe: Recipe, group: Group, stop: StopRequest
+) -> tuple[dict[str, Any], list[Damage]]:
+    """The scores of a model and the utterances that could not be read and are left out of them, on every rank.
+
+    Raises GivenUp on all ranks where one was asked to stop: a long validation would outlast the seconds that a job has
+    to save.
+    """
+    started = time.monotonic()
+    rows = index.rows("valid")
+    limit = recipe.train.validate_utterances
+    if limit and limit < len(rows):
+        rows = rows[permutation(len(rows), 0)[:limit]]
+    reader = open_reader(index)
+    recognizing = Recognizing(model, tokenizer, SearchSettings(), None, next(model.parameters()).device)
+    silent: dict[int, Damage] = {}
+    with Progress("validate", len(rows), "utterances") as progress:
+        hypotheses = recognizing.spread(
+            _audio(reader, rows, silent), index.samples[rows].tolist(), group, progress, lambda: bool(stop)
+        )
+    if hypotheses is None:
+        raise GivenUp
+    damaged = {place: damage for each in group.gather(silent) for place, damage in each.items()}
+    references: dict[int, str] = {}
+    for place, row in enumerate(rows.tolist()):
+        try:
+            references[place] = reader.about(row)["text"]
+        except SpeechmillError as error:
+            damaged[place] = Damage(index.id(row), str(error))
+    scored = [place for place in references if place not in damaged]
+    rates = score_pairs([references[place] for place in scored], [hypotheses[place] for place in scored])
+    scores = {
+        "wer": rates.wer, "wer_p": rates.wer_p, "cer": rates.cer, "cer_p": rates.cer_p, "utterances": len(scored),
+        "valid_seconds": time.monotonic() - started,
+    }  # fmt: skip
+    return scores, [damaged[place] for place in sorted(damaged)]
+
+
+def _audio(
+    reader: ShardReader, rows: npt.NDArray[np.int64], silent: dict[int, Damage]
+) -> Callable[[int], npt.NDArray[np.int16]]:
+    """Audio by place in `rows`; what cannot be read is silence, and noted in `silent`."""
+
+    def audio(place: int) -> npt.NDArray[np.int16]:
+        row = int(rows[place])
+        try:
+            return reader.audio(row)
+        except SpeechmillError as error:
+            silent[place] = Damage(reader.index.id(row), str(error))
+            return np.zeros(int(reader.index.samples[row]), dtype=np.int16)
+
+    return audio

@@ -1,0 +1,162 @@
+"""`speechmill score` as people and programs call it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from speechmill.cli import main
+
+REFERENCE = "c1-1 Good day, all.\nc1-2 In {2020 / twenty twenty} we grew.\nc2-1 Thank you.\n"
+HYPOTHESIS = "c2-1 thank you\nc1-1 good day\nc1-2 in twenty twenty we grow up\nc3-1 hello\n"
+OTHER = "c2-1 thanks\nc1-1 good day all\nc1-2 in 2020 we grew\n"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    for name, content in (("ref.txt", REFERENCE), ("hyp.txt", HYPOTHESIS), ("other.txt", OTHER)):
+        (tmp_path / name).write_text(content)
+    table = "id,native,speaker,call\nc1-1,true,a,c1\nc1-2,false,b,c1\nc2-1,true,c,c2\n"
+    (tmp_path / "groups.csv").write_text(table)
+    return str(tmp_path / "ref.txt"), str(tmp_path / "hyp.txt")
+
+
+def as_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert main(["score", *arguments, "--json", "-"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_read_by_machine(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    found = as_json(capsys, *files)
+    counts = {"errors": 3, "words": 10, "insertions": 1, "deletions": 1, "substitutions": 1}
+    assert {key: found[key] for key in counts} == counts
+    assert found["wer"] == pytest.approx(0.3)
+    assert found["ser"] == pytest.approx(2 / 3)
+    assert found["interval"] is None or len(found["interval"]) == 2
+    assert list(found["by_recording"]) == ["c1-1", "c1-2", "c2-1"]
+    assert found["by_recording"]["c1-2"]["errors"] == 2
+    assert found["without_reference"] == ["c3-1"]
+    assert found["formats"] == {"reference": "id", "hypothesis": "id"}
+    assert found["normalization"].startswith("thesis (upper case, punctuation stripped")
+    assert "the reference's words or any of its alternatives" in found["normalization"]
+    assert sum(part["rate"] for part in found["kinds"].values()) == pytest.approx(found["wer_p"])
+
+
+def test_groups_and_gap(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = as_json(capsys, *files, "--groups", str(tmp_path / "groups.csv"), "--by", "native", "--by", "speaker")
+    assert found["by"]["native"]["true"]["words"] == 5
+    assert found["by"]["native"]["false"]["errors"] == 2
+    assert set(found["by"]["speaker"]) == {"a", "b", "c"}
+    assert found["gaps"]["native"]["of"] == ["false", "true"]
+    assert found["uncertainty"]["blocked_by"] == "utterance"
+    found = as_json(capsys, *files, "--groups", str(tmp_path / "groups.csv"), "--block", "call")
+    assert (found["uncertainty"]["blocked_by"], found["uncertainty"]["blocks"]) == ("call", 2)
+    assert found["by"] == {}
+
+
+def test_two_systems(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = as_json(capsys, *files, "--compare", str(tmp_path / "other.txt"), "--normalize", "lower,punctuation")
+    compared = found["comparison"]
+    assert compared["difference"] == pytest.approx(found["wer"] - compared["wer"])
+    assert compared["errors"] == 2
+    assert 0 <= compared["p"] <= 1
+    assert found["normalization"].startswith("lower,punctuation (lower case; punctuation stripped")
+    assert (
+        as_json(capsys, *files, "--compare", str(tmp_path / "other.txt"), "--normalize", "lower,punctuation") == found
+    )
+
+
+def test_terminal_files_and_page(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outputs = {name: tmp_path / f"out.{name}" for name in ("json", "csv", "html")}
+    arguments = [text for name, path in outputs.items() for text in (f"--{name}", str(path))]
+    assert main(["score", *files, "--compare", str(tmp_path / "other.txt"), *arguments]) == 0
+    shown = capsys.readouterr().out
+    for text in ("30.00", "hyp.txt (id)", "upper case, punctuation stripped", "WER-P in parts", "other.txt"):
+        assert text in shown
+    assert "Without a reference, so not scored: c3-1." in shown
+    assert json.loads(outputs["json"].read_text())["errors"] == 3
+    with outputs["csv"].open(newline="") as stream:
+        rows = {(row["level"], row["name"]): row for row in csv.DictReader(stream)}
+    assert rows["utterance", "c1-2"]["errors"] == "2"
+    page = outputs["html"].read_text()
+    assert page.startswith("<!doctype html>")
+    assert "upper case, punctuation stripped" in page
+
+
+def test_every_output_tells_the_normalisation(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["score", *files, "--normalize", "whisper"]) == 0
+    assert "WER and CER: whisper (Whisper's English normalisation" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["REF", "nowhere"], "nowhere: no such file or folder"),
+        (["REF", "SHORT"], "2 of 3 references of"),
+        (["REF", "HYP", "--normalize", "nice"], "there is no step 'nice'"),
+        (["REF", "HYP", "--by", "sector"], "'sector': neither the references nor --groups have it"),
+        (["REF", "HYP", "--block", "speaker"], "'speaker': neither the references"),
+        (["REF", "HYP", "--alternatives", "FOLDER"], "no NAME.norm.json for any reference"),
+        (["REF", "LATIN"], "latin.txt, line 2: not UTF-8"),
+    ],
+)
+def test_bad_input_is_one_line(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    (tmp_path / "short.txt").write_text("c1-1 good\n")
+    (tmp_path / "latin.txt").write_bytes(b"c1-1 good\nc1-2 caf\xe9\n")
+    names = {"REF": files[0], "HYP": files[1], "SHORT": str(tmp_path / "short.txt"), "FOLDER": str(tmp_path),
+             "LATIN": str(tmp_path / "latin.txt")}  # fmt: skip
+    assert main(["score", *(names.get(argument, argument) for argument in arguments)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert message in captured.err
+
+
+def test_empty_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty, full = tmp_path / "empty.txt", tmp_path / "full.txt"
+    empty.write_text("")
+    full.write_text("good day\n")
+    found = as_json(capsys, str(empty), str(full))
+    assert (found["wer"], found["errors"], found["interval"], found["cer"]) == (None, 2, None, None)
+    assert main(["score", str(empty), str(full)]) == 0
+    assert "undefined" in capsys.readouterr().out
+    found = as_json(capsys, str(full), str(empty))
+    assert (found["wer"], found["deletions"]) == (1.0, 2)
+    assert as_json(capsys, str(empty), str(empty))["wer"] is None
+
+
+PROGRAM = """
+import sys
+from speechmill.cli import main
+status = main(sys.argv[1:])
+print(sorted({"torch", "polars", "pyarrow", "pandas", "numba", "speechbrain", "matplotlib"} & set(sys.modules)))
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+sys.exit(status)
+"""
+
+
+def test_scoring_starts_without_what_is_heavy(files: tuple[str, str]) -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, "score", *files], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2] == "[]"
+
+
+def test_a_very_long_recording_in_little_memory(tmp_path: Path) -> None:
+    dice = random.Random(0)
+    words = [f"w{int(dice.paretovariate(0.7)) % 5000}" for _ in range(150_000)]
+    heard = [word for word in words if dice.random() > 0.01]
+    (tmp_path / "r.txt").write_text(" ".join(words))
+    (tmp_path / "h.txt").write_text(" ".join(heard))
+    arguments = ["score", str(tmp_path / "r.txt"), str(tmp_path / "h.txt"), "--json", str(tmp_path / "s.json")]
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, check=True)
+    assert json.loads((tmp_path / "s.json").read_text())["deletions"] == len(words) - len(heard)
+    assert int(done.stdout.splitlines()[-1]) < 300 * 1024

@@ -1,0 +1,201 @@
+"""Hogwild's parts in one process, and whole runs of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ranks import CPU, CRDNN, build, strategy_of, uneven
+
+from speechmill.config import override_recipe
+from speechmill.errors import SpeechmillError
+from speechmill.metrics import read_metrics
+from speechmill.settings import OptimSettings, Recipe, ScheduleSettings, TrainSettings
+from speechmill.strategies import hogwild
+from speechmill.strategies.hogwild import Counters, Hogwild, Shared, Task, Worker
+from speechmill.train.checkpoint import checkpoints, find_checkpoint, read_state
+from speechmill.train.loop import train
+from trained import tiny_recipe
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    loaded: dict[str, torch.Tensor] = torch.load(find_checkpoint(run, "last") / "model.pt", weights_only=True)
+    return loaded
+
+
+def settings(**train_settings: Any) -> Recipe:
+    return Recipe(
+        model=CRDNN,
+        schedule=ScheduleSettings(batches_per_update=2),
+        optim=OptimSettings(lr=1e-2),
+        train=TrainSettings(strategy="hogwild", updates=100, **train_settings),
+    )
+
+
+def worker(recipe: Recipe, shared: Shared, path: Path, rank: int = 0) -> Worker:
+    task = Task(recipe, shared, str(path), "cpu", lambda *_: None, [0])
+    return Worker(rank, task, Counters(str(path)))
+
+
+def test_one_worker_is_single_bit_for_bit(tmp_path: Path) -> None:
+    recipe = settings(processes=1)
+    single = strategy_of(override_recipe(recipe, ["train.strategy=single"]))
+    shared = Shared(build(recipe).train(), recipe)
+    one = worker(recipe, shared, tmp_path / "counters")
+    for number in range(6):
+        batches = [uneven(batch) for batch in single.mine(number)]
+        expected, found = single.update(batches, number), one.update(batches, number)
+        assert found == expected
+    for ours, theirs in zip(single.model.parameters(), shared.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_worker_reads_what_others_wrote_and_counts_it(tmp_path: Path) -> None:
+    recipe = settings(processes=2)
+    shared = Shared(build(recipe).train(), recipe)
+    first, second = (worker(recipe, shared, tmp_path / "counters", rank) for rank in range(2))
+    before = [parameter.detach().clone() for parameter in shared.model.parameters()]
+    true_update, inside = first.step.update, []
+
+    def update(*arguments: Any) -> Any:
+        inside.append(second.update([uneven(2)], 1))  # between reading and writing
+        return true_update(*arguments)
+
+    first.step.update = update  # type: ignore[method-assign]
+    assert first.update([uneven(1)], 0).staleness == 1
+    assert inside[0].staleness == 0
+    assert not all(torch.equal(a, b) for a, b in zip(before, shared.model.parameters(), strict=True))
+    assert second.update([uneven(3)], 2).staleness == 0
+    for ours, theirs in zip(second.replica.parameters(), first.model.parameters(), strict=True):
+        assert ours.data_ptr() != theirs.data_ptr()
+
+
+@pytest.mark.parametrize(("moments", "count"), [("own", 3), ("shared", 1)])
+def test_moments_of_each_or_of_all(moments: str, count: int, tmp_path: Path) -> None:
+    recipe = settings(processes=3, hogwild_moments=moments)
+    shared = Shared(build(recipe).train(), recipe)
+    assert len(shared.optimizers) == count
+    worker(recipe, shared, tmp_path / "counters", rank=2).update([uneven(0)], 0)
+    touched = [any(value["step"] > 0 for value in state.values()) for state in shared.states()]
+    assert touched == [place == (2 if moments == "own" else 0) for place in range(count)]
+    again = Shared(build(recipe).train(), recipe)
+    again.load(shared.states())
+    for ours, theirs in zip(again.states(), shared.states(), strict=True):
+        for key, values in theirs.items():
+            assert all(torch.equal(ours[key][name], value) for name, value in values.items())
+
+
+def test_each_number_is_taken_once(tmp_path: Path) -> None:
+    counters = Counters(str(tmp_path / "counters"))
+    with counters.locked() as values:
+        values[hogwild._CEILING] = 5
+    assert [counters.take() for _ in range(7)] == [0, 1, 2, 3, 4, None, None]
+
+
+@pytest.fixture(scope="module")
+def recipe(shards: Path, tokenizer_path: Path) -> Recipe:
+    return override_recipe(tiny_recipe(shards, tokenizer_path), ["train.strategy=hogwild"])
+
+
+def test_a_run_with_one_process_is_single(recipe: Recipe, tmp_path: Path) -> None:
+    train(override_recipe(recipe, ["train.strategy=single"]), tmp_path / "single")
+    train(recipe, tmp_path / "hogwild")
+    expected, found = weights(tmp_path / "single"), weights(tmp_path / "hogwild")
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert curve(tmp_path / "hogwild") == curve(tmp_path / "single")
+
+
+def curve(run: Path) -> list[Any]:
+    """Losses and validation errors of a run, in order of updates."""
+    records = [record for record in read_metrics(run) if record["event"] in ("train", "valid")]
+    return sorted((r["update"], r["event"], r.get("loss"), r.get("wer")) for r in records)
+
+
+@contextmanager
+def when_started(patched: pytest.MonkeyPatch, act: Any) -> Iterator[None]:
+    """Call act(strategy) in a thread once the workers are there."""
+    true_start = Hogwild.start
+
+    def start(self: Hogwild, number: int) -> None:
+        true_start(self, number)
+        threading.Thread(target=act, args=(self,), daemon=True).start()
+
+    with patched.context() as inner:
+        inner.setattr(Hogwild, "start", start)
+        yield
+
+
+def test_a_killed_process_is_struck_off_and_its_update_counted(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def kill(strategy: Hogwild) -> None:
+        while strategy.counters.read(hogwild._NEXT) < 4:
+            time.sleep(0.001)
+        strategy._workers[1][0].kill()
+
+    two = override_recipe(recipe, ["train.processes=2", "train.updates=40", "train.checkpoint_every=20"])
+    with when_started(monkeypatch, kill):
+        report = train(two, tmp_path / "run")
+    assert report.finished
+    assert "Hogwild process 1 has died (status -9); the rest go on" in capfd.readouterr().err
+    state = read_state(checkpoints(tmp_path / "run")[-1])
+    assert (state.update, state.lost) in [(40, 0), (40, 1)], "none where it was killed between two updates"
+    assert all(value.isfinite().all() for value in weights(tmp_path / "run").values())
+
+
+def test_a_stuck_process_ends_the_job_by_its_name(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = override_recipe(recipe, ["train.processes=2", "train.updates=40"])
+
+    def stop(strategy: Hogwild) -> None:
+        os.kill(strategy._workers[1][0].pid, signal.SIGSTOP)
+        monkeypatch.setattr(strategy, "recipe", override_recipe(two, ["train.timeout=8"]))
+
+    with (
+        when_started(monkeypatch, stop),
+        pytest.raises(SpeechmillError, match=r"rank 1 \(process \d+\) has given no sign"),
+    ):
+        train(two, tmp_path / "run")
+
+
+def test_asked_to_stop_it_saves_what_is_done_and_goes_on(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(strategy: Hogwild) -> None:
+        while strategy.counters.read(hogwild._DONE) < 6:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    two = override_recipe(
+        recipe, ["train.processes=2", "train.updates=40", "train.checkpoint_every=40", "train.validate_every=40"]
+    )
+    with when_started(monkeypatch, ask):
+        report = train(two, tmp_path / "run")
+    assert (report.finished, report.stopped_by) == (False, "SIGUSR1")
+    assert 6 <= report.updates < 40
+    assert train(override_recipe(two, ["train.processes=1"]), tmp_path / "run").updates == 40
+    heard = read_state(checkpoints(tmp_path / "run")[-1]).samples
+    train(override_recipe(two, ["train.strategy=single", "train.processes=1"]), tmp_path / "other")
+    assert heard == read_state(checkpoints(tmp_path / "other")[-1]).samples, "each batch exactly once"
+
+
+def test_all_dead_is_an_error(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        when_started(monkeypatch, lambda strategy: strategy._workers[0][0].kill()),
+        pytest.raises(SpeechmillError, match="all 1 Hogwild processes have died"),
+    ):
+        train(override_recipe(recipe, ["train.updates=4000", "optim.schedule=constant"]), tmp_path / "run")
+
+
+def test_the_device_is_the_worker_s(tmp_path: Path) -> None:
+    recipe = settings(processes=1)
+    assert worker(recipe, Shared(build(recipe), recipe), tmp_path / "counters").step.device == CPU

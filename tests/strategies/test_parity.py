@@ -1,0 +1,70 @@
+"""The same updates, whoever carries them out: accumulation, DDP, local SGD with a period of one update."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ranks import CRDNN, on_ranks, trained
+
+from speechmill.group import ALONE
+from speechmill.settings import OptimSettings, Recipe, ScheduleSettings, TrainSettings
+
+UPDATES = 20
+Trained = tuple[list[float], dict[str, torch.Tensor]]
+
+
+def recipe(strategy: str = "single", optim: OptimSettings | None = None, **train: Any) -> Recipe:
+    settings: dict[str, Any] = {"precision": "float64", "updates": 100, "strategy": strategy}
+    return Recipe(
+        model=CRDNN,
+        schedule=ScheduleSettings(batches_per_update=4),
+        optim=optim or OptimSettings(lr=1e-2),
+        train=TrainSettings(**{**settings, **train}),
+    )
+
+
+def assert_equal(found: Trained, expected: Trained) -> None:
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-12, atol=0)
+    for name, value in expected[1].items():
+        scale = value.abs().max().item()
+        torch.testing.assert_close(
+            found[1][name], value, rtol=1e-8, atol=1e-8 * scale, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+@pytest.fixture(scope="module")
+def accumulated() -> Trained:
+    return trained(ALONE, recipe(), UPDATES)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_ddp_is_accumulation(size: int, accumulated: Trained, tmp_path: Path) -> None:
+    ranks = on_ranks(size, trained, recipe("ddp", processes=size), UPDATES, folder=tmp_path)
+    assert_equal(ranks[0], accumulated)
+    for other in ranks[1:]:
+        assert other[0] == ranks[0][0]
+        assert all(torch.equal(other[1][name], value) for name, value in ranks[0][1].items())
+
+
+def test_three_ranks_with_four_batches_an_update(accumulated: Trained, tmp_path: Path) -> None:
+    ranks = on_ranks(3, trained, recipe("ddp", processes=3), UPDATES, folder=tmp_path)
+    assert_equal(ranks[0], accumulated)
+
+
+def test_the_network_learns_and_is_not_blind_to_the_batches(accumulated: Trained) -> None:
+    losses = accumulated[0]
+    assert min(losses[10:]) < 0.9 * losses[0]
+    assert len(set(losses)) == UPDATES
+
+
+def test_local_sgd_every_update_is_ddp(tmp_path: Path) -> None:
+    plain = OptimSettings(kind="sgd", lr=0.01, clip_norm=0.0)
+    local = recipe("local_sgd", plain, processes=2, average_every=1)
+    expected = on_ranks(2, trained, recipe("ddp", plain, processes=2), UPDATES, folder=tmp_path)
+    found = on_ranks(2, trained, local, UPDATES, folder=tmp_path)
+    # The losses of local SGD are of the same parameters, up to rounding of the average.
+    assert_equal(found[0], expected[0])
+    assert all(torch.equal(found[1][1][name], value) for name, value in found[0][1].items())
