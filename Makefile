@@ -32,8 +32,9 @@ lint: env
 	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/mypy src
 
-soak: env  ## ten kills of every stage, about ten minutes; writes benchmarks/results/soak.json
+soak: env  ## ten kills of every stage, fifty of workers that shard; writes benchmarks/results/soak*.json
 	$(BIN)/python -m benchmarks.soak --kills 10 --out benchmarks/results/soak.json
+	$(BIN)/python -m benchmarks.soak --stages shard-workers --kills 50 --out benchmarks/results/soak_workers.json
 
 lab: env  ## strategies and hours compared, run by run, hours in all; writes benchmarks/results/lab.json
 	$(BIN)/python -m benchmarks.lab --work lab --out benchmarks/results/lab.json

@@ -37,7 +37,6 @@ from speechmill.schedule import Schedule
 from speechmill.settings import ScheduleSettings, ShardSettings, TokenizerSettings
 from speechmill.shards.codecs import decode_into, flac_decoder
 from speechmill.shards.index import open_index
-from speechmill.shards.read import ShardReader
 from speechmill.shards.write import shard_manifest
 from speechmill.tokenizer import Tokenizer, train_tokenizer
 
