@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+import soundfile
 
 from speechmill import cli
 from speechmill.config import override_recipe
@@ -200,7 +201,7 @@ def test_bad_sets(arguments: dict[str, Any], message: str, run: Path, manifest: 
 def test_a_manifest_whose_recording_is_gone(run: Path, manifest: Path, tmp_path: Path) -> None:
     table = pl.read_parquet(manifest).with_columns(recording=pl.lit(str(tmp_path / "gone.wav")))
     table.write_parquet(tmp_path / "gone.parquet")
-    with pytest.raises(SpeechmillError, match=r"gone\.wav: no such recording"):
+    with pytest.raises(SpeechmillError, match=r"1 of its 1 recordings are not there any more, .*gone\.wav the first"):
         evaluate(run, on=str(tmp_path / "gone.parquet"))
     assert not list((run / "scores").glob("gone*"))
 
@@ -247,3 +248,69 @@ def test_several_processes_score_each_utterance_once(run: Path) -> None:
     spread = evaluate(run, processes=2)
     assert (spread.name, spread.scores) == (alone.name, alone.scores)
     assert alone.written.with_suffix(".utterances.jsonl").read_bytes() == written
+
+
+def librispeech(corpus: Path, root: Path) -> Path:
+    """Two calls of the tests' corpus in LibriSpeech's layout, one utterance of them gone."""
+    for call in ("1010", "1011"):
+        chapter = root / "test-clean" / call / "7"
+        chapter.mkdir(parents=True)
+        rows = [
+            line.split("\t")
+            for line in (corpus / "MEDIA" / call / "transcript_timealigned.txt").read_text().split("\n")
+        ]
+        times = [float(row[3][6:]) for row in rows[1:-1]]
+        audio, rate = soundfile.read(corpus / "MEDIA" / call / "recording.wav")
+        lines = []
+        for number, row in enumerate(rows[1:-2]):
+            name = f"{call}-7-{number:04d}"
+            lines.append(f"{name} {row[4].upper().rstrip('.')}")
+            part = audio[round(times[number] * rate) : round(times[number + 1] * rate)]
+            soundfile.write(chapter / f"{name}.flac", part, rate)
+        (chapter / f"{call}-7.trans.txt").write_text("\n".join(lines) + "\n")
+    (root / "test-clean" / "1011" / "7" / "1011-7-0000.flac").unlink()
+    return root
+
+
+def test_a_corpus_as_it_lies_gives_the_hypotheses_of_its_shards(
+    run: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = librispeech(corpus, tmp_path / "LibriSpeech")
+    assert cli.main(["evaluate", str(run), "--on", f"librispeech:{root}/test-clean"]) == 0
+    shown = capsys.readouterr()
+    assert "dropped: missing-recording 1" in shown.err
+    name = next(path.stem for path in (run / "scores").glob("librispeech-test-clean-??????.json"))
+    assert name in shown.out
+    found, of_shards = hypotheses(run, name), hypotheses(run, evaluate(run).name)
+    assert len(found) == 11
+    assert [found[f"1010-7-{k:04d}"] for k in range(6)] == [of_shards[f"1010_S{k:03d}"] for k in range(6)]
+    scores = json.loads((run / "scores" / f"{name}.json").read_text())
+    assert scores["utterances"] == 11
+    assert scores["notes"] == ["dropped: missing-recording 1"]
+
+
+def test_spgispeech_as_it_lies(run: Path, corpus: Path, tmp_path: Path) -> None:
+    audio, rate = soundfile.read(corpus / "MEDIA" / "1010" / "recording.wav")
+    folder = tmp_path / "val" / "abc"
+    folder.mkdir(parents=True)
+    soundfile.write(folder / "1.wav", audio[: 2 * rate], rate)
+    (tmp_path / "val.csv").write_text("wav_filename|wav_filesize|transcript\nabc/1.wav|1|Cash cost.\n")
+    done = evaluate(run, on=f"spgispeech:{tmp_path}/val")
+    assert done.name.startswith("spgispeech-val-")
+    assert done.scores["utterances"] == 1
+
+
+def test_a_corpus_that_is_not_there(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpeechmillError, match="no such file or folder; librispeech was expected"):
+        evaluate(run, on=f"librispeech:{tmp_path}/nowhere")
+
+
+def test_whole_recordings_are_left_out_and_said(run: Path, manifest: Path, tmp_path: Path) -> None:
+    table = pl.read_parquet(manifest).filter(split="test").with_columns(timed=pl.col("call") != "1011")
+    table.write_parquet(tmp_path / "mixed.parquet")
+    done = evaluate(run, on=str(tmp_path / "mixed.parquet"))
+    assert done.scores["utterances"] == 6
+    assert done.scores["notes"] == ["left out: 6 whole recordings without times (untimed)"]
+    table.with_columns(timed=False).write_parquet(tmp_path / "whole.parquet")
+    with pytest.raises(SpeechmillError, match="its 12 rows are whole recordings without times"):
+        evaluate(run, on=str(tmp_path / "whole.parquet"))

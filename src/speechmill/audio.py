@@ -14,6 +14,7 @@ import soundfile
 import soxr
 
 from speechmill.errors import SpeechmillError
+from speechmill.mp3 import stated
 
 Pcm = npt.NDArray[np.int16]
 
@@ -163,7 +164,7 @@ def _open(path: Path | str) -> soundfile.SoundFile:
         file = soundfile.SoundFile(path)
         if file.format not in _EXACT_SEEK:
             file.close()
-            file = _Sequential(path)
+            file = _Sequential((stated(Path(path)) if file.format == "MP3" else None) or path)
     except (soundfile.LibsndfileError, TypeError) as error:  # a TypeError: ".raw" has no header
         raise SpeechmillError(f"{path}: not audio that libsndfile reads ({_reason(error)}).") from error
     if file.frames <= 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ import polars as pl
 
 from speechmill.artefact import fingerprint, read_json
 from speechmill.audio import decode, encode_flac
+from speechmill.corpora import named_corpus, open_corpus
+from speechmill.corpora.base import Limits
 from speechmill.errors import SpeechmillError
 from speechmill.group import ALONE, Group, is_rank, joined
 from speechmill.launch import launch, run_rank
-from speechmill.manifest import read_manifest
+from speechmill.manifest import check_recordings, is_untimed, read_manifest
 from speechmill.models import build_model
 from speechmill.models.ngram import NgramModel
 from speechmill.progress import Progress
@@ -47,6 +49,7 @@ class EvaluationSet:
     texts: list[str]
     attributes: dict[str, list[object]]  # the manifest's columns
     chunks: Iterator[tuple[list[int], list[Audio]]]  # places in `ids`, and the samples of each
+    notes: list[str] = field(default_factory=list)  # what was left out of it, and why
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def evaluate(
     checkpoint the best; whatever differs is added to it, so that no other scores are overwritten.
 
     Args:
-        on: a folder of shards or a manifest; None takes the run's own shards.
+        on: a folder of shards, a manifest, or KIND:DIR (what `import` reads); None takes the run's own shards.
         split: of the set; None takes all its rows (but "test" of the run's own shards).
         search: None takes the recipe's.
         by: columns of the manifest to group by, beside `native` and `session`.
@@ -115,6 +118,8 @@ def _evaluate(
                     clips.offer(score_utterance(data.ids[place], data.texts[place], hypotheses[place]), samples)
     items, result = score_set(data.ids, data.texts, hypotheses, data.attributes, by)
     result["checkpoint"] = step
+    if data.notes:
+        result["notes"] = data.notes
     result["search"] = recognizing.search.model_dump(mode="json")
     name = data.name
     if recognizing.search != recipe.search:
@@ -156,10 +161,13 @@ def _language_model(path: Path, order: int) -> NgramModel:
 
 
 def open_set(on: str | None, split: str | None, recipe: Recipe) -> EvaluationSet:
-    """Raises SpeechmillError where `on` is neither shards nor a manifest, or has no such rows."""
+    """Raises SpeechmillError where `on` is no shards, manifest or KIND:DIR, or has no such rows."""
     rate = recipe.features.sample_rate
     if on is None:
-        return _shard_set(open_data(recipe.data.shards, recipe.data.cache, recipe.data.cache_gb), split or "test", split or "test", rate)
+        index = open_data(recipe.data.shards, recipe.data.cache, recipe.data.cache_gb)
+        return _shard_set(index, split or "test", split or "test", rate)
+    if corpus := named_corpus(on):
+        return _corpus_set(*corpus, split, rate)
     path = Path(on)
     shards = recipe.data.shards
     own = bool(shards) and isinstance(shards, str) and path.resolve() == Path(shards).resolve()
@@ -193,8 +201,21 @@ def _shard_set(index: Index, split: str | None, name: str, rate: int) -> Evaluat
     return EvaluationSet(name, [item["id"] for item in about], [item["text"] for item in about], attributes, chunks())
 
 
+def _corpus_set(kind: str, source: Path, split: str | None, rate: int) -> EvaluationSet:
+    """A corpus as `import` reads it, without a manifest on disk."""
+    source = source.resolve()
+    result = open_corpus(kind, source).read(None, None, Limits())
+    name = f"{kind}-{source.stem}-{_short(str(source))}" + (f"-{split}" if split else "")
+    found = _table_set(result.table, source, split, name, rate)
+    dropped = ", ".join(f"{reason} {count}" for reason, count in result.counts.items())
+    return replace(found, notes=[*([f"dropped: {dropped}"] if dropped else []), *result.warnings, *found.notes])
+
+
 def _manifest_set(path: Path, split: str | None, name: str, rate: int) -> EvaluationSet:
-    table = read_manifest(path)
+    return _table_set(read_manifest(path), path, split, name, rate)
+
+
+def _table_set(table: pl.DataFrame, path: Path, split: str | None, name: str, rate: int) -> EvaluationSet:
     if split is not None:
         found = table["split"].unique().to_list()
         table = table.filter(pl.col("split") == split)
@@ -202,6 +223,15 @@ def _manifest_set(path: Path, split: str | None, name: str, rate: int) -> Evalua
             raise SpeechmillError(f"{path}: no rows of the split {split!r}; there is {', '.join(map(repr, found))}.")
     if table.is_empty():
         raise SpeechmillError(f"{path}: the manifest has no rows.")
+    timed = table.filter(~is_untimed(table.columns))
+    whole = table.height - timed.height
+    if timed.is_empty():
+        raise SpeechmillError(
+            f"{path}: its {whole} rows are whole recordings without times; transcribe them and score that instead."
+        )
+    notes = [f"left out: {whole} whole recordings without times (untimed)"] if whole else []
+    table = timed
+    check_recordings(table, path)
     table = table.sort("recording", "start", "id")
     lengths = (table["end"] - table["start"]).to_list()
 
@@ -219,7 +249,7 @@ def _manifest_set(path: Path, split: str | None, name: str, rate: int) -> Evalua
     attributes: dict[str, list[object]] = {
         name: table[name].to_list() for name in table.columns if name not in ("id", "text")
     }
-    return EvaluationSet(name, table["id"].to_list(), table["text"].to_list(), attributes, chunks())
+    return EvaluationSet(name, table["id"].to_list(), table["text"].to_list(), attributes, chunks(), notes)
 
 
 def _chunked(lengths: Sequence[float]) -> list[list[int]]:

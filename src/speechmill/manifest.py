@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -28,6 +28,8 @@ SCHEMA: dict[str, pl.DataType] = {
 }
 SPLITS = ("train", "valid", "test")
 _SLICE = 1 << 18  # rows in memory at a time where a manifest is read in slices
+# A column that an importer may add: false where the row is a whole recording with its whole transcript, to be aligned.
+TIMED = "timed"
 
 
 def write_manifest(table: pl.DataFrame, path: Path) -> None:
@@ -92,6 +94,22 @@ def check_columns(schema: pl.Schema, path: Path) -> None:
             raise SpeechmillError(f"{path}: the column {name!r} is missing; a manifest has {', '.join(SCHEMA)}.")
         if schema[name] != kind and schema[name] != pl.Null():
             raise SpeechmillError(f"{path}: the column {name!r} is {schema[name]}, expected {kind}.")
+
+
+def is_untimed(columns: Sequence[str]) -> pl.Expr:
+    """Which rows are whole recordings without times of their own: nothing can be cut from them before `align`."""
+    return ~pl.col(TIMED).fill_null(True) if TIMED in columns else pl.lit(False)
+
+
+def check_recordings(table: pl.DataFrame, path: Path) -> None:
+    """Raise SpeechmillError where audio that the manifest `path` points at is not there."""
+    names = table["recording"].unique(maintain_order=True).to_list()
+    gone = [name for name in names if not Path(name).is_file()]
+    if gone:
+        raise SpeechmillError(
+            f"{path}: {len(gone)} of its {len(names)} recordings are not there any more, {gone[0]} the first; bring "
+            f"them back, or import the corpus again from where it is now."
+        )
 
 
 def read_ids(path: Path) -> list[str]:

@@ -14,7 +14,7 @@ import polars as pl
 from speechmill.artefact import fingerprint, locked, read_json, sha256_file, write_json
 from speechmill.errors import SpeechmillError
 from speechmill.ledger import ledger_path, select_account, select_ledger, write_ledger
-from speechmill.manifest import SCHEMA, SPLITS, read_ids, scan_manifest, slices, written_rows
+from speechmill.manifest import SCHEMA, SPLITS, is_untimed, read_ids, scan_manifest, slices, written_rows
 from speechmill.progress import Progress
 from speechmill.quotas import Cell, quotas
 from speechmill.settings import SelectSettings
@@ -24,7 +24,8 @@ from speechmill.vocabulary import WordCounts, unseen_words
 _VERSION = 3  # of what select does: raise it where the same manifest and settings would give other rows
 _SECONDS = pl.col("end") - pl.col("start")
 REASONS = (
-    "excluded", "not-in-include-only", "not-ceo", "too-short", "too-long", "drop-text", "not-needed", "native-unknown"
+    "excluded", "not-in-include-only", "not-ceo", "untimed", "too-short", "too-long", "drop-text", "not-needed",
+    "native-unknown",
 )  # fmt: skip
 _SPLIT, _REASON = pl.Enum(SPLITS), pl.Enum(REASONS)
 _Q_AND_A = "q-and-a"
@@ -191,7 +192,7 @@ def _rows(table: pl.LazyFrame, settings: SelectSettings) -> pl.DataFrame:
                     f"select.{setting}: the manifest has no column {name!r}; it has {', '.join(columns)}."
                 )
     needed = dict.fromkeys(["call", "speaker", "session", "native", *settings.disjoint, *settings.test_where])
-    selected = table.select(*needed, seconds=_SECONDS, reason=_unwanted(settings).cast(_REASON))
+    selected = table.select(*needed, seconds=_SECONDS, reason=_unwanted(settings, columns).cast(_REASON))
     rows = selected.collect(engine="streaming").with_row_index("place")
     if rows.is_empty():
         raise SpeechmillError("select: the manifest has no rows.")
@@ -250,7 +251,7 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
-def _unwanted(settings: SelectSettings) -> pl.Expr:
+def _unwanted(settings: SelectSettings, columns: list[str]) -> pl.Expr:
     """Why a row is left out before anything is counted; null for the others. The first reason that applies is given."""
     rules: list[tuple[str, pl.Expr]] = []
     only, exclude = _ids(settings, "include_only"), _ids(settings, "exclude")
@@ -260,6 +261,7 @@ def _unwanted(settings: SelectSettings) -> pl.Expr:
         rules.append(("not-in-include-only", ~pl.col("call").is_in(only)))
     if settings.ceo_only:
         rules.append(("not-ceo", ~pl.col("ceo").fill_null(False)))
+    rules.append(("untimed", is_untimed(columns)))
     rules.append(("too-short", settings.min_seconds > _SECONDS))
     rules.append(("too-long", settings.max_seconds < _SECONDS))
     rules += [("drop-text", pl.col("text").str.contains(pattern)) for pattern in settings.drop_text]

@@ -1,4 +1,4 @@
-"""The verbs about recordings and transcripts: demo-corpus, import, select, inspect."""
+"""The verbs about recordings and transcripts: demo-corpus, import, export-manifest, overlap, select, inspect."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def add_import(verbs: Verbs) -> None:
         "speechmill import bizspeech mine/corpus mine/corpus.parquet",
     )  # fmt: skip
     parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("source", type=Path, help="the corpus's folder")
+    parser.add_argument("source", type=Path, help="the corpus's folder, or a table or manifest of it")
     parser.add_argument("out", type=Path, help="the manifest to write, .parquet")
     parser.add_argument("--include", type=Path, metavar="FILE", help="only these calls, an id a line")
     parser.add_argument("--exclude", type=Path, metavar="FILE", help="not these calls")
@@ -57,6 +57,52 @@ def _import(args: Arguments) -> None:
         limits=Limits(args.min_seconds, args.max_seconds),
     )  # fmt: skip
     print(imported.text())
+
+
+def add_export(verbs: Verbs) -> None:
+    parser = verb(
+        verbs, "export-manifest", _export, "a manifest -> NeMo's JSON lines or a Lhotse cut set",
+        "speechmill export-manifest mine/selected.parquet mine/train_cuts.jsonl.gz --format lhotse --split train",
+    )  # fmt: skip
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("out", type=Path, help="the file to write; compressed where it ends in .gz")
+    parser.add_argument("--format", choices=("nemo", "lhotse"), required=True)
+    parser.add_argument("--split", help="only this one (default: all rows)")
+
+
+def _export(args: Arguments) -> None:
+    from speechmill.corpora.export import export_manifest
+
+    rows = export_manifest(args.manifest, args.out, args.format, args.split)
+    print(f"{args.out}: {rows} utterances")
+
+
+def add_overlap(verbs: Verbs) -> None:
+    parser = verb(
+        verbs, "overlap", _overlap, "what two manifests share: the same audio, near-same text",
+        "speechmill overlap mine/train.parquet spgispeech:SPGI/val --json mine/overlap.json\n\n"
+        "exit status: 0 where nothing in common was found, 1 where something was, 2 for bad input",
+    )  # fmt: skip
+    parser.add_argument("a", metavar="A", help="a manifest, or a corpus as KIND:DIR")
+    parser.add_argument("b", metavar="B", help="a manifest, or a corpus as KIND:DIR")
+    parser.add_argument("--by", choices=("audio", "text", "both"), default="both", help="(default: %(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write all pairs there too; - prints them alone")
+
+
+def _overlap(args: Arguments) -> int:
+    import json
+
+    from speechmill.artefact import write_json
+    from speechmill.overlap import KINDS, overlap
+
+    found = overlap(args.a, args.b, KINDS if args.by == "both" else (args.by,))
+    if args.json == "-":
+        print(json.dumps(found.as_dict(), ensure_ascii=False, indent=1))
+    else:
+        print(found.text())
+        if args.json:
+            write_json(Path(args.json), found.as_dict())
+    return 1 if found.found else 0
 
 
 def add_select(verbs: Verbs) -> None:

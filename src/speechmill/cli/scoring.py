@@ -17,7 +17,10 @@ def add_evaluate(verbs: Verbs) -> None:
         "speechmill evaluate mine/run --split test",
     )  # fmt: skip
     parser.add_argument("folder", type=Path, metavar="RUN")
-    parser.add_argument("--on", metavar="SHARDS|MANIFEST", help="default: the shards that the run was trained on")
+    parser.add_argument(
+        "--on", metavar="SHARDS|MANIFEST|KIND:DIR",
+        help="default: the shards that the run was trained on; librispeech:DIR/test-clean reads a corpus",
+    )  # fmt: skip
     parser.add_argument("--split", help="default: test of the run's own shards; all rows of another set")
     parser.add_argument("--checkpoint", default="best", help="best, last or a number of updates (default: %(default)s)")
     parser.add_argument("--processes", type=int, default=1, help="that recognize (default: %(default)s)")
@@ -45,6 +48,8 @@ def _evaluate(args: Arguments) -> None:
     )  # fmt: skip
     if rank():
         return
+    for note in done.scores.get("notes", []):
+        print(f"note: {note}", file=sys.stderr)
     if args.json == "-":
         print(json.dumps(done.scores, ensure_ascii=False, indent=1))
         return

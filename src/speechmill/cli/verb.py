@@ -18,7 +18,10 @@ Arguments = argparse.Namespace
 Verbs = Any  # the type that add_subparsers returns has no public name
 CORES = cores()
 SCORE_FORMATS = ("lines", "recording", "id", "trn", "ctm", "jsonl", "nlp", "parquet")  # score.formats.reading.FORMATS
-KINDS = ("bizspeech",)  # corpora.KINDS, without its imports: --help answers at once
+KINDS = (
+    "bizspeech", "librispeech", "spgispeech", "earnings21", "earnings22", "commonvoice", "nemo", "lhotse", "csv",
+    "jsonl",
+)  # fmt: skip  # corpora.KINDS, without its imports: --help answers at once
 
 
 def verb(

@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from speechmill.artefact import fingerprint, locked, read_json, sha256_file, write_json, written
-from speechmill.corpora.base import ImportResult, Limits, find_recording, with_lengths
-from speechmill.corpora.bizspeech import METADATA, TRANSCRIPT, import_bizspeech, list_calls
+from speechmill.corpora.base import ImportResult, Limits, Opened, with_lengths
+from speechmill.corpora.bizspeech import open_bizspeech
+from speechmill.corpora.commonvoice import open_commonvoice
+from speechmill.corpora.earnings import open_earnings21, open_earnings22
+from speechmill.corpora.lhotse_cuts import open_lhotse
+from speechmill.corpora.librispeech import open_librispeech
+from speechmill.corpora.nemo import open_nemo
+from speechmill.corpora.plain import open_csv, open_jsonl
+from speechmill.corpora.spgispeech import open_spgispeech
 from speechmill.errors import SpeechmillError
 from speechmill.ledger import import_ledger, ledger_path, write_ledger
 from speechmill.manifest import write_manifest
 
-KINDS = ("bizspeech",)
-_VERSION = 2  # of what the importers do: raise it where the same source would give other rows
+# In the order in which they are listed; docs/corpora.md has each one's layout.
+FORMATS: dict[str, Callable[[Path], Opened]] = {
+    "bizspeech": open_bizspeech,
+    "librispeech": open_librispeech,
+    "spgispeech": open_spgispeech,
+    "earnings21": open_earnings21,
+    "earnings22": open_earnings22,
+    "commonvoice": open_commonvoice,
+    "nemo": open_nemo,
+    "lhotse": open_lhotse,
+    "csv": open_csv,
+    "jsonl": open_jsonl,
+}
+KINDS = tuple(FORMATS)
+_VERSION = 3  # of what the importers do: raise it where the same source would give other rows
 
 
 @dataclass(frozen=True)
@@ -58,9 +80,9 @@ def import_corpus(
     files), is left as it is. The same source and settings give the same bytes.
     Raises SpeechmillError where the source as a whole cannot be imported.
     """
-    if kind not in KINDS:
-        raise SpeechmillError(f"import: {kind!r} is no corpus format; known: {', '.join(KINDS)}.")
-    source, limits = source.resolve(), limits or Limits()
+    limits = limits or Limits()
+    source = source.resolve()
+    opened = open_corpus(kind, source)
     settings = {
         "version": _VERSION,
         "kind": kind,
@@ -69,10 +91,10 @@ def import_corpus(
         "exclude": sorted(exclude or ()),
         "limits": asdict(limits),
     }
-    name = fingerprint([settings, _listing(source)])
+    name = fingerprint([settings, _listing(opened.files)])
     if report := _finished(out, name):
         return Imported(out, True, report)
-    result = import_bizspeech(source, include=include, exclude=exclude, limits=limits)
+    result = opened.read(include, exclude, limits)
     with locked(out):
         with written(drops_path(out)) as partial:
             result.drops.write_csv(partial, separator="\t", quote_style="never")
@@ -82,6 +104,21 @@ def import_corpus(
         report = _report(result) | {"fingerprint": name, "manifest_sha256": sha256_file(out), "settings": settings}
         write_json(report_path(out), report)
     return Imported(out, False, report)
+
+
+def open_corpus(kind: str, source: Path) -> Opened:
+    """Find the corpus that lies at `source`. Raises SpeechmillError where `kind` is none or nothing of it is there."""
+    if kind not in FORMATS:
+        raise SpeechmillError(f"import: {kind!r} is no corpus format; known: {', '.join(KINDS)}.")
+    if not source.exists():
+        raise SpeechmillError(f"{source}: no such file or folder; {kind} was expected there.")
+    return FORMATS[kind](source)
+
+
+def named_corpus(text: str) -> tuple[str, Path] | None:
+    """'librispeech:DIR/test-clean' -> its kind and place; None for what is no KIND:DIR."""
+    kind, colon, place = text.partition(":")
+    return (kind, Path(place)) if colon and kind in FORMATS else None
 
 
 def drops_path(out: Path) -> Path:
@@ -101,20 +138,13 @@ def _finished(out: Path, name: str) -> dict[str, Any] | None:
     return report if same else None
 
 
-def _listing(source: Path) -> list[list[str | int]]:
-    """Name, size and modification time of each file that the import reads."""
-    paths = [source / METADATA]
-    for call in list_calls(source):
-        folder = source / "MEDIA" / call
-        paths += [folder / TRANSCRIPT, _recording_of(folder)]
-    return [[str(path.relative_to(source)), *_size_and_time(path)] for path in paths]
-
-
-def _recording_of(folder: Path) -> Path:
-    try:
-        return find_recording(folder) or folder
-    except OSError:  # no permission to look: the importer says so of the call
-        return folder
+def _listing(files: list[Path]) -> str:
+    """The SHA-256 of name, size and modification time of each file that the import reads."""
+    found = hashlib.sha256()
+    for path in files:
+        size, time = _size_and_time(path)
+        found.update(f"{path}\0{size}\0{time}\n".encode(errors="surrogateescape"))
+    return found.hexdigest()
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:

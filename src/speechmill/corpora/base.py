@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from speechmill.audio import probe
+from speechmill.errors import SpeechmillError
 from speechmill.manifest import SCHEMA
 from speechmill.progress import track
 
@@ -87,6 +89,28 @@ def with_lengths(result: ImportResult) -> pl.DataFrame:
     unread = result.drops.select("call").unique(maintain_order=True).join(named, on="call", how="anti")
     nowhere = unread.with_columns(recording=pl.col("call"), seconds=pl.lit(None, pl.Float64))
     return pl.concat([named.select(RECORDINGS.keys()), nowhere.select(RECORDINGS.keys())])
+@dataclass(frozen=True)
+class Opened:
+    """A corpus that was found: the files that decide what its import gives, and the import."""
+
+    files: list[Path]  # transcripts, metadata, recordings
+    read: Callable[[set[str] | None, set[str] | None, Limits], ImportResult]  # include, exclude (calls), limits
+
+
+def checked(result: ImportResult, source: Path) -> ImportResult:
+    """`result`; raises SpeechmillError where it has no row."""
+    if result.table.is_empty():
+        reasons = ", ".join(f"{reason} {count}" for reason, count in result.counts.items())
+        raise SpeechmillError(f"{source}: no utterance is left; dropped: {reasons or 'none'}.")
+    return result
+
+
+def unknown_calls(name: str, wanted: set[str] | None, calls: Iterable[str]) -> list[str]:
+    """A warning about calls of include or exclude that the corpus does not have."""
+    unknown = sorted((wanted or set()) - set(calls))
+    if not unknown:
+        return []
+    return [f"{name}: {len(unknown)} of {len(wanted or ())} calls are not in the corpus: {', '.join(unknown[:5])}"]
 
 
 def empty_rows(extra: dict[str, pl.DataType]) -> pl.DataFrame:
@@ -110,6 +134,17 @@ def with_unique_ids(table: pl.DataFrame) -> pl.DataFrame:
             pl.when(nth > 1).then(pl.format("{}-{}", "id", nth)).otherwise(pl.col("id")).alias("id")
         )
     return table
+
+
+def files_under(folder: Path) -> list[Path]:
+    """All files in a folder and its folders, sorted; links are followed, a folder is visited once."""
+    found: list[Path] = []
+    visited: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        visited.add(os.path.realpath(place))
+        folders[:] = [name for name in folders if os.path.realpath(os.path.join(place, name)) not in visited]
+        found += [Path(place, name) for name in names]
+    return sorted(found)
 
 
 def find_recording(folder: Path, stem: str = "recording") -> Path | None:

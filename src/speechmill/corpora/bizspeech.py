@@ -31,10 +31,13 @@ from speechmill.corpora.base import (
     CallResult,
     ImportResult,
     Limits,
+    Opened,
+    checked,
     drops_table,
     empty_rows,
     find_recording,
     identifier,
+    unknown_calls,
     with_unique_ids,
 )
 from speechmill.errors import SpeechmillError
@@ -77,6 +80,25 @@ class _Failure(Exception):
         self.reason, self.detail = reason, detail
 
 
+def open_bizspeech(source: Path) -> Opened:
+    """Raises SpeechmillError where `source` is not in this layout."""
+    files = [source / METADATA]
+    for call in list_calls(source):
+        folder = source / "MEDIA" / call
+        files += [folder / TRANSCRIPT, _recording_of(folder)]
+    return Opened(
+        files,
+        lambda include, exclude, limits: import_bizspeech(source, include=include, exclude=exclude, limits=limits),
+    )
+
+
+def _recording_of(folder: Path) -> Path:
+    try:
+        return find_recording(folder) or folder
+    except OSError:  # no permission to look: the importer says so of the call
+        return folder
+
+
 def import_bizspeech(
     source: Path,
     *,
@@ -94,7 +116,7 @@ def import_bizspeech(
     calls = list_calls(source)
     metadata = read_metadata(source)
     chosen = [call for call in calls if (include is None or call in include) and call not in (exclude or set())]
-    warnings = _unknown_calls("include", include, calls) + _unknown_calls("exclude", exclude, calls)
+    warnings = unknown_calls("include", include, calls) + unknown_calls("exclude", exclude, calls)
     if not chosen:
         raise SpeechmillError(f"{source / 'MEDIA'}: none of its {len(calls)} calls is left by include and exclude.")
 
@@ -305,13 +327,6 @@ def _string(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _unknown_calls(name: str, wanted: set[str] | None, calls: list[str]) -> list[str]:
-    unknown = sorted((wanted or set()) - set(calls))
-    if not unknown:
-        return []
-    return [f"{name}: {len(unknown)} of {len(wanted or ())} calls are not in the corpus: {', '.join(unknown[:5])}"]
-
-
 def _recordings(results: list[CallResult]) -> pl.DataFrame:
     rows = [
         (result.call, result.rows["recording"][0] if len(result.rows) else result.call, result.seconds)
@@ -340,7 +355,4 @@ def _gathered(source: Path, results: list[CallResult], left_out: int, warnings: 
         warnings=warnings,
         recordings=_recordings(results),
     )
-    if table.is_empty():
-        reasons = ", ".join(f"{reason} {count}" for reason, count in gathered.counts.items())
-        raise SpeechmillError(f"{source}: no utterance is left; dropped: {reasons or 'none'}.")
-    return gathered
+    return checked(gathered, source)

@@ -11,7 +11,7 @@ import polars as pl
 
 from speechmill.artefact import fingerprint, read_json, write_json
 from speechmill.errors import SpeechmillError
-from speechmill.manifest import scan_manifest
+from speechmill.manifest import is_untimed, scan_manifest
 from speechmill.ordering import hash_names, mix
 from speechmill.settings import ShardSettings
 
@@ -109,9 +109,15 @@ def _checked(rows: pl.LazyFrame) -> pl.DataFrame:
         (pl.col(name).is_null() | (~pl.col(name).is_finite() if schema[name].is_float() else False)).sum().alias(name)
         for name in needed
     ]
-    counts = rows.select(pl.len().alias("rows"), *missing).collect(engine="streaming").row(0, named=True)
+    untimed = is_untimed(schema.names()).sum().alias("untimed")
+    counts = rows.select(pl.len().alias("rows"), untimed, *missing).collect(engine="streaming").row(0, named=True)
     if not counts["rows"]:
         raise SpeechmillError("the manifest has no rows, so there is nothing to shard.")
+    if counts["untimed"]:
+        raise SpeechmillError(
+            f"{counts['untimed']} of {counts['rows']} rows of the manifest are whole recordings without times "
+            f"(timed: false), so that nothing can be cut from them; `speechmill select` leaves them out (untimed)."
+        )
     for name in needed:
         if counts[name]:
             raise SpeechmillError(f"{counts[name]} rows of the manifest have no {name}; each needs one.")

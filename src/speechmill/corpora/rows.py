@@ -1,0 +1,234 @@
+"""From transcript rows to manifest rows: look at each recording once, judge each row, account for those that fall.
+
+What every importer but BizSpeech's (whose rows end where the next begins) has in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import polars as pl
+
+from speechmill.audio import probe
+from speechmill.corpora.base import (
+    DROPS,
+    ImportResult,
+    Limits,
+    Opened,
+    checked,
+    unknown_calls,
+    with_unique_ids,
+)
+from speechmill.corpora.tables import MARKS
+from speechmill.errors import SpeechmillError
+from speechmill.manifest import SCHEMA, TIMED
+from speechmill.progress import track
+
+# One row of a transcript, as an importer reads it. Columns that it adds are carried into the manifest.
+ITEMS: dict[str, pl.DataType] = {
+    "row": pl.Int64(),  # line in the transcript; null where there is none
+    "id": pl.String(),  # any text; made fit for a file name and unique here
+    "recording": pl.String(),  # path of the audio file
+    "start": pl.Float64(),  # seconds; null: from the recording's start
+    "end": pl.Float64(),  # seconds; null: to the recording's end
+    "text": pl.String(),
+    "speaker": pl.String(),
+    "call": pl.String(),
+    "session": pl.String(),
+    "native": pl.Boolean(),
+    "reason": pl.String(),  # why the row is unusable; "" for a good one
+    "detail": pl.String(),
+    "untimed": pl.Boolean(),  # the transcript of a whole recording, whatever its length
+}
+_DEFAULTS: dict[str, object] = {
+    "row": None, "start": None, "end": None, "speaker": "", "session": "", "native": None, "reason": "", "detail": "",
+    "untimed": False,
+}  # fmt: skip
+_SLACK = 0.1  # seconds past the recording's end that are clipped: rounding
+_LONGEST_ID = 95  # characters: what a shard takes
+_THREADS = 8  # the work is waiting for a file system
+_NAMED = 20  # calls that an error names
+MISSING = "no such recording"
+
+
+def items_table(columns: pl.DataFrame) -> pl.DataFrame:
+    """Complete a table to ITEMS: columns that it lacks have their defaults, its own are kept behind them."""
+    missing = [pl.lit(_DEFAULTS[name], kind).alias(name) for name, kind in ITEMS.items() if name not in columns.columns]
+    table = columns.with_columns(missing).cast(ITEMS)  # type: ignore[arg-type]
+    filled = [pl.col(name).fill_null("") for name in ("speaker", "session", "call", "id", "reason", "detail")]
+    return table.with_columns(filled).select(*ITEMS, pl.exclude(*ITEMS))
+
+
+def import_rows(
+    source: Path,
+    items: pl.DataFrame,
+    *,
+    include: set[str] | None = None,
+    exclude: set[str] | None = None,
+    limits: Limits | None = None,
+    warnings: Iterable[str] = (),
+) -> ImportResult:
+    """Judge ITEMS into manifest rows and drops.
+
+    Drops are counted by the importer's own reasons, then missing-recording, unreadable-recording, bad-time,
+    past-recording-end, empty-text, too-short, too-long; the first that applies. A row that is a whole recording and
+    longer than `limits.max_seconds` is kept with `timed` false, to be aligned later.
+    Raises SpeechmillError where no recording can be read or no row is kept.
+    """
+    limits = limits or Limits()
+    calls = items["call"].unique().sort().to_list()
+    told = [*warnings, *unknown_calls("include", include, calls), *unknown_calls("exclude", exclude, calls)]
+    chosen = [call for call in calls if (include is None or call in include) and call not in (exclude or set())]
+    if not chosen:
+        raise SpeechmillError(f"{source}: none of its {len(calls)} calls is left by include and exclude.")
+    items = items.filter(pl.col("call").is_in(chosen))
+    recordings = _probed(items)
+    judged = _judged(items.join(recordings, on="recording", how="left", maintain_order="left"), limits)
+    failures = _failures(judged)
+    if recordings["length"].null_count() == recordings.height:
+        raise SpeechmillError(f"{source}: {_none_readable(failures, judged)}")
+    result = ImportResult(
+        table=_manifest(judged),
+        drops=_drops(judged),
+        calls_read=len(chosen) - len(failures),
+        calls_left_out=len(calls) - len(chosen),
+        seconds=float(recordings["length"].sum()),
+        failures=[f"{call}: {reason}: {detail}" for call, reason, detail in failures],
+        warnings=told,
+    )
+    result.warnings.extend(_untimed_warning(result.table))
+    return checked(result, source)
+
+
+def _probed(items: pl.DataFrame) -> pl.DataFrame:
+    """Of each recording: `length` (seconds), `samplerate`, `lost` and `why` it cannot be read."""
+    names = items.filter(reason="")["recording"].drop_nulls().unique(maintain_order=True).to_list()
+
+    def look(name: str) -> tuple[str, float | None, int | None, str, str]:
+        try:
+            info = probe(name)
+        except SpeechmillError as error:
+            lost = "missing-recording" if MISSING in str(error) else "unreadable-recording"
+            return name, None, None, lost, str(error)
+        return name, info.seconds, info.samplerate, "", ""
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = list(track(pool.map(look, names), "import", len(names), "recordings"))
+    schema = {"recording": pl.String, "length": pl.Float64, "samplerate": pl.Int64, "lost": pl.String, "why": pl.String}
+    return pl.DataFrame(found, schema=schema, orient="row")
+
+
+def _judged(rows: pl.DataFrame, limits: Limits) -> pl.DataFrame:
+    """Add the clipped times, `timed`, and a reason to every row that falls."""
+    length, start, end = pl.col("length"), pl.col("start"), pl.col("end")
+    given = pl.col("reason") == ""  # of what its importer found unusable, a missing end says nothing
+    rows = rows.with_columns(start=start.fill_null(0.0), end=end.fill_null(pl.when(given).then(length)))
+    rows = rows.with_columns(end=pl.when(end.is_between(length, length + _SLACK)).then(length).otherwise(end))
+    seconds = end - start
+    is_whole = (start <= 0) & (end >= length - _SLACK) & (seconds > limits.max_seconds)
+    untimed = pl.col("untimed") | is_whole.fill_null(False)
+    span = pl.format("{} s to {} s", start.round(3), end.round(3))
+    too_short, too_long = seconds < limits.min_seconds, seconds > limits.max_seconds
+    of_limits = f"{{}} s; {limits.min_seconds:g} to {limits.max_seconds:g} s are kept"
+    rules: list[tuple[str | pl.Expr, pl.Expr, pl.Expr]] = [  # reason, detail, where it applies
+        (pl.col("reason"), pl.col("detail"), pl.col("reason") != ""),
+        (pl.col("lost"), pl.col("why"), pl.col("lost") != ""),
+        ("bad-time", span, ~(start.is_finite() & end.is_finite() & (start >= 0) & (end > start))),
+        (
+            "past-recording-end",
+            pl.format("{}, the recording ends at {} s", span, length.round(3)),
+            (end > length) | (start >= length),
+        ),
+        ("empty-text", pl.lit(""), pl.col("text").fill_null("").str.strip_chars() == ""),
+        ("too-short", pl.format(of_limits, seconds.round(3)), ~untimed & too_short),
+        ("too-long", pl.format(of_limits, seconds.round(3)), ~untimed & too_long),
+    ]
+    reasons = [pl.when(wrong).then(pl.lit(name) if isinstance(name, str) else name) for name, _, wrong in rules]
+    details = [pl.when(wrong).then(detail) for _, detail, wrong in rules]
+    return rows.with_columns(
+        untimed.not_().alias(TIMED), reason=pl.coalesce(*reasons, pl.lit("")), detail=pl.coalesce(*details, pl.lit(""))
+    )
+
+
+def _failures(judged: pl.DataFrame) -> list[tuple[str, str, str]]:
+    """Calls of which no recording could be read: (call, reason, detail), of its recording rather than of a row."""
+    lost = judged.group_by("call").agg(
+        pl.col("length").is_null().all().alias("unread"),
+        pl.coalesce(pl.col("lost").drop_nulls().first(), pl.col("reason").first()).alias("reason"),
+        pl.coalesce(pl.col("why").drop_nulls().first(), pl.col("detail").first()).alias("detail"),
+    )
+    return lost.filter("unread", pl.col("call") != "").select("call", "reason", "detail").sort("call").rows()
+
+
+def _none_readable(failures: list[tuple[str, str, str]], judged: pl.DataFrame) -> str:
+    if not failures:  # not a line of the transcripts says where its audio is
+        return f"no line of {len(judged)} can be used; the first: {judged['reason'][0]}: {judged['detail'][0]}"
+    call, reason, detail = failures[0]
+    message = f"none of {len(failures)} calls can be read; {call}: {reason}: {detail}"
+    if others := [name for name, _, _ in failures[1:_NAMED]]:
+        message += f" Likewise {', '.join(others)}{', ...' if len(failures) > _NAMED else ''}."
+    return message
+
+
+def _manifest(judged: pl.DataFrame) -> pl.DataFrame:
+    kept = judged.filter(reason="").with_columns(
+        pl.col("id").str.replace_all("[^A-Za-z0-9_-]", "-").str.tail(_LONGEST_ID - 8),  # room for a number behind it
+        pl.col("text").str.strip_chars(),
+        split=pl.lit(""),
+    )
+    extra = [name for name in kept.columns if name not in {*ITEMS, *SCHEMA, "length", "lost", "why"}]
+    kept = kept.sort("call", "recording", "start", "row", maintain_order=True)
+    return with_unique_ids(kept.select(*SCHEMA, *extra))
+
+
+def _drops(judged: pl.DataFrame) -> pl.DataFrame:
+    # A tab or a line break in a detail would break the table of drops.
+    plain = pl.col("detail").str.replace_all(r"\s+", " ")
+    known = pl.col("length").is_not_null() & (pl.col("end") > pl.col("start"))
+    fallen = judged.filter(pl.col("reason") != "")
+    seconds = pl.when(known).then((pl.col("end") - pl.col("start")).round(3)).alias("seconds")
+    return fallen.select("call", "row", "reason", plain, seconds).cast(DROPS)  # type: ignore[arg-type]
+
+
+def _untimed_warning(table: pl.DataFrame) -> list[str]:
+    whole = table.filter(~pl.col(TIMED))
+    if whole.is_empty():
+        return []
+    calls = whole["call"].unique().sort()
+    named = ", ".join(calls.head(5)) + (", ..." if len(calls) > 5 else "")
+    return [
+        f"{len(whole)} recordings of {len(calls)} calls have no times and are imported whole (timed: false), to be "
+        f"aligned later; select leaves them out: {named}"
+    ]
+
+
+def placed(path: pl.Expr, folder: Path) -> pl.Expr:
+    """Paths as absolute ones; those that are relative are meant from `folder`."""
+    return pl.when(path.str.starts_with("/")).then(path).otherwise(pl.lit(f"{folder}/") + path)
+
+
+def carried(table: pl.DataFrame, used: Iterable[str]) -> tuple[pl.DataFrame, list[str]]:
+    """The columns that an importer does not know, for the manifest; `split` becomes `subset`, as `select` makes splits.
+
+    Returns them, and a warning about those whose names are the manifest's own.
+    """
+    known = set(used)
+    own = {*ITEMS, *SCHEMA, TIMED, "length", "lost", "why", "samplerate"} - {"split"}
+    names = [name for name in table.columns if name not in known and name not in own]
+    taken = [name for name in table.columns if name not in known and name in own - set(MARKS)]
+    renamed = {"split": "subset"} if "split" in names and "subset" not in names else {}
+    warnings = [f"the columns {', '.join(taken)} have names of the manifest's own and are left out"] if taken else []
+    return table.select(names).rename(renamed), warnings
+
+
+def opened_rows(files: Iterable[Path], source: Path, items: pl.DataFrame, warnings: Iterable[str] = ()) -> Opened:
+    """A corpus whose transcripts have been read; its recordings are looked at when it is imported."""
+    recordings = items["recording"].drop_nulls().unique(maintain_order=True)
+    told = list(warnings)
+
+    def read(include: set[str] | None, exclude: set[str] | None, limits: Limits) -> ImportResult:
+        return import_rows(source, items, include=include, exclude=exclude, limits=limits, warnings=told)
+
+    return Opened([*files, *map(Path, recordings)], read)

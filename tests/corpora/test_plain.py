@@ -1,0 +1,190 @@
+"""Plain CSV and JSON lines, NeMo manifests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from corpus_fixtures import write_audio, write_lines
+
+from speechmill.corpora import drops_path, import_corpus
+from speechmill.errors import SpeechmillError
+from speechmill.manifest import read_manifest
+
+
+def jsonl(path: Path, *rows: dict[str, Any] | str) -> Path:
+    return write_lines(path, *(row if isinstance(row, str) else json.dumps(row) for row in rows))
+
+
+def drops(out: Path) -> list[tuple[Any, ...]]:
+    table = pl.read_csv(drops_path(out), separator="\t", quote_char=None)
+    return table.sort("row").select("row", "reason").rows()
+
+
+def test_csv(tmp_path: Path) -> None:
+    write_audio(tmp_path / "calls" / "a.wav", 6.0, 22050, channels=2)
+    write_audio(tmp_path / "b.flac", 1.5)
+    table = write_lines(
+        tmp_path / "mine.csv",
+        "audio,text,start,end,speaker,sector,native",
+        'calls/a.wav,"Good morning, ""all"".",0.4,3.15,jane,Retail,true',
+        'calls/a.wav,"Two',
+        'lines",3.15,,joe,Retail,no',
+        f"{tmp_path}/b.flac,Whole file.,,,,,",
+        "calls/a.wav,Late,5.0,7.5,jane,,",
+        "calls/a.wav,Backwards,3,2,jane,,",
+        "calls/a.wav,When?,soon,5,jane,,",
+        "calls/a.wav,,1,2,jane,,",
+        "calls/a.wav,Short,1,1.1,jane,,",
+        "calls/c.wav,Gone,1,2,jane,,",
+        ",No audio,1,2,jane,,",
+        "calls/a.wav,A cell, too many,1,2,jane,,",
+    )
+    out = tmp_path / "a.parquet"
+    done = import_corpus("csv", table, out)
+    kept = read_manifest(out)
+    assert kept.select("start", "end", "text", "speaker", "call", "native", "sector", "samplerate", "timed").rows() == [
+        (0.0, 1.5, "Whole file.", "", f"{tmp_path}/b", None, None, 8000, True),
+        (0.4, 3.15, 'Good morning, "all".', "jane", "calls/a", True, "Retail", 22050, True),
+        (3.15, 6.0, "Two\nlines", "joe", "calls/a", False, "Retail", 22050, True),
+    ]
+    assert kept["id"][1:].to_list() == ["calls-a_2", "calls-a_4"]  # the line that a row ends on
+    assert drops(out) == [
+        (6, "past-recording-end"), (7, "bad-time"), (8, "bad-time"), (9, "empty-text"), (10, "too-short"),
+        (11, "missing-recording"), (12, "no-audio"), (13, "bad-row"),
+    ]  # fmt: skip
+    assert done.report["failures"][0].startswith("calls/c: missing-recording")
+
+
+def test_ids_are_made_fit_and_unique(tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.wav", 3.0)
+    rows = [
+        f"a.wav,text {number},{number},{number + 0.5},{name}" for number, name in enumerate(["x/1", "x 1", "y" * 200])
+    ]
+    import_corpus("csv", write_lines(tmp_path / "t.csv", "audio,text,start,end,id", *rows), tmp_path / "a.parquet")
+    assert read_manifest(tmp_path / "a.parquet")["id"].to_list() == ["x-1", "x-1-2", "y" * 87]
+
+
+def test_a_long_recording_without_times_is_kept_whole_to_be_aligned(tmp_path: Path) -> None:
+    write_audio(tmp_path / "long.flac", 130.0, 4000)
+    write_audio(tmp_path / "short.flac", 3.0, 4000)
+    table = write_lines(tmp_path / "t.csv", "audio,text", "long.flac,A whole call.", "short.flac,One sentence.")
+    done = import_corpus("csv", table, tmp_path / "a.parquet")
+    kept = read_manifest(tmp_path / "a.parquet")
+    assert kept.select("call", "end", "timed").rows() == [("long", 130.0, False), ("short", 3.0, True)]
+    assert "1 recordings of 1 calls have no times" in done.report["warnings"][0]
+
+
+def test_tab_separated_and_line_ends_of_windows(tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.wav", 3.0)
+    table = write_lines(tmp_path / "t.tsv", "text\taudio", "Good, day\ta.wav", end="\r\n")
+    import_corpus("csv", table, tmp_path / "a.parquet")
+    assert read_manifest(tmp_path / "a.parquet")["text"].to_list() == ["Good, day"]
+
+
+def test_names_of_the_manifests_own_are_left_out_and_split_becomes_subset(tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.wav", 3.0)
+    table = write_lines(tmp_path / "t.csv", "audio,text,split,recording,samplerate,sector", "a.wav,Hi,dev,x,9,Energy")
+    done = import_corpus("csv", table, tmp_path / "a.parquet")
+    kept = read_manifest(tmp_path / "a.parquet")
+    assert kept.select("split", "subset", "samplerate", "sector").rows() == [("", "dev", 8000, "Energy")]
+    assert "recording, samplerate" in done.report["warnings"][0]
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.wav", 6.0)
+    table = jsonl(
+        tmp_path / "t.jsonl",
+        {"audio": "a.wav", "text": "Good.", "start": 0, "end": 2.5, "speaker": 7, "take": 1, "ceo": True, "x": [1]},
+        "",
+        "not json",
+        "[1, 2]",
+        {"audio": "a.wav", "text": "Day.", "start": 2.5, "end": 5, "take": 2, "ceo": False, "native": True},
+        {"text": "No audio."},
+    )
+    import_corpus("jsonl", table, tmp_path / "a.parquet")
+    kept = read_manifest(tmp_path / "a.parquet")
+    assert kept.select("text", "speaker", "take", "ceo", "x", "native").rows() == [
+        ("Good.", "7", 1, True, "[1]", None), ("Day.", "", 2, False, None, True),
+    ]  # fmt: skip
+    assert drops(tmp_path / "a.parquet") == [(3, "bad-row"), (4, "bad-row"), (6, "no-audio")]
+
+
+def test_nemo(tmp_path: Path) -> None:
+    write_audio(tmp_path / "wavs" / "a.wav", 3.0)
+    write_audio(tmp_path / "call.mp3", 10.0, 16000)
+    path = jsonl(
+        tmp_path / "train.json",
+        {"audio_filepath": "wavs/a.wav", "duration": 3.0, "text": "good morning"},
+        {
+            "audio_filepath": "call.mp3",
+            "offset": 2.5,
+            "duration": 4.0,
+            "text": "thank you",
+            "speaker": "jane",
+            "lang": "en",
+        },
+        {"audio_filepath": "call.mp3", "offset": 8.0, "duration": 4.0, "text": "behind the end"},
+        {"audio_filepath": "call.mp3", "offset": 1.0, "duration": "long", "text": "no number"},
+        {"audio_filepath": "call.mp3", "text": None, "duration": 1.0},
+        {"audio_filepath": "gone.wav", "text": "gone", "duration": 1.0},
+    )
+    import_corpus("nemo", path, tmp_path / "a.parquet")
+    kept = read_manifest(tmp_path / "a.parquet")
+    assert kept.select("id", "start", "end", "text", "speaker", "lang", "call").rows() == [
+        ("call_2", 2.5, 6.5, "thank you", "jane", "en", "call"),
+        ("wavs-a_1", 0.0, 3.0, "good morning", "", None, "wavs/a"),
+    ]
+    assert drops(tmp_path / "a.parquet") == [
+        (3, "past-recording-end"), (4, "bad-time"), (5, "empty-text"), (6, "missing-recording"),
+    ]  # fmt: skip
+
+
+def test_a_manifest_whose_audio_is_gone_is_one_clear_line(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "t.json", {"audio_filepath": "gone.wav", "duration": 3.0, "text": "x"})
+    with pytest.raises(
+        SpeechmillError, match=r"none of 1 calls can be read; gone: missing-recording: .*gone\.wav: no such"
+    ):
+        import_corpus("nemo", path, tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "wrong"),
+    [
+        ("csv", "", "empty"),
+        ("csv", "audio,words\na,b\n", "line 1: no column 'text'"),
+        ("csv", "audio,text,text\na,b,c\n", "'text' occurs twice"),
+        ("csv", "audio,text\n", "none of its 0 calls"),
+        ("jsonl", "", "empty"),
+        ("jsonl", '{"audio": "a"}\n', "no line has the key 'text'; found audio"),
+        ("jsonl", "nothing\n", "no line has the key 'audio'; found no object"),
+        ("nemo", '{"audio_filepath": "a"}\n', "no line has the key 'text'"),
+    ],
+)
+def test_tables_that_are_none(tmp_path: Path, kind: str, text: str, wrong: str) -> None:
+    (tmp_path / "t").write_text(text)
+    with pytest.raises(SpeechmillError, match=wrong):
+        import_corpus(kind, tmp_path / "t", tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_tables_that_are_not_utf8(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "t").write_bytes(b'audio,text\n{"audio": "caf\xe9"}\n')
+    with pytest.raises(SpeechmillError, match="line 2: not UTF-8"):
+        import_corpus(kind, tmp_path / "t", tmp_path / "a.parquet")
+
+
+def test_more_rows_than_are_held_as_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("speechmill.corpora.tables._CHUNK", 2)
+    write_audio(tmp_path / "a.wav", 9.0)
+    rows: list[dict[str, Any]] = [
+        {"audio": "a.wav", "text": "x", "start": number, "end": number + 1, "mixed": value, "number": other}
+        for number, (value, other) in enumerate([(1, 1), (2, 2), ("three", 0.5), (True, None), (None, 4)])
+    ]
+    import_corpus("jsonl", jsonl(tmp_path / "t.jsonl", *rows), tmp_path / "a.parquet")
+    kept = read_manifest(tmp_path / "a.parquet")
+    assert kept["mixed"].to_list() == ["1", "2", "three", "true", None]
+    assert kept["number"].to_list() == [1.0, 2.0, 0.5, None, 4.0]
