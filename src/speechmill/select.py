@@ -21,7 +21,7 @@ from speechmill.settings import SelectSettings
 from speechmill.splits import assign_splits, call_groups, rank_key
 from speechmill.vocabulary import WordCounts, unseen_words
 
-_VERSION = 3  # of what select does: raise it where the same manifest and settings would give other rows
+_VERSION = 4  # of what select does: raise it where the same manifest and settings would give other rows
 _SECONDS = pl.col("end") - pl.col("start")
 REASONS = (
     "excluded", "not-in-include-only", "not-ceo", "untimed", "too-short", "too-long", "drop-text", "not-needed",

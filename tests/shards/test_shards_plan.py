@@ -17,6 +17,7 @@ from speechmill.shards.plan import (
     plan_info,
     plan_manifest,
     plan_shards,
+    planned_pieces,
     planned_rows,
     read_plan_info,
     write_plan_info,
@@ -185,7 +186,7 @@ def test_golden_plan(manifest: Path) -> None:
     ]
 
 
-def test_a_manifest_file_is_planned_without_its_text(tmp_path: Path) -> None:
+def test_a_manifest_file_is_planned_without_its_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, settings = table(20, 10), ShardSettings(shard_seconds=100, group_shards=2)
     path = tmp_path / "manifest.parquet"
     write_manifest(made, path)
@@ -194,5 +195,9 @@ def test_a_manifest_file_is_planned_without_its_text(tmp_path: Path) -> None:
     assert made["id"].gather(light["row"]).to_list() == whole["id"].to_list()
     assert light["shard"].cast(pl.String).to_list() == whole["shard"].to_list()
     assert planned_rows(path, light).equals(whole.select(planned_rows(path, light).columns))
+    monkeypatch.setattr("speechmill.shards.plan._PIECE", 50)
+    pieces = list(planned_pieces(path, light))
+    assert len(pieces) > 2
+    assert pl.concat(pieces).equals(whole.select(pieces[0].columns))
     some = light.filter(pl.col("group") == 1)
     assert planned_rows(path, some)["id"].to_list() == whole.filter(group=1)["id"].to_list()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from speechmill.ordering import hash_names, mix
 from speechmill.settings import ShardSettings
 
 PLAN_NAME = "plan.json"
+_PIECE = 1 << 19  # rows of a plan that are in memory with their text
 _ID = "^[A-Za-z0-9_-]{1,95}$"  # with the longest suffix it fills the name field of a TAR header
 
 
@@ -85,6 +87,14 @@ def plan_manifest(manifest: Path, settings: ShardSettings) -> pl.DataFrame:
         fetches the other columns for a part of it.
     """
     return _deal(_checked(scan_manifest(manifest)), settings)
+
+
+def planned_pieces(manifest: Path, plan: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """What `plan_shards` gives, of a manifest of any size: whole groups at a time, in order."""
+    groups = plan.group_by("group").len().sort("group")
+    piece = (groups["len"].cum_sum() - groups["len"]) // _PIECE
+    for _, some in groups.group_by(piece.alias("piece"), maintain_order=True):
+        yield planned_rows(manifest, plan.filter(pl.col("group").is_between(some["group"].min(), some["group"].max())))
 
 
 def planned_rows(manifest: Path, part: pl.DataFrame) -> pl.DataFrame:
