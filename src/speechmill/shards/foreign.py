@@ -45,6 +45,7 @@ from speechmill.workers import end_with_parent
 AUDIO = ("flac", "wav", "mp3", "ogg", "opus")
 TEXTS = ("txt", "transcript", "text", "cls")  # members that hold the text and nothing else
 FIELDS = ("text", "transcript", "transcription", "sentence", "txt", "cls")  # of the JSON, the first that is there
+_NAMED = ("split", "call", "speaker", "session")  # what is said of an utterance beside its text
 _SPEAKERS = ("speaker", "speaker_id", "spk")
 _CALLS = ("call", "recording", "session_id")
 _SPLITS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "test": "test"}
@@ -276,6 +277,7 @@ class ForeignReader(ShardReader):
 
     def __init__(self, index: Index) -> None:
         super().__init__(index)
+        self._named = {name: (index.names(name), index.codes(name)) for name in _NAMED}
         self._text = pyarrow.ipc.open_file(pa.memory_map(str(index.folder / FOREIGN_NAME))).read_all().column("text")
 
     def audio(self, row: int) -> npt.NDArray[np.int16]:
@@ -302,9 +304,7 @@ class ForeignReader(ShardReader):
     def about(self, row: int) -> dict[str, Any]:
         """What the index and the sample's text say of one utterance."""
         index = self.index
-        named = {
-            name: index.names(name)[int(index.codes(name)[row])] for name in ("split", "call", "speaker", "session")
-        }
+        named = {name: names[int(codes[row])] for name, (names, codes) in self._named.items()}
         native = int(index.numbers("native")[row])
         return {
             "id": index.id(row), "text": str(self._text[row].as_py()), "samples": int(index.samples[row]),

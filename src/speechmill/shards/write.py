@@ -21,7 +21,7 @@ import polars as pl
 from speechmill.artefact import disk_errors, locked, partial_path, publish, sha256_file
 from speechmill.audio import decode
 from speechmill.errors import SpeechmillError
-from speechmill.manifest import read_manifest, scan_manifest
+from speechmill.manifest import scan_manifest
 from speechmill.progress import Progress
 from speechmill.settings import ShardSettings
 from speechmill.shards.codecs import check_codec, encode
@@ -31,7 +31,8 @@ from speechmill.shards.plan import (
     PLAN_NAME,
     plan_fingerprint,
     plan_info,
-    plan_shards,
+    plan_manifest,
+    planned_pieces,
     read_plan_info,
     write_plan_info,
 )  # fmt: skip
@@ -163,8 +164,8 @@ def _make_plan(manifest: Path, out: Path, settings: ShardSettings) -> None:
         (out / PARTS).mkdir(parents=True, exist_ok=True)
     if (out / PLAN_NAME).is_file() and (out / PLANNED_NAME).is_file():
         return
-    plan = plan_shards(read_manifest(manifest), settings)
-    write_planned([plan], out)
+    plan = plan_manifest(manifest, settings)
+    write_planned(planned_pieces(manifest, plan), out)
     write_plan_info(out, plan_info(plan, settings, sha256_file(manifest)))
 
 
