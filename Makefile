@@ -9,8 +9,9 @@ DIGITS ?= ../shared/data/digit_calls
 demo: env  ## the whole way on a synthetic corpus, under demo/
 	$(BIN)/speechmill demo demo
 
-digits: env  ## train on real people reading digits, under digits/
-	$(BIN)/speechmill pipeline bizspeech $(DIGITS) digits --recipe hparams/digits.yaml --split valid
+digits: env  ## train on real people reading digits, and on synthetic voices beside them, under digits/
+	$(BIN)/speechmill demo-corpus digits/voices --script digits --calls 300 --hours 1.7
+	$(BIN)/speechmill pipeline bizspeech $(DIGITS) digits --also bizspeech:digits/voices --recipe hparams/digits.yaml --split valid
 
 digits-speakers: env  ## WER on test calls, and on each speaker when trained on the others; writes benchmarks/results/digits.json
 	$(BIN)/python -m benchmarks.digits --source $(DIGITS)

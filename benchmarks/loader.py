@@ -22,13 +22,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
 import torch
 
-from benchmarks import readers
 from benchmarks.machine import machine
 from benchmarks.speech import RATE, Utterance, repeated, seconds_of, utterances, write_corpus
 from speechmill.artefact import write_json
@@ -39,6 +38,9 @@ from speechmill.shards.codecs import decode_into, flac_decoder
 from speechmill.shards.index import open_index
 from speechmill.shards.write import shard_manifest
 from speechmill.tokenizer import Tokenizer, train_tokenizer
+
+if TYPE_CHECKING:
+    from benchmarks.readers import Open, Stream
 
 RESULT = Path(__file__).parent / "results" / "loader.json"
 _QUICK, _FULL = 40 * 60.0, 5 * 3600.0  # seconds of audio
@@ -52,7 +54,8 @@ class Side:
 
     name: str
     run: Callable[[int], tuple[float, float]]
-    epochs: int = 1  # in a round, so that a fast side is measured about as long as a slow one
+    epochs: int = 1  # in a round of --quick, so that a fast side is measured about as long as a slow one
+    rounds: int = 100  # at most
 
 
 def main() -> None:
@@ -67,15 +70,15 @@ def main() -> None:
     speech = repeated(speech, _QUICK if args.quick else _FULL)
     with tempfile.TemporaryDirectory() as folder:
         sides = make_sides(speech, Path(folder), args.quick)
-        rounds = 5 if args.quick else 7
-        speeds = in_turn(sides, rounds)
+        rounds = 3
+        speeds = in_turn(sides, rounds, args.quick)
         sizes = megabytes_an_hour(Path(folder), seconds_of(speech))
     figures = {
         "audio": what,
         "audio_seconds": round(seconds_of(speech)),
         "rounds": rounds,
         **ratios(speeds),
-        **padding(args),
+        **padding(),
     }
     figures |= {"flac_decoder": flac_decoder(), "realtime": speeds, "megabytes_an_hour": sizes}
     result = machine() | {"versions": machine()["versions"] | versions()} | figures
@@ -86,7 +89,7 @@ def main() -> None:
 
 
 def one_core() -> None:
-    """This process and all that it starts share one core: the figures are per core, whatever the number of processes."""
+    """This process and all that it starts share one core: the figures are per core, however many processes."""
     core = max(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {core})
     torch.set_num_threads(1)
@@ -98,6 +101,8 @@ def versions() -> dict[str, str]:
 
 def make_sides(speech: list[Utterance], folder: Path, quick: bool) -> list[Side]:
     """Write every layout, and what reads it."""
+    from benchmarks import readers  # not above: every loader worker imports this module anew
+
     manifest = write_corpus(speech, folder, "speech")
     tokenizer, _ = train_tokenizer(manifest, folder / "speech.model", TokenizerSettings(kind="bpe", size=_PIECES))
     shards = {codec: folder / codec for codec in ("flac", "wav", "opus")}
@@ -121,7 +126,7 @@ def make_sides(speech: list[Utterance], folder: Path, quick: bool) -> list[Side]
         *(Side(name, lambda epochs, open_=open_: stream(open_, epochs)) for name, open_ in theirs.items()),
     ]
     if not quick:
-        sides.append(Side("opus", lambda epochs: ours(shards["opus"], tokenizer, epochs)))
+        sides.append(Side("opus", lambda epochs: ours(shards["opus"], tokenizer, epochs), rounds=1))
     return sides
 
 
@@ -137,7 +142,7 @@ def ours(shards: Path, tokenizer: Tokenizer, epochs: int) -> tuple[float, float]
         return timed(((batch.audio, batch.lengths) for batch in loaded), RATE)
 
 
-def stream(open_stream: readers.Open, epochs: int) -> tuple[float, float]:
+def stream(open_stream: Open, epochs: int) -> tuple[float, float]:
     heard = spent = 0.0
     for _ in range(epochs):
         seconds, clock = timed(open_stream(), RATE)
@@ -145,7 +150,7 @@ def stream(open_stream: readers.Open, epochs: int) -> tuple[float, float]:
     return heard, spent
 
 
-def timed(batches_: readers.Stream, rate: int) -> tuple[float, float]:
+def timed(batches_: Stream, rate: int) -> tuple[float, float]:
     """Seconds of audio behind the first batch, and how long they took."""
     samples, started = -1, 0.0
     for _, lengths in batches_:
@@ -185,12 +190,14 @@ def bare_decoder(payloads: list[tuple[bytes, int]], seconds: float, epochs: int)
     return epochs * seconds, time.perf_counter() - started
 
 
-def in_turn(sides: list[Side], rounds: int) -> dict[str, float]:
+def in_turn(sides: list[Side], rounds: int, quick: bool) -> dict[str, float]:
     """Times real time, the median of the rounds; every round has each side once."""
     speeds: dict[str, list[float]] = {side.name: [] for side in sides}
     for number in range(rounds):
         for side in sides if number % 2 == 0 else reversed(sides):
-            heard, spent = side.run(side.epochs)
+            if number >= side.rounds:
+                continue
+            heard, spent = side.run(side.epochs if quick else 1)
             speeds[side.name].append(heard / spent)
             print(f"round {number + 1} of {rounds}: {side.name} {heard / spent:.0f}x", file=sys.stderr)
     return {name: round(statistics.median(values), 1) for name, values in speeds.items()}
@@ -209,10 +216,11 @@ def ratios(speeds: dict[str, float]) -> dict[str, float]:
     }
 
 
-def padding(args: argparse.Namespace) -> dict[str, Any]:
+def padding() -> dict[str, Any]:
+    """Of 100,000 utterances; `benchmarks.padding` has more of it."""
     from benchmarks.padding import padding_figures
 
-    figures = padding_figures(args.quick)
+    figures = padding_figures(quick=True)
     return {name: figures[name] for name in ("padding", "padding_speechbrain", "padding_lhotse")}
 
 

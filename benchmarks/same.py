@@ -11,7 +11,7 @@ import torch
 
 from speechmill.errors import SpeechmillError
 
-_CLOCK = {"seconds", "data_wait", "valid_seconds"}
+_CLOCK = {"seconds", "data_wait", "valid_seconds", "communication"}
 _EVENTS = "events"  # TensorBoard's files: one more for every resumed run
 
 

@@ -77,7 +77,7 @@ def make_data(folder: Path, minutes: float) -> list[str]:
     pl.DataFrame(rows).write_parquet(folder / "manifest.parquet")
     recipe = load_recipe(_ROOT / "hparams" / "demo.yaml")
     shard_manifest(folder / "manifest.parquet", folder / "shards", recipe.shard, processes=2)
-    char = ["tokenizer.kind=char", "tokenizer.size=24"]
+    char = ["tokenizer.kind=char", "tokenizer.size=21"]
     settings = load_recipe(_ROOT / "hparams" / "demo.yaml", char).tokenizer
     train_tokenizer(folder / "manifest.parquet", folder / "tokenizer.model", settings)
     return [f"data.shards={folder / 'shards'}", f"data.tokenizer={folder / 'tokenizer.model'}", *char]

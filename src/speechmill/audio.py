@@ -20,8 +20,8 @@ Pcm = npt.NDArray[np.int16]
 
 RATE = 16_000  # Hz
 _BLOCK = 1 << 18  # frames read at a time: 1 MiB a channel, whatever the length of the recording
-# libFLAC's level 5 of 8, libsndfile's default. By measurement (docs/log.md): 0 to 2 are a tenth faster and 2 % larger, 8
-# is half as fast and 2 % smaller.
+# libFLAC's level 5 of 8, libsndfile's default. By measurement (docs/log.md): 0 to 2 are a tenth faster and 2 % larger,
+# 8 is half as fast and 2 % smaller.
 FLAC_LEVEL = 0.625
 _MARGIN = 0.25  # seconds of sound around a span, so that the resampling filter sees what it would see in the whole
 # Formats where libsndfile seeks to the very sample. After a seek in an MP3 the decoder lacks the bit reservoir: what

@@ -9,12 +9,15 @@ import socket
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from speechmill.errors import PeerLost, SpeechmillError
 from speechmill.settings import Recipe
@@ -82,7 +85,10 @@ class Ranks(Group):
         self.local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         # Longer than ours: the library's own error does not say who is missing.
         patience = datetime.timedelta(seconds=2 * timeout + 60)
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=patience)
+        store, _, _ = next(iter(rendezvous("env://", timeout=patience)))
+        store = PrefixStore(f"speechmill/{_meet(store, self.rank, self.size, patience)}", store)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.size, timeout=patience)
         self._watch = Watch(self.rank, self.size, timeout)
         self.barrier()
 
@@ -133,6 +139,35 @@ class Ranks(Group):
     def close(self) -> None:
         self._watch.close()
         dist.destroy_process_group()
+
+
+def _meet(store: Any, rank: int, size: int, patience: datetime.timedelta) -> str:
+    """A name that these very processes share, and none that died before them.
+
+    Torchrun keeps its store when it starts processes again, with the addresses of the dead in it: whoever reads one too
+    early connects to nobody (pytorch issue 167288). Its count of restarts is each machine's own, so that is no name.
+    Each rank says a word that is new; rank 0 tells which words it has heard, until each rank has heard its own.
+    """
+    word, token = uuid.uuid4().hex, uuid.uuid4().hex
+    store.set(f"speechmill/hello/{rank}", word)
+    deadline = time.monotonic() + patience.total_seconds()
+    while time.monotonic() < deadline:
+        if rank == 0:
+            words = [_peek(store, f"speechmill/hello/{other}") for other in range(size)]
+            store.set("speechmill/heard", " ".join([token, *(heard or "-" for heard in words)]))
+            if size == 1 or store.check([f"speechmill/{token}/{other}" for other in range(1, size)]):
+                return token
+        else:
+            theirs, *words = (_peek(store, "speechmill/heard") or "-").split()
+            if len(words) == size and words[rank] == word:
+                store.set(f"speechmill/{theirs}/{rank}", "here")
+                return theirs
+        time.sleep(0.02)
+    raise SpeechmillError(f"rank {rank}: not all {size} processes came within {patience.total_seconds():.0f} s.")
+
+
+def _peek(store: Any, key: str) -> str:
+    return bytes(store.get(key)).decode() if store.check([key]) else ""
 
 
 ALONE = Group()
@@ -238,8 +273,7 @@ class Watch(threading.Thread):
 
     def _ask(self, key: str) -> str:
         with self._lock:
-            known = self._store.check([f"speechmill/{key}"])
-            return bytes(self._store.get(f"speechmill/{key}")).decode() if known else ""
+            return _peek(self._store, f"speechmill/{key}")
 
 
 def report_failure(line: str) -> None:

@@ -21,6 +21,7 @@ from speechmill.artefact import read_json, write_json
 from speechmill.errors import PeerLost, SpeechmillError
 
 _WORD = "SPEECHMILL_LAUNCH"  # the folder where launched processes leave word
+_COMMAND = "SPEECHMILL_COMMAND"  # what the user typed
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -43,7 +44,8 @@ def launch(module: str, arguments: Sequence[str], processes: int, restarts: int)
             signals_to_handle="SIGHUP,SIGQUIT",  # the others are ours: torchrun kills after 30 seconds
         )  # fmt: skip
         word = Path(folder)
-        with _environment(_WORD, folder), _passing_signals_on(word):
+        command = json.dumps(sys.argv)
+        with _environment(_WORD, folder), _environment(_COMMAND, command), _passing_signals_on(word):
             try:
                 elastic_launch(config, sys.executable)("-m", module, *arguments)
             except ChildFailedError as error:
@@ -63,6 +65,11 @@ def launch(module: str, arguments: Sequence[str], processes: int, restarts: int)
 def launched() -> bool:
     """Whether `launch` started this process."""
     return _WORD in os.environ
+
+
+def command() -> list[str]:
+    """The command line that this process goes back to."""
+    return list(json.loads(os.environ[_COMMAND])) if launched() else sys.argv
 
 
 def leave_word(word: dict[str, Any]) -> bool:

@@ -6,7 +6,7 @@ import multiprocessing
 import multiprocessing.forkserver
 import signal
 import warnings
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ from speechmill.shards.index import Index
 from speechmill.shards.mixture import parts_of
 from speechmill.shards.tokens import token_counts
 from speechmill.tokenizer import Tokenizer
+from speechmill.workers import end_with_parent
 
 
 class Batch(NamedTuple):
@@ -37,8 +38,8 @@ class Batch(NamedTuple):
     damaged: tuple[Damage, ...] = ()  # utterances of the schedule's batch that could not be read and are left out
 
     def to(self, device: torch.device) -> Batch:
-        moved = (part.to(device, non_blocking=True) for part in self[2:6])
-        return Batch(self.number, self.ids, *moved, self.damaged)
+        audio, lengths, targets, target_lengths = (part.to(device, non_blocking=True) for part in self[2:6])
+        return Batch(self.number, self.ids, audio, lengths, targets, target_lengths, self.damaged)
 
 
 class Damage(NamedTuple):
@@ -50,7 +51,7 @@ class Request(NamedTuple):
     """What a worker needs to know to load a batch: the schedule stays in the process that asks."""
 
     number: int
-    rows: npt.NDArray[np.int64]  # of the index
+    rows: npt.NDArray[np.integer]  # of the index
     ahead: list[int]  # shards that will be read soon
 
 
@@ -88,7 +89,7 @@ class Assembler:
         """Read, decode, tokenise and pad. Damaged utterances are left out and named; the others stay where they are.
 
         Args:
-            fast: False reads utterance by utterance with libsndfile and stacks them: what the fast path is compared with.
+            fast: False reads utterance by utterance, by libsndfile, and stacks them: what the other is compared with.
         """
         self._reader.fetch_ahead(request.ahead)
         if not fast:
@@ -101,7 +102,8 @@ class Assembler:
 
     def batch_into(self, request: Request, into: npt.NDArray[np.int16]) -> Batch:
         """Decode each utterance into its place of the batch; no copy is made. Its audio is a view of `into`."""
-        ids, lengths, targets, damaged = [], [], [], []
+        ids: list[str] = []
+        lengths, targets, damaged = [], [], []
         for row, length in zip(request.rows.tolist(), self._index.samples[request.rows].tolist(), strict=True):
             place = into[len(ids)]
             try:
@@ -137,7 +139,7 @@ class Assembler:
         return Batch(request.number, ids, audio, lengths, tokens, token_lengths, tuple(damaged))
 
 
-def padded(rows: list[npt.NDArray[np.generic]], kind: type[np.generic]) -> tuple[Tensor, Tensor]:
+def padded(rows: Sequence[npt.NDArray[Any]], kind: type[np.generic]) -> tuple[Tensor, Tensor]:
     """Stack rows of different lengths, zeros behind; and their lengths."""
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     stacked = np.zeros((len(rows), max(1, int(lengths.max(initial=0)))), dtype=kind)
@@ -170,7 +172,7 @@ def batches(dataset: BatchDataset, numbers: Iterable[int], workers: int, pin: bo
         prefetch_factor=4 if workers else None,
         collate_fn=_as_it_is,
         pin_memory=pin,
-        worker_init_fn=leave_signals_to_the_parent,
+        worker_init_fn=_start_worker,
         multiprocessing_context=loader_server() if workers else None,
     )
     return _raising(loader, borrower)
@@ -188,14 +190,17 @@ def loader_server() -> multiprocessing.context.ForkServerContext:
     return context
 
 
-def leave_signals_to_the_parent(worker: int = 0) -> None:
-    """Ctrl-C and Slurm signal the whole group: a worker that obeyed would take away what the parent needs to save.
-
-    An orphan still ends: torch's workers look for their parent every few seconds.
-    """
-    del worker
+def leave_signals_to_the_parent() -> None:
+    """Ctrl-C and Slurm signal the whole group: a worker that obeyed would take away what the parent needs to save."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _start_worker(worker: int) -> None:
+    del worker
+    leave_signals_to_the_parent()
+    # Torch's own look-out sees the server, which lives as long as one of its children does.
+    end_with_parent()
 
 
 class _Requests:
@@ -240,16 +245,16 @@ class _Handed:
 
     def batch(self) -> Batch:
         number, ids, lent, lengths, targets, target_lengths, damaged = self._parts
-        small = (torch.from_numpy(part) for part in (lengths, targets, target_lengths))
         audio = Borrower.receive(lent)[: len(ids), : int(lengths.max(initial=1))]
-        return Batch(number, ids, audio, *small, damaged)
+        lengths, targets, target_lengths = map(torch.from_numpy, (lengths, targets, target_lengths))
+        return Batch(number, ids, audio, lengths, targets, target_lengths, damaged)
 
     def pin_memory(self, device: object = None) -> Batch:
         """What torch's pinning thread calls."""
         del device
         batch = self.batch()
-        number, ids, *tensors, damaged = batch
-        return Batch(number, ids, *(tensor.contiguous().pin_memory() for tensor in tensors), damaged)
+        names = ("audio", "lengths", "targets", "target_lengths")
+        return batch._replace(**{name: getattr(batch, name).contiguous().pin_memory() for name in names})
 
 
 def _as_it_is(answer: object) -> object:

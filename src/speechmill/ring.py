@@ -64,20 +64,18 @@ class Lender:
 class Borrower:
     """The other end: what the process that starts the workers knows of their buffers."""
 
-    _open: weakref.WeakValueDictionary[int, Borrower] = weakref.WeakValueDictionary()
-
     def __init__(self, workers: int) -> None:
         self.ring = next(_counter)
         pipes = [multiprocessing.Pipe(duplex=False) for _ in range(workers)]
         self.returned = [receiving for receiving, _ in pipes]  # for the workers
         self._giving = [sending for _, sending in pipes]
         self._slots: dict[tuple[int, int], npt.NDArray[np.int16]] = {}
-        Borrower._open[self.ring] = self
+        _borrowers[self.ring] = self
 
     @staticmethod
     def receive(lent: Lent) -> Tensor:
         """The buffer as a tensor; it goes back when the last tensor or array that looks into it is gone."""
-        self = Borrower._open[lent.ring]
+        self = _borrowers[lent.ring]
         if lent.memory is not None:
             memory = lent.memory.numpy()
             if lent.slot < 0:
@@ -90,6 +88,9 @@ class Borrower:
         return torch.from_numpy(array)
 
 
+_borrowers: weakref.WeakValueDictionary[int, Borrower] = weakref.WeakValueDictionary()
+
+
 def _give_back(giving: Connection, slot: int) -> None:
     # One byte, no lock: this runs wherever the last holder lets go, in the middle of anything.
     with contextlib.suppress(OSError):  # the worker has ended
@@ -98,4 +99,5 @@ def _give_back(giving: Connection, slot: int) -> None:
 
 def shared(samples: int) -> Tensor:
     """int16 [samples] that another process receives as the same memory: zeros."""
-    return torch.empty(0, dtype=torch.int16).set_(torch.UntypedStorage._new_shared(2 * max(1, samples)))
+    storage = torch.UntypedStorage._new_shared(2 * max(1, samples))  # type: ignore[no-untyped-call]
+    return torch.empty(0, dtype=torch.int16).set_(storage)

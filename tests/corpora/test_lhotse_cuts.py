@@ -103,7 +103,7 @@ def manifest(tmp_path: Path) -> Path:
             "start": [0.1, 4.0, 0.0], "end": [3.3, 8.75, 5.0], "text": ["Grüß Gott.", 'So "yes".', "Well, no."],
             "speaker": ["ann", "", "bob"], "call": ["a", "a", "b"], "session": ["presentation", "q-and-a", ""],
             "native": [True, None, False], "split": ["train", "train", "test"], "ceo": [True, False, None],
-            "quarter": [3, 3, None], "samplerate": [16000, 16000, 44100], "timed": [True, True, True],
+            "quarter": [3, 3, None], "samplerate": [16000, 16000, 44100], "timed": [True, True, False],
         }
     )  # fmt: skip
     write_manifest(table, tmp_path / "mine.parquet")

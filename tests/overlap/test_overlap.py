@@ -44,7 +44,8 @@ def test_audio_and_text_by_call(two: tuple[str, str, str]) -> None:
     found = overlap(two[0], two[1])
     assert found.pairs["audio"].select("a", "b").rows() == [("x_0", "u_0")]
     assert found.pairs["text"].select("a", "b", "similarity").rows() == [("y_2", "v_1", 1.0)]
-    assert found.calls["audio"].rows() == [("x", "u", 1, 1, 0.5, 1.0)]
+    assert found.calls["audio"].select("a", "b", "utterances_a", "utterances_b").rows() == [("x", "u", 1, 1)]
+    assert found.calls["audio"].select("share_a", "share_b").row(0) == pytest.approx((0.5, 1.0), abs=0.1)
     assert found.calls["text"].rows() == [("y", "v", 1, 1, 1.0, 1.0)]
 
 
@@ -68,6 +69,14 @@ def test_a_manifest_with_itself_shares_everything(two: tuple[str, str, str]) -> 
     found = overlap(two[0], two[0])
     assert {(a, b) for a, b in found.pairs["audio"].select("a", "b").rows()} == {(x, x) for x in ("x_0", "x_1", "y_2")}
     assert found.calls["text"]["share_a"].to_list() == [1.0, 1.0]
+
+
+def test_one_sentence_of_a_whole_calls_transcript_is_little_of_it(tmp_path: Path, two: tuple[str, str, str]) -> None:
+    rest = " ".join(f"Sentence {number} has words{number} of its{number} own{number}." for number in range(60))
+    whole = manifest(tmp_path / "w.parquet", ("w", f"Our margins rose in the third quarter. {rest}", tmp_path / "x"))
+    found = overlap(whole, two[0], ("text",))
+    assert found.pairs["text"].select("a", "b", "words").rows() == [("w_0", "y_2", 7)]
+    assert found.calls["text"].rows() == [("w", "y", 1, 1, round(7 / 427, 4), 1.0)]
 
 
 def test_audio_that_is_gone_is_told_before_anything_is_read(

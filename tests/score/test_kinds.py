@@ -73,7 +73,7 @@ def test_parts_sum_to_the_whole(pairs: list[tuple[str, str]]) -> None:
     whole = score_pairs([reference for reference, _ in pairs], [hypothesis for _, hypothesis in pairs])
     assert tuple(parts) == KINDS
     assert sum(part.errors for part in parts.values()) == whole.word_p.errors
-    assert {part.words for part in parts.values()} == {whole.word_p.words}
+    assert {part.words for part in parts.values()} == {whole.word_p.length}
     if whole.wer_p is not None:
         rates = [part["rate"] for part in as_dict(parts).values()]
         assert sum(rates) == pytest.approx(whole.wer_p, abs=1e-12)

@@ -248,15 +248,42 @@ def test_groups_of_a_table(tmp_path: Path) -> None:
 def test_groups_of_other_tables(tmp_path: Path, form: str) -> None:
     import polars as pl
 
-    table = pl.DataFrame({"id": ["u1", "u2"], "native": [True, None]})
+    table = pl.DataFrame({"id": ["u1", "u2", "u9"], "native": [True, None, False]})
     path = tmp_path / f"g.{form}"
     if form == "parquet":
         table.write_parquet(path)
     else:
-        path.write_text("id\tnative\nu1\ttrue\nu2\t\n" if form == "tsv" else table.write_ndjson())
+        path.write_text("id\tnative\nu1\ttrue\nu2\t\nu9\tfalse\n" if form == "tsv" else table.write_ndjson())
     (tmp_path / "r.trn").write_text("a (u1)\nb (u2)\n")
     found = score(tmp_path / "r.trn", tmp_path / "r.trn", groups=path, by=["native"])
     assert [dict(item.attributes) for item in found.items] == [{"native": "true"}, {}]
+
+
+def test_groups_of_a_manifest_by_recording(tmp_path: Path) -> None:
+    import polars as pl
+
+    table = {"id": ["x", "y", "z"], "recording": ["/a/c1.wav", "/a/c2.wav", "/a/c3.wav"], "sector": ["E", "H", "E"]}
+    pl.DataFrame(table).write_parquet(tmp_path / "m.parquet")
+    reference = lay(tmp_path / "ref", {"c1.txt": "a b", "c2.txt": "c d"})
+    found = score(reference, reference, groups=tmp_path / "m.parquet", by=["sector"])
+    assert [dict(item.attributes) for item in found.items] == [{"sector": "E"}, {"sector": "H"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("g.jsonl", '{"id": "c1"}\n[1]\n', "line 2: expected a JSON object"),
+        ("g.parquet", "no table", "not a Parquet file"),
+        ("g.csv", 'id,x\nc1,"' + "y" * 200_000 + '"\n', "line 1: not a table"),
+        ("", "", "no such file of groups"),
+    ],
+)
+def test_broken_tables_of_groups(tmp_path: Path, name: str, content: str, message: str) -> None:
+    reference = lay(tmp_path / "ref", {"c1.txt": "a b"})
+    if name:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(SpeechmillError, match=message):
+        score(reference, reference, groups=tmp_path / name, by=["x"])
 
 
 def test_groups_of_the_references_themselves(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speechmill.errors import SpeechmillError
-from speechmill.shards.tar import Member, TarWriter, check_name, header, scan
+from speechmill.shards.tar import Member, TarWriter, check_name, header, header_by_tarfile, scan
 
 
 def tar_of(members: dict[str, bytes]) -> bytes:
@@ -49,6 +49,24 @@ def test_headers_depend_on_name_and_size_alone() -> None:
     with tarfile.open(fileobj=io.BytesIO(tar_of({"a.flac": b"12345"}))) as tar:
         info = tar.getmember("a.flac")
     assert (info.mtime, info.uid, info.gid, info.uname, info.gname, info.mode) == (0, 0, 0, "", "", 0o644)
+
+
+@given(st.from_regex(r"\A[A-Za-z0-9_.-]{1,99}\Z"), st.integers(0, 2**33 - 1))
+def test_headers_are_those_of_tarfile(name: str, size: int) -> None:
+    assert header(name, size) == header_by_tarfile(name, size)
+    assert len(header("x" * 100, 8**11 - 1)) == len(header("d/" * 20 + "x" * 90, 5)) == 512
+
+
+def test_a_growing_file_is_written_back_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("speechmill.shards.tar._WRITE_BACK", 1000)
+    with (tmp_path / "a.tar").open("wb") as stream:
+        writer = TarWriter(stream)
+        for number in range(20):
+            writer.add(f"{number}.flac", bytes([number]) * 700)
+        writer.finish()
+    assert (tmp_path / "a.tar").read_bytes() == tar_of(
+        {f"{number}.flac": bytes([number]) * 700 for number in range(20)}
+    )
 
 
 def test_scan_gives_the_members_in_order(tmp_path: Path) -> None:

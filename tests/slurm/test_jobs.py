@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
 import yaml
 
 from slurm_cluster import Cluster
 from speechmill.metrics import read_metrics
+from speechmill.train.checkpoint import checkpoints
+from speechmill.train.runlog import read_config
 from trained import tiny_recipe
 
 
@@ -41,6 +46,47 @@ def test_a_job_of_a_missing_recipe_fails_with_the_line_that_says_so(cluster: Clu
     job = cluster.submit("slurm/train.sbatch", tmp_path / "none.yaml", "--run", tmp_path / "run", folder=tmp_path)
     assert set(cluster.wait(job).values()) == {"FAILED"}
     assert "none.yaml: no such file" in log(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("job", "nodes", "strategy"),
+    [
+        ("train_ddp.sbatch", ["--nodes=2", "--ntasks-per-node=1"], "ddp"),
+        ("train_hogwild.sbatch", [], "hogwild"),
+    ],
+)
+def test_jobs_of_several_processes_end_with_a_recognizer(
+    job: str, nodes: list[str], strategy: str, cluster: Cluster, shards: Path, tokenizer_path: Path, tmp_path: Path
+) -> None:
+    recipe = recipe_file(tmp_path, shards, tokenizer_path, strategy=strategy, processes=2)
+    number = cluster.submit(*nodes, f"slurm/{job}", recipe, "--run", tmp_path / "run", folder=tmp_path)
+    assert set(cluster.wait(number).values()) == {"COMPLETED"}, log(tmp_path)
+    assert read_metrics(tmp_path / "run")[-1]["event"] == "end"
+    assert read_config(tmp_path / "run").train.processes == 2
+
+
+def test_a_job_whose_time_runs_out_goes_back_and_ends_with_the_same_weights(
+    cluster: Cluster, shards: Path, tokenizer_path: Path, tmp_path: Path
+) -> None:
+    recipe = recipe_file(tmp_path, shards, tokenizer_path, updates=600, validate_every=600, checkpoint_every=600)
+    undisturbed = cluster.submit("slurm/train.sbatch", recipe, "--run", tmp_path / "whole", folder=tmp_path)
+    assert set(cluster.wait(undisturbed).values()) == {"COMPLETED"}, log(tmp_path)
+    job = cluster.submit("slurm/train.sbatch", recipe, "--run", tmp_path / "cut", folder=tmp_path)
+    while not (tmp_path / "cut" / "metrics.jsonl").is_file():
+        time.sleep(0.2)
+    cluster.ask("scancel", "--signal=USR1", job)  # as Slurm does before the time limit, which counts in minutes
+    while cluster.states(job) != {job: "PENDING"}:
+        time.sleep(0.2)
+    cluster.ask("scontrol", "update", f"jobid={job}", "starttime=now")  # Slurm lets a requeued job wait two minutes
+    assert set(cluster.wait(job).values()) == {"COMPLETED"}, log(tmp_path)
+    assert "is requeued" in log(tmp_path)
+    whole, cut = (load_weights_of(tmp_path / name) for name in ("whole", "cut"))
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def load_weights_of(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(checkpoints(run)[-1] / "model.pt", weights_only=True)
 
 
 def log(folder: Path) -> str:

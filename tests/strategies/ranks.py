@@ -34,7 +34,7 @@ CRDNN = CrdnnSettings(
 def on_ranks(size: int, function: Callable[..., Any], *arguments: Any, folder: Path) -> list[Any]:
     """function(group, *arguments) on `size` ranks; what each returned, by rank."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ranks"])
+    context.set_forkserver_preload(["speechmill.strategies.ddp", "speechmill.models.crdnn", "speechmill.train.optim"])
     port = _free_port()
     processes = []
     for rank in range(size):

@@ -113,6 +113,22 @@ def test_a_run_with_one_process_is_single(recipe: Recipe, tmp_path: Path) -> Non
     assert curve(tmp_path / "hogwild") == curve(tmp_path / "single")
 
 
+def test_single_takes_up_what_one_process_left(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(strategy: Hogwild) -> None:
+        while strategy.counters.read(hogwild._DONE) < 6:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    single = override_recipe(recipe, ["train.strategy=single"])
+    train(single, tmp_path / "single")
+    with when_started(monkeypatch, ask):
+        report = train(recipe, tmp_path / "run")
+    assert not report.finished
+    train(single, tmp_path / "run")
+    expected, found = weights(tmp_path / "single"), weights(tmp_path / "run")
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
 def curve(run: Path) -> list[Any]:
     """Losses and validation errors of a run, in order of updates."""
     records = [record for record in read_metrics(run) if record["event"] in ("train", "valid")]
@@ -158,7 +174,9 @@ def test_a_stuck_process_ends_the_job_by_its_name(
 
     def stop(strategy: Hogwild) -> None:
         os.kill(strategy._workers[1][0].pid, signal.SIGSTOP)
-        monkeypatch.setattr(strategy, "recipe", override_recipe(two, ["train.timeout=8"]))
+        while not strategy._is_idle(0):  # however slow the machine is: only the other can be meant
+            time.sleep(0.01)
+        monkeypatch.setattr(strategy, "recipe", override_recipe(two, ["train.timeout=2"]))
 
     with (
         when_started(monkeypatch, stop),

@@ -54,7 +54,7 @@ def _train(args: Arguments) -> int:
     args.overrides = [*flags, *args.overrides]
     report = train(recipe_of(args), args.folder)
     if rank():
-        return 0 if report.finished else 130
+        return 0 if report.finished or args.requeue else 130  # torchrun starts those again that say they failed
     if args.requeue and report.stopped_by == "SIGUSR1" and not report.finished:
         print(f"{args.folder}: saved after {report.updates} updates; {requeue()}")
         return 0

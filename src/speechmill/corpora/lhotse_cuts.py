@@ -52,6 +52,7 @@ def open_lhotse(source: Path) -> Opened:
         column(table, "call").alias("call"),
         column(table, "session").alias("session"),
         truth(column(table, "native")).alias("native"),
+        truth(column(table, "timed")).not_().fill_null(False).alias("untimed"),
     )
     return opened_rows(rows, source, items_table(items.hstack(extra)), warnings)
 

@@ -49,5 +49,6 @@ def open_nemo(source: Path) -> Opened:
         call.alias("call"),
         column(table, "session").alias("session"),
         truth(column(table, "native")).alias("native"),
+        truth(column(table, "timed")).not_().fill_null(False).alias("untimed"),
     )
     return opened_rows([source], source, items_table(items.hstack(extra)), warnings)

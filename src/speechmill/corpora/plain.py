@@ -5,8 +5,9 @@
     calls/b.wav,"A whole recording's transcript.",,,
 
 `audio` and `text` must be there; start and end are seconds, and without them a row is the whole file: one utterance
-where it is short enough, else a recording to be aligned later. Paths are relative to the table. `call` (else: the
-audio's path), `session`, `native` (true or false) and `id` are taken where they are there, other columns carried along.
+where it is short enough, else a recording to be aligned later (as it is, whatever its length, where `timed` is false).
+Paths are relative to the table. `call` (else: the audio's path), `session`, `native` (true or false) and `id` are taken
+where they are there, other columns carried along.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from speechmill.corpora.rows import carried, items_table, opened_rows, placed
 from speechmill.corpora.tables import column, marked, read_delimited, read_json_lines
 
 NEED = ("audio", "text")
-_KNOWN = (*NEED, "start", "end", "speaker", "call", "session", "native", "id", "row", "reason", "detail")
+_KNOWN = (*NEED, "start", "end", "speaker", "call", "session", "native", "id", "timed", "row", "reason", "detail")
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
@@ -56,6 +57,7 @@ def _opened(source: Path, table: pl.DataFrame) -> Opened:
         call.alias("call"),
         column(table, "session").alias("session"),
         truth(column(table, "native")).alias("native"),
+        truth(column(table, "timed")).not_().fill_null(False).alias("untimed"),
     )
     return opened_rows([source], source, items_table(items.hstack(extra)), warnings)
 

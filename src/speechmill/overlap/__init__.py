@@ -17,6 +17,11 @@ from speechmill.overlap.texts import LEAST_WORDS, same_text
 
 KINDS = ("audio", "text")
 _SHOWN = 20  # pairs of calls in the table
+# How much of an utterance there is, in what its pairs are measured in.
+_MEASURES = {
+    "seconds": pl.col("end") - pl.col("start"),
+    "words": pl.col("text").str.strip_chars().str.count_matches(r"\s+") + 1,
+}
 _COLUMNS = ["id", "recording", "start", "end", "text", "call"]
 
 
@@ -53,6 +58,7 @@ class Overlap:
                 f"{about['hours']:.2f} h"
             )
         for kind in self.pairs:
+            unit = "seconds" if kind == "audio" else "words"
             counts = self._counts(kind)
             shares = ", ".join(
                 f"{counts[f'utterances_{side}']} of {side.upper()} "
@@ -61,16 +67,16 @@ class Overlap:
             )
             name = "same audio" if kind == "audio" else f"near-same text (of {LEAST_WORDS} words or more)"
             lines += ["", f"{name}: utterances {shares}, in {self.calls[kind].height} pairs of calls"]
-            lines += _call_lines(self.calls[kind])
+            lines += _call_lines(self.calls[kind], f"of its {unit}")
         if self.not_compared:
             lines += ["", f"audio not compared: {len(self.not_compared)} recordings, {self.not_compared[0]}"]
         return "\n".join([*lines, "", "they share something" if self.found else "nothing in common was found"])
 
 
-def _call_lines(calls: pl.DataFrame) -> list[str]:
+def _call_lines(calls: pl.DataFrame, share: str) -> list[str]:
     if calls.is_empty():
         return []
-    rows = [("call of A", "utterances", "share", "call of B", "utterances", "share")]
+    rows = [("call of A", "utterances", share, "call of B", "utterances", share)]
     for row in calls.head(_SHOWN).iter_rows(named=True):
         rows.append(
             (row["a"], str(row["utterances_a"]), f"{row['share_a']:.1%}",
@@ -124,21 +130,31 @@ def _about(name: str, table: pl.DataFrame) -> dict[str, Any]:
 
 
 def _by_call(tables: dict[str, pl.DataFrame], pairs: pl.DataFrame) -> pl.DataFrame:
-    """Pairs of calls that share utterances: how many of each one's, and what share of its utterances that is."""
+    """Pairs of calls that share something: utterances of each, and what share of its seconds or words they have."""
+    measure = next(name for name in _MEASURES if name in pairs.columns)
     calls = {
-        side: table.select("id", "call", total=pl.len().over("call")).rename({"id": side, "call": f"call_{side}"})
+        side: table.select(
+            pl.col("id").alias(side),
+            pl.col("call").alias(f"call_{side}"),
+            _MEASURES[measure].alias(f"all_{side}"),
+            _MEASURES[measure].sum().over("call").alias(f"total_{side}"),
+        )
         for side, table in tables.items()
     }
-    joined = pairs.join(calls["a"], on="a").join(calls["b"], on="b", suffix="_b")
-    grouped = joined.group_by("call_a", "call_b").agg(
-        utterances_a=pl.col("a").n_unique(),
-        utterances_b=pl.col("b").n_unique(),
-        total_a=pl.col("total").first(),
-        total_b=pl.col("total_b").first(),
-    )
-    shares = [(pl.col(f"utterances_{side}") / pl.col(f"total_{side}")).round(4).alias(f"share_{side}") for side in "ab"]
+    joined = pairs.join(calls["a"], on="a").join(calls["b"], on="b")
+    parts = []
+    for side in ("a", "b"):
+        # What an utterance shares with several of the other call's is at most all of it.
+        shared = pl.min_horizontal(pl.col(measure).sum(), pl.col(f"all_{side}").first())
+        each = joined.group_by("call_a", "call_b", side).agg(shared, pl.col(f"total_{side}").first())
+        share = (pl.col(measure).sum() / pl.col(f"total_{side}").first()).round(4)
+        parts.append(
+            each.group_by("call_a", "call_b").agg(
+                pl.len().cast(pl.Int64).alias(f"utterances_{side}"), share.alias(f"share_{side}")
+            )
+        )
+    found = parts[0].join(parts[1], on=["call_a", "call_b"]).rename({"call_a": "a", "call_b": "b"})
     most = pl.max_horizontal("share_a", "share_b")
-    found = grouped.with_columns(shares).sort(most, "call_a", "call_b", descending=[True, False, False])
-    return found.select("utterances_a", "utterances_b", "share_a", "share_b", a="call_a", b="call_b").select(
+    return found.sort(most, "a", "b", descending=[True, False, False]).select(
         "a", "b", "utterances_a", "utterances_b", "share_a", "share_b"
     )

@@ -22,7 +22,7 @@ PAIRS: dict[str, pl.DataType] = {
     "a": pl.String(),  # id of an utterance of A
     "b": pl.String(),  # id of an utterance of B
     "similarity": pl.Float64(),  # 1 - edit distance in words / words of the longer
-    "words": pl.Int64(),  # of the shorter
+    "words": pl.Int64(),  # of the shorter; of whole calls, in the sentences that both have
 }
 LEAST_WORDS = 6  # what is shorter is said in every call ("thank you for the question")
 _ALIKE = 0.8  # words
@@ -47,8 +47,9 @@ def same_text(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
     one = left.join(numbered, on="text").select(one="number", a="id", words_a=words)
     other = right.join(numbered, on="text").select(other="number", b="id", words_b=words)
     found = _listed(pairs, one, other).with_columns(words=pl.min_horizontal("words_a", "words_b"))
-    best = found.sort("similarity", "words", descending=True).unique(["a", "b"], keep="first", maintain_order=True)
-    return best.select(*PAIRS).sort("a", "b")
+    # Of a whole call's transcript several sentences may be shared with the same utterance of the other side.
+    rows = found.group_by("a", "b").agg(pl.col("similarity").mean().round(4), pl.col("words").sum())
+    return rows.select(*PAIRS).sort("a", "b")
 
 
 def _listed(pairs: pl.DataFrame, one: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:

@@ -34,7 +34,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """Errors without their kinds, for characters: `length` reference characters, the fewest `errors` that explain them.
+    """Errors without their operations: `length` reference characters (or words), the fewest `errors` that explain them.
 
     No one reads how many *characters* were substituted rather than deleted, and to know it costs an alignment, which
     for the 90,000 characters of an hour takes seconds where the distance takes a tenth of one.

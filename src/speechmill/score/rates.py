@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from speechmill.errors import SpeechmillError
-from speechmill.score.align import Edit, align, count_errors, distance, tally
+from speechmill.score.align import Edit, align, distance, tally
 from speechmill.score.counts import Counts, Total
 from speechmill.text import normalize
 
@@ -22,12 +22,13 @@ __all__ = ["Counts", "Rates", "Total", "compare_texts", "score_pairs"]
 class Rates:
     """The four counts of one utterance, or the sum over many.
 
-    `word` and `char` are of the normalised text, `word_p` and `char_p` of the text as written.
+    `word` and `char` are of the normalised text, `word_p` and `char_p` of the text as written; `score.kinds` says what
+    kinds of errors those of `word_p` are.
     """
 
     utterances: int = 0
     word: Counts = field(default_factory=Counts)
-    word_p: Counts = field(default_factory=Counts)
+    word_p: Total = field(default_factory=Total)
     char: Total = field(default_factory=Total)
     char_p: Total = field(default_factory=Total)
     wrong: int = 0
@@ -101,7 +102,7 @@ def count_texts(
     """
     word = tally(alignment)
     written_reference, written_hypothesis = reference.split(), hypothesis.split()
-    word_p = count_errors(written_reference, written_hypothesis)
+    word_p = Total(len(written_reference), distance(written_reference, written_hypothesis))
     return Rates(
         utterances=1,
         word=word,

@@ -56,12 +56,12 @@ def blocks(scoring: Scoring, block: str | None) -> tuple[list[str], str]:
         whole = scoring.formats[0] in WHOLE or any(item.recording != item.id for item in items)
         return [item.recording for item in items], "recording" if whole else "utterance"
     without = [item.id for item in items if column not in item.attributes]
-    if without:
+    if without and block:
         raise SpeechmillError(
             f"--block {column}: {len(without)} of {len(items)} have none, e.g. {without[0]}; give --block recording, "
             f"or a column that all have."
         )
-    return [item.attributes[column] for item in items], column
+    return [item.attributes.get(column, item.recording) for item in items], column
 
 
 def comparison(one: Scoring, other: Scoring, block: str | None = None, seed: int = SEED) -> dict[str, Any]:

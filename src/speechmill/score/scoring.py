@@ -49,7 +49,8 @@ def score(
     """
     columns = tuple(dict.fromkeys([*by, *([block] if block else [])]))
     pairing = Pairing(reference, hypothesis, alternatives, columns, reference_format, hypothesis_format)
-    table = read_groups(groups) if groups else None
+    if groups is not None and not groups.is_file():  # told before the scoring, not behind it
+        raise SpeechmillError(f"{groups}: no such file of groups.")
     comparing = Comparing(normalization(normalize)) if normalize else None
     items: list[UtteranceScore] = []
     with Progress("score", None, "recordings and utterances") as progress:
@@ -59,7 +60,8 @@ def score(
             items.append(comparing.compare(one, other))
             progress.advance()
     comparing = comparing or Comparing(normalization(DEFAULT))
-    items, notes = _grouped(items, table, columns)
+    names = {name for item in items for name in (item.id, item.recording)}
+    items, notes = _grouped(items, read_groups(groups, names) if groups else None, columns)
     left, right = pairing.formats
     return Scoring(
         str(reference), str(hypothesis), _description(comparing, pairing), tuple(items), tuple(by),

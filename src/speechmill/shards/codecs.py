@@ -9,12 +9,14 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from speechmill.audio import Pcm, decode_bytes, encode_flac
+from speechmill.audio import Pcm, decode_bytes
 from speechmill.errors import SpeechmillError
+from speechmill.shards.flac import FlacEncoder
 
 try:
     import miniaudio
@@ -145,4 +147,13 @@ def _require_av() -> Any:
     return av
 
 
-_ENCODERS: dict[str, Callable[[Pcm, int], bytes]] = {"flac": encode_flac, "wav": _encode_wav, "opus": _encode_opus}
+@cache
+def _flac_encoder() -> FlacEncoder:
+    return FlacEncoder()
+
+
+def _encode_flac(samples: Pcm, rate: int) -> bytes:
+    return _flac_encoder().encode(np.ascontiguousarray(samples), rate)
+
+
+_ENCODERS: dict[str, Callable[[Pcm, int], bytes]] = {"flac": _encode_flac, "wav": _encode_wav, "opus": _encode_opus}

@@ -59,7 +59,7 @@ class ShardReader:
     def _pcm_into(self, row: int, offset: int, out: npt.NDArray[np.int16]) -> bool:
         """A WAV as we write it goes from the file to its place without a stop; False where it is something else."""
         head = bytearray(BLOCK + WAV_HEADER)
-        read = self._read(row, [head, memoryview(out).cast("B")], offset - BLOCK)
+        read = self._read(row, [head, out.view(np.uint8).data], offset - BLOCK)
         if head[BLOCK:] != wav_header(len(out), self.index.sample_rate):
             return False
         self._check_member(row, head, read, len(head) + out.nbytes, CODECS)

@@ -51,6 +51,7 @@ _PLANNING = 3600.0  # seconds that a worker waits for another that plans or fini
 _ORPHANS = 60.0  # seconds that a group's writer may take to see that its command was killed
 _LOOK = 0.5  # seconds between two looks at how far the processes are
 _END_SLACK = 0.1  # seconds that a row may reach past the recording's end and is clipped
+_TO_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True)
 _NOT_IN_JSON = {"recording", "group", "shard", SOURCE}
 
 
@@ -336,7 +337,7 @@ def _add_utterance(
 ) -> None:
     about = {key: value for key, value in row.items() if key not in _NOT_IN_JSON} | {"samples": len(samples)}
     audio = shard.tar.add(f"{row['id']}.{settings.codec}", encode(settings.codec, samples, settings.sample_rate))
-    note = shard.tar.add(f"{row['id']}.json", json.dumps(about, ensure_ascii=False, sort_keys=True).encode())
+    note = shard.tar.add(f"{row['id']}.json", _TO_JSON.encode(about).encode())
     native = NATIVE_UNKNOWN if row["native"] is None else int(row["native"])
     shard.rows.append(
         {"id": row["id"], "shard": shard.name, "offset": audio.offset, "size": audio.size, "json_offset": note.offset,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
 import time
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,6 +16,7 @@ import speechmill
 from speechmill.artefact import disk_errors, read_text, write_json, write_text
 from speechmill.config import recipe_from_plain
 from speechmill.errors import SpeechmillError
+from speechmill.launch import command
 from speechmill.metrics import read_metrics
 from speechmill.settings import Recipe, recipe_text
 
@@ -80,7 +80,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "command": sys.argv,
+        "command": command(),
     }
 
 
