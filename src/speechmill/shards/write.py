@@ -160,12 +160,13 @@ def _is_whole(manifest: Path, out: Path, settings: ShardSettings) -> bool:
 
 
 def _make_plan(manifest: Path, out: Path, settings: ShardSettings) -> None:
-    """Write the plan, where it is not there."""
+    """Write the plan, where it is not there. A manifest that cannot be planned leaves no folder."""
+    there = (out / PLAN_NAME).is_file() and (out / PLANNED_NAME).is_file()
+    plan = None if there else plan_manifest(manifest, settings)
     with disk_errors(out):
         (out / PARTS).mkdir(parents=True, exist_ok=True)
-    if (out / PLAN_NAME).is_file() and (out / PLANNED_NAME).is_file():
+    if plan is None:
         return
-    plan = plan_manifest(manifest, settings)
     write_planned(planned_pieces(manifest, plan), out)
     write_plan_info(out, plan_info(plan, settings, sha256_file(manifest)))
 
