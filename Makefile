@@ -33,8 +33,9 @@ lint: env
 	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/mypy src
 
-soak: env  ## ten kills of every stage, about ten minutes; writes benchmarks/results/soak.json
+soak: env  ## ten kills of every stage, fifty of workers that shard; writes benchmarks/results/soak*.json
 	$(BIN)/python -m benchmarks.soak --kills 10 --out benchmarks/results/soak.json
+	$(BIN)/python -m benchmarks.soak --stages shard-workers --kills 50 --out benchmarks/results/soak_workers.json
 
 soak-train: env  ## thirty kills of training processes under each strategy; writes benchmarks/results/soak_train.json
 	$(BIN)/python -m benchmarks.soak_train --kills 30 --out benchmarks/results/soak_train.json

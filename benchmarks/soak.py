@@ -3,9 +3,9 @@
     python -m benchmarks.soak --kills 10 --out benchmarks/results/soak.json
 
 A kill is SIGKILL to the stage's whole process group, or to its first process alone (its workers must follow by
-themselves, and the next run starts at once). In a third of the trials the resumed run is killed as well. Every other
-first kill is aimed: it falls between the stage's first write and its end, since most of a short stage is Python's
-start.
+themselves, and the next run starts at once); of a stage of several workers, to one of them, while the others go on. In
+a third of the trials the resumed run is killed as well. Every other first kill is aimed: it falls between the stage's
+first write and its end, since most of a short stage is Python's start.
 
 All runs of a stage write to the same path, because manifests hold absolute paths: the undisturbed result is moved away
 and becomes the input of the next stage. An interrupted soak goes on where it was.
@@ -48,6 +48,13 @@ _SETTINGS = [
     "train.loader_workers=1",
 ]  # fmt: skip
 _KINDS = ("group", "parent", "twice")
+# Starts "$@" $1 times at once; its status is that of one that failed.
+_SEVERAL = """
+count=$1; shift; started=""; status=0
+for worker in $(seq $count); do "$@" --worker $worker/$count & started="$started $!"; done
+for process in $started; do wait $process || status=$?; done
+exit $status
+"""
 _MOST_TRIES = 40  # to hit a stage before its end
 _ORPHANS_END = 15.0  # seconds; PyTorch's loader workers look for their parent every five
 
@@ -60,6 +67,8 @@ class Stage:
     command: list[str]
     first: str = "**/*"
     prepare: Callable[[], None] | None = None
+    workers: int = 0  # the command is started so many times at once, each with its --worker I/N
+    same_as: str = ""  # a stage whose undisturbed result must be the same bytes
 
 
 @dataclass
@@ -94,6 +103,13 @@ class Soak:
             Stage("import", ["import", "bizspeech", f"{corpus}", f"{work}/corpus.parquet"]),
             Stage("select", ["select", f"{manifest}", f"{work}/selected.parquet", *recipe]),
             Stage("shard", ["shard", f"{selected}", f"{work}/shards", "--processes", "2", *recipe], "shards/.parts/*"),
+            Stage(
+                "shard-workers",
+                ["shard", f"{selected}", f"{work}/shards", "--processes", "1", *recipe],
+                "shards/.parts/*",
+                workers=3,
+                same_as="shard",
+            ),
             Stage("tokenizer", ["tokenizer", f"{selected}", f"{work}/tokenizer.model", *recipe]),
             Stage("train", ["train", _RECIPE, "--run", f"{work}/run", *_SETTINGS, *data], "run/checkpoints/step_*"),
             Stage("evaluate", ["evaluate", f"{work}/run"], prepare=self.copy_run),
@@ -123,6 +139,10 @@ class Soak:
         shutil.rmtree(self.reference / stage.name, ignore_errors=True)
         self.reference.mkdir(parents=True, exist_ok=True)
         self.work.rename(self.reference / stage.name)
+        if stage.same_as:
+            others = differences(self.reference / stage.same_as, self.reference / stage.name)
+            if others:
+                raise SpeechmillError(f"soak: {stage.name} is not {stage.same_as}: {'; '.join(others)}")
         return self.keep(stage, {"seconds": seconds, "first_write": first, "trials": []})
 
     def keep(self, stage: Stage, record: dict[str, Any]) -> dict[str, Any]:
@@ -160,7 +180,7 @@ class Soak:
         failures += differences(self.reference / stage.name, self.work, whole_way=stage.name == "pipeline")
         failures += [line for run in [*killed, last] for line in _orphans(run.process.pid)]
         return {
-            "kind": kind,
+            "kind": "one worker" if kind == "parent" and stage.workers else kind,
             "aim": "writing" if aimed else "any",
             "kills": moments,
             "files_at_kill": files,
@@ -183,6 +203,12 @@ class Soak:
             if run.process.poll() is not None:
                 return None
             at = run.elapsed()
+            if alone and stage.workers:
+                workers = _children(run.process.pid)
+                if workers:
+                    os.kill(workers[int(moment * 1000) % len(workers)], signal.SIGKILL)
+                run.process.wait()  # the others do their part
+                return at
             if alone:
                 run.process.kill()
                 run.process.wait()
@@ -198,8 +224,11 @@ class Soak:
     def start(self, stage: Stage) -> Started:
         log = self.folder / "log.txt"
         with log.open("wb") as stream:
+            command = [str(_COMMAND), *stage.command]
+            if stage.workers:
+                command = ["sh", "-c", _SEVERAL, "workers", str(stage.workers), *command]
             process = subprocess.Popen(
-                [str(_COMMAND), *stage.command], cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
+                command, cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
                 start_new_session=True,
             )  # fmt: skip
         (self.folder / "session").write_text(str(process.pid))
@@ -264,6 +293,16 @@ def _session(session: int) -> list[int]:
         if int(fields[3]) == session and fields[0] not in "ZX":
             found.append(int(path.parent.name))
     return found
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for process in _session(parent):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent:
+                found.append(process)
+    return sorted(found)
 
 
 def _tail(log: Path) -> str:

@@ -29,7 +29,7 @@ PIPELINE = [
     "import",
     "select",
     "shard",
-    "verify",
+    "shards",
     "tokenizer",
     "train",
     "evaluate",
@@ -154,7 +154,7 @@ def test_no_such_folder(tmp_path: Path, recipe_path: Path) -> None:
     refused("gone", "import", "bizspeech", gone, tmp_path / "out.parquet")
     refused("gone: no such manifest", "select", gone, tmp_path / "out.parquet")
     refused("gone: no such manifest", "shard", gone, tmp_path / "shards")
-    refused("gone: no such folder of shards", "verify", gone)
+    refused("gone: no such folder of shards", "shards", "verify", gone)
     refused("gone: no such manifest", "tokenizer", gone, tmp_path / "tokenizer.model")
     refused("gone: no such file", "train", gone, "--run", tmp_path / "run")
     refused("gone: no such folder of shards", "train", recipe_path, "--run", tmp_path / "run", f"data.shards={gone}")
@@ -235,7 +235,7 @@ def test_what_no_shard_may_hold(name: str, shards: Path, tmp_path: Path) -> None
     member.size = 4
     with tarfile.open(path, "a") as archive:
         archive.addfile(member, io.BytesIO(b"\x80\x04N."))  # the pickle of None
-    status, out, err = run("verify", folder)
+    status, out, err = run("shards", "verify", folder)
     assert status != 0
     assert "Traceback" not in out + err
     assert str(path) in out + err
@@ -286,7 +286,7 @@ def test_import_to_train_on_the_command_line(corpus: Path, recipe_path: Path, tm
     table_of_splits = pl.read_parquet(selected)
     assert set(table_of_splits.filter(split="test")["call"]) == {"1010", "1011"}
     assert "1000" not in table_of_splits["call"]
-    assert "whole" in done("verify", shards)
+    assert "whole" in done("shards", "verify", shards)
     assert "already there" in commands[2]()
     assert "train" in done("inspect", selected)
     assert "train" in done("inspect", shards)

@@ -272,7 +272,7 @@ def test_select_manifest_writes_once_and_the_same_bytes(tmp_path: Path) -> None:
     settings = SelectSettings(hours=3, seed=4)
     first = select_manifest(manifest, out, settings)
     files = {path.name: path.read_bytes() for path in out.parent.iterdir()}
-    assert set(files) == {"s.parquet", "s.dropped.parquet", "s.select.json"}
+    assert set(files) == {"s.parquet", "s.dropped.parquet", "s.ledger.parquet", "s.select.json"}
     assert not first.done_before
     assert "train       3.00 h" in first.text()
     assert select_manifest(manifest, out, settings).done_before

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _FULL_TEXTS = ("No space left", "quota exceeded")
 # NumPy says "4 requested and 0 written"; of PyTorch, only its ZIP writer is named. Neither says why.
 _CUT_TEXTS = (" requested and ", "inline_container.cc")
+_LOOK_AGAIN = 0.1  # seconds between two tries for a lock that somebody else holds
 _NEXT_TO_NOTHING = 1 << 20  # bytes left on a disk that is as good as full
 _REFUSED = {errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 
@@ -103,13 +105,13 @@ def written_folder(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
     """Keep other processes from making the artefact `path`, a file or a folder, while the block runs.
 
     A POSIX record lock on `.NAME.lock` beside it, or on `.lock` in a folder whose parent may not be written to. The
     kernel gives it back when the process dies, and forked children do not share it, so that neither a killed command
     nor its orphans leave anything locked. It says nothing to a second block in the same process.
-    Raises SpeechmillError where another process holds it.
+    Raises SpeechmillError where another process holds it and does not give it back within `wait` seconds.
     """
     path = path.resolve()
     lock = path.with_name(f".{path.name}.lock")
@@ -117,7 +119,7 @@ def locked(path: Path) -> Iterator[None]:
         lock = path / ".lock"
     with disk_errors(path):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _lock(lock, path)
+        descriptor = _lock(lock, path, time.monotonic() + wait)
     try:
         yield
     finally:
@@ -125,8 +127,9 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _lock(lock: Path, path: Path) -> int:
+def _lock(lock: Path, path: Path, deadline: float) -> int:
     while True:
+        lock.parent.mkdir(parents=True, exist_ok=True)  # who held it may have removed the folder when all was done
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -138,6 +141,9 @@ def _lock(lock: Path, path: Path) -> int:
                 warnings.warn(message, stacklevel=4)
                 return descriptor
             os.close(descriptor)
+            if error.errno in _HELD and time.monotonic() < deadline:
+                time.sleep(_LOOK_AGAIN)
+                continue
             if error.errno in _HELD:
                 raise SpeechmillError(
                     f"{path}: another command is working on it; wait until that has ended, or choose another place."

@@ -26,9 +26,11 @@ from speechmill.recognize import Audio, Recognizing
 from speechmill.score import score_utterance
 from speechmill.score.folder import Clips, score_set, write_scores
 from speechmill.settings import Recipe, SearchSettings
-from speechmill.shards.index import Index, open_index
+from speechmill.shards.foreign import open_reader
+from speechmill.shards.index import Index
 from speechmill.shards.mixture import open_data
-from speechmill.shards.read import ShardReader
+from speechmill.shards.remote import is_url
+from speechmill.shards.store import open_shards
 from speechmill.shards.write import cut
 from speechmill.tokenizer import load_tokenizer
 from speechmill.train.checkpoint import find_checkpoint, load_weights
@@ -162,7 +164,8 @@ def open_set(on: str | None, split: str | None, recipe: Recipe) -> EvaluationSet
     """Raises SpeechmillError where `on` is no shards, manifest or KIND:DIR, or has no such rows."""
     rate = recipe.features.sample_rate
     if on is None:
-        return _shard_set(open_data(recipe.data.shards), split or "test", split or "test", rate)
+        index = open_data(recipe.data.shards, recipe.data.cache, recipe.data.cache_gb)
+        return _shard_set(index, split or "test", split or "test", rate)
     if corpus := named_corpus(on):
         return _corpus_set(*corpus, split, rate)
     path = Path(on)
@@ -171,8 +174,9 @@ def open_set(on: str | None, split: str | None, recipe: Recipe) -> EvaluationSet
     # The stem is for the reader; two sets may share it, but not the fingerprint of their places.
     place = f"{path.resolve().stem}-{_short(str(path.resolve()))}"
     name = split if own and split else place + (f"-{split}" if split else "")
-    if path.is_dir():
-        return _shard_set(open_index(path), split, name, rate)
+    if path.is_dir() or is_url(on):
+        index = open_shards(on, recipe.data.cache if is_url(on) else "", recipe.data.cache_gb)
+        return _shard_set(index, split, name, rate)
     return _manifest_set(path, split, name, rate)
 
 
@@ -184,7 +188,7 @@ def _shard_set(index: Index, split: str | None, name: str, rate: int) -> Evaluat
     if index.sample_rate != rate:
         raise SpeechmillError(f"{index.folder}: holds audio at {index.sample_rate} Hz, the run's features need {rate}.")
     rows = index.rows(split).tolist()
-    reader = ShardReader(index)
+    reader = open_reader(index)
     about = [reader.about(row) for row in rows]
     columns = sorted({name for item in about for name in item} - {"id", "text"})
     attributes = {name: [item.get(name) for item in about] for name in columns}

@@ -11,8 +11,10 @@ import polars as pl
 
 from speechmill.artefact import written
 from speechmill.errors import SpeechmillError
+from speechmill.ledger import KEPT, compare_kept, describe_ledger, faults, ledger_path, read_ledger, spans
 from speechmill.manifest import SPLITS, read_manifest
 from speechmill.shards.index import NATIVE_UNKNOWN, Index, open_index
+from speechmill.shards.planned import PLANNED_NAME, scan_planned
 
 _BARS = " ▏▎▍▌▋▊▉█"  # eighths of a character
 _WIDTH = 50  # characters of the longest bar
@@ -29,6 +31,33 @@ def inspect_data(path: Path, png: Path | None = None) -> str:
     if png is not None:
         write_png(table, png, path.name)
     return describe(table, str(path))
+
+
+def inspect_ledger(path: Path) -> tuple[str, list[str]]:
+    """What became of every second in the stage that wrote `path` (a manifest or a folder of shards).
+
+    Returns the text and a line for each recording whose sums do not hold: those of the ledger, and what it keeps
+    against what the manifest or the index has.
+    """
+    ledger = read_ledger(ledger_path(path))
+    if path.is_dir():
+        index = open_index(path, shards_there=False)
+        held = held_of_shards(index, path)
+    else:
+        held = spans(read_manifest(path, ["recording", "start", "end"]), KEPT).drop("outcome")
+    return describe_ledger(ledger, str(path)), faults(ledger) + compare_kept(ledger, held)
+
+
+def held_of_shards(index: Index, folder: Path) -> pl.DataFrame:
+    """`recording, utterances, seconds` of the utterances in an index; recordings by the plan."""
+    ids = pl.from_arrow(index.table.select(["id"]))
+    rows = pl.DataFrame(ids).with_columns(seconds=pl.Series(index.samples) / index.sample_rate)
+    if (folder / PLANNED_NAME).is_file():
+        rows = rows.join(scan_planned(folder).select("id", "recording").collect(), on="id", how="left")
+    else:  # of somebody else's TARs the ledger is per TAR, and in seconds before resampling
+        names = pl.Series(index.shard_names)[index.shard]
+        rows = rows.with_columns(recording=names)
+    return rows.group_by("recording").agg(pl.len().alias("utterances"), pl.col("seconds").sum())
 
 
 def describe(table: pl.DataFrame, title: str) -> str:

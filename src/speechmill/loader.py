@@ -20,9 +20,9 @@ from speechmill.errors import SpeechmillError
 from speechmill.ring import Borrower, Lender, Lent
 from speechmill.schedule import Part, Schedule, Utterances
 from speechmill.shards.codecs import flac_decoder
+from speechmill.shards.foreign import open_reader
 from speechmill.shards.index import Index
 from speechmill.shards.mixture import parts_of
-from speechmill.shards.read import ShardReader
 from speechmill.shards.tokens import token_counts
 from speechmill.tokenizer import Tokenizer
 from speechmill.workers import end_with_parent
@@ -77,7 +77,7 @@ class Assembler:
 
     def __init__(self, index: Index, tokenizer: Tokenizer) -> None:
         self._index, self._tokenizer = index, tokenizer
-        self._reader = ShardReader(index)  # each process opens its own files
+        self._reader = open_reader(index)  # each process opens its own files
 
     def __getstate__(self) -> tuple[Index, Tokenizer]:
         return self._index, self._tokenizer

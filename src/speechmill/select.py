@@ -13,6 +13,7 @@ import polars as pl
 
 from speechmill.artefact import fingerprint, locked, read_json, sha256_file, write_json
 from speechmill.errors import SpeechmillError
+from speechmill.ledger import ledger_path, select_account, select_ledger, write_ledger
 from speechmill.manifest import SCHEMA, SPLITS, is_untimed, read_ids, scan_manifest, slices, written_rows
 from speechmill.progress import Progress
 from speechmill.quotas import Cell, quotas
@@ -81,6 +82,7 @@ def select_manifest(manifest: Path, out: Path, settings: SelectSettings) -> Sele
     choice = choose(table, settings)
     words = {split: WordCounts() for split in SPLITS}
     with locked(out):
+        accounts = []
         with (
             written_rows(dropped_path(out)) as write_dropped,
             written_rows(out) as write_chosen,
@@ -88,9 +90,11 @@ def select_manifest(manifest: Path, out: Path, settings: SelectSettings) -> Sele
         ):
             for chosen, dropped in _divided(table, choice):
                 write_chosen(chosen)
-                write_dropped(dropped)
+                write_dropped(dropped.drop("recording"))
+                accounts.append(select_account(chosen, dropped))
                 _count_words(chosen, words)
                 progress.advance(len(chosen) + len(dropped))
+        write_ledger(select_ledger(table, accounts), ledger_path(out))
         summary = _summary(choice, words) | {"fingerprint": name, "manifest_sha256": sha256_file(out)}
         write_json(report_path(out), summary)
     return Selected(out, False, summary)
@@ -103,7 +107,7 @@ def select(table: pl.DataFrame, settings: SelectSettings) -> Selection:
     chosen, dropped = (pl.concat([part[k] for part in parts]) for k in (0, 1))
     words = {split: WordCounts() for split in SPLITS}
     _count_words(chosen, words)
-    return Selection(chosen, dropped, choice.wishes, _summary(choice, words))
+    return Selection(chosen, dropped.drop("recording"), choice.wishes, _summary(choice, words))
 
 
 def dropped_path(out: Path) -> Path:
@@ -117,7 +121,7 @@ def report_path(out: Path) -> Path:
 
 
 def _finished(out: Path, name: str) -> dict[str, Any] | None:
-    if not (report_path(out).is_file() and dropped_path(out).is_file() and out.is_file()):
+    if not all(path.is_file() for path in (report_path(out), dropped_path(out), ledger_path(out), out)):
         return None
     summary: dict[str, Any] = read_json(report_path(out))
     same = summary.get("fingerprint") == name and summary.get("manifest_sha256") == sha256_file(out)
@@ -196,13 +200,13 @@ def _rows(table: pl.LazyFrame, settings: SelectSettings) -> pl.DataFrame:
 
 
 def _divided(table: pl.LazyFrame, choice: Choice) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-    """The chosen rows, with their split, and the others (id, seconds, reason), in the order of the manifest."""
+    """The chosen rows, with their split, and the others (id, recording, seconds, reason), as the manifest has them."""
     names = [*SCHEMA, *(name for name in table.collect_schema().names() if name not in SCHEMA)]
     for part, rows in slices(table, len(choice.split)):
         split = _named("split", choice.split[part], SPLITS)
         reason = _named("reason", choice.reason[part], REASONS)
         chosen = rows.with_columns(split).filter(split.is_not_null()).select(names)
-        yield chosen, rows.select("id", seconds=_SECONDS).with_columns(reason).filter(reason.is_not_null())
+        yield chosen, rows.select("id", "recording", seconds=_SECONDS).with_columns(reason).filter(reason.is_not_null())
 
 
 def _named(name: str, codes: npt.NDArray[np.int8], names: tuple[str, ...]) -> pl.Series:

@@ -262,24 +262,28 @@ class ShardFolder(Section):
 class DataSettings(Section):
     """Where training finds its artefacts. Relative paths are relative to the working directory."""
 
-    # One folder, or a list of {path, weight} that make one schedule.
+    # One folder or URL (s3://, http://, ...), or a list of {path, weight} that make one schedule.
     shards: Annotated[
         Annotated[str, Tag("folder")] | Annotated[list[ShardFolder], Tag("folders")],
         Discriminator(lambda value: "folders" if isinstance(value, list | tuple) else "folder"),
     ] = ""
+    cache: str = ""  # a folder on a local disk to which whole shards are fetched ahead of need; empty: none
+    cache_gb: Positive = 100.0  # of shards that it holds at most
     tokenizer: str = ""
 
     def resolved(self) -> DataSettings:
         """With absolute paths."""
 
         def absolute(path: str) -> str:
-            return str(Path(path).resolve()) if path else path
+            return str(Path(path).resolve()) if path and "://" not in path else path
 
         shards = self.shards
         if not isinstance(shards, str):
-            folders = [folder.model_copy(update={"path": absolute(folder.path)}) for folder in shards]
-            return DataSettings(shards=folders, tokenizer=absolute(self.tokenizer))
-        return DataSettings(shards=absolute(shards), tokenizer=absolute(self.tokenizer))
+            folders: Any = [folder.model_copy(update={"path": absolute(folder.path)}) for folder in shards]
+        else:
+            folders = absolute(shards)
+        found = {"shards": folders, "tokenizer": absolute(self.tokenizer), "cache": absolute(self.cache)}
+        return self.model_copy(update=found)
 
 
 class Recipe(Section):

@@ -262,7 +262,7 @@ def test_import_writes_its_files_once_and_the_same_bytes_again(tmp_path: Path) -
     assert "3 utterances" in first.text()
     assert "bad-time 1" in first.text()
     files = {path.name: path.read_bytes() for path in out.parent.iterdir()}
-    assert set(files) == {"m.parquet", "m.dropped.tsv", "m.import.json"}
+    assert set(files) == {"m.parquet", "m.dropped.tsv", "m.ledger.parquet", "m.import.json"}
     listed = pl.read_csv(out.with_suffix(".dropped.tsv"), separator="\t", quote_char=None)
     assert listed.select("call", "row", "reason").rows() == [(1, 2, "bad-time")]
     assert import_corpus("bizspeech", source, out).done_before

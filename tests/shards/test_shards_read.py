@@ -51,7 +51,7 @@ def test_flipped_bytes_in_the_audio_are_noticed(copy: Path, share: float) -> Non
     path = overwrite(index, 7, at, bytes(byte ^ 0xFF for byte in data))
     with pytest.raises(SpeechmillError, match=f"{path}: the utterance '{index.id(7)}' is damaged") as caught:
         ShardReader(index).audio(7)
-    assert "speechmill verify" in str(caught.value)
+    assert "speechmill shards verify" in str(caught.value)
     ShardReader(index).audio(6)  # its neighbours are well
     ShardReader(index).audio(8)
 

@@ -20,7 +20,7 @@ _IN_ORDER = (
     corpora.add_overlap,
     corpora.add_select,
     shards.add_shard,
-    shards.add_verify,
+    shards.add_shards,
     training.add_tokenizer,
     training.add_train,
     scoring.add_evaluate,

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from speechmill.cli.verb import CORES, KINDS, Arguments, Verbs, as_yaml, recipe_arguments, recipe_of, verb
 
+_SHOWN = 20  # recordings whose sums do not hold, on the terminal
+
 
 def add_demo_corpus(verbs: Verbs) -> None:
     parser = verb(
@@ -142,9 +144,20 @@ def add_inspect(verbs: Verbs) -> None:
     )  # fmt: skip
     parser.add_argument("data", type=Path, metavar="MANIFEST|SHARDS")
     parser.add_argument("--png", type=Path, help="write the histogram of utterance lengths there")
+    parser.add_argument(
+        "--ledger", action="store_true", help="what became of every second; status 1 where the sums do not hold"
+    )
 
 
-def _inspect(args: Arguments) -> None:
-    from speechmill.inspection import inspect_data
+def _inspect(args: Arguments) -> int:
+    from speechmill.inspection import inspect_data, inspect_ledger
 
+    if args.ledger:
+        text, wrong = inspect_ledger(args.data)
+        print(text)
+        for line in wrong[:_SHOWN]:
+            print(line)
+        print(f"{len(wrong)} recordings do not add up" if wrong else "every second is accounted for")
+        return 1 if wrong else 0
     print(inspect_data(args.data, args.png))
+    return 0

@@ -19,6 +19,7 @@ from speechmill.corpora.nemo import open_nemo
 from speechmill.corpora.plain import open_csv, open_jsonl
 from speechmill.corpora.spgispeech import open_spgispeech
 from speechmill.errors import SpeechmillError
+from speechmill.ledger import import_ledger, ledger_path, write_ledger
 from speechmill.manifest import write_manifest
 
 # In the order in which they are listed; docs/corpora.md has each one's layout.
@@ -72,7 +73,8 @@ def import_corpus(
     exclude: set[str] | None = None,
     limits: Limits | None = None,
 ) -> Imported:
-    """Import `source` and write `out` (the manifest), OUT.dropped.tsv (every dropped row) and OUT.import.json.
+    """Import `source` and write `out` (the manifest), OUT.dropped.tsv (every dropped row), OUT.ledger.parquet and
+    OUT.import.json.
 
     An output that is whole, of the same settings and of an unchanged source (names, sizes and modification times of its
     files), is left as it is. The same source and settings give the same bytes.
@@ -95,7 +97,8 @@ def import_corpus(
     result = opened.read(include, exclude, limits)
     with locked(out):
         with written(drops_path(out)) as partial:
-            result.drops.write_csv(partial, separator="\t", quote_style="never")
+            result.drops.drop("recording").write_csv(partial, separator="\t", quote_style="never")
+        write_ledger(import_ledger(result.table, result.drops, result.recordings), ledger_path(out))
         write_manifest(result.table, out)
         report = _report(result) | {"fingerprint": name, "manifest_sha256": sha256_file(out), "settings": settings}
         write_json(report_path(out), report)
@@ -127,7 +130,7 @@ def report_path(out: Path) -> Path:
 
 def _finished(out: Path, name: str) -> dict[str, Any] | None:
     """The report of an output that is whole and has this fingerprint: written last, it knows the manifest's sum."""
-    if not (report_path(out).is_file() and drops_path(out).is_file() and out.is_file()):
+    if not all(path.is_file() for path in (report_path(out), drops_path(out), ledger_path(out), out)):
         return None
     report: dict[str, Any] = read_json(report_path(out))
     same = report.get("fingerprint") == name and report.get("manifest_sha256") == sha256_file(out)

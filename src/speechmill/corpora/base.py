@@ -20,7 +20,12 @@ DROPS: dict[str, pl.DataType] = {
     "reason": pl.String(),
     "detail": pl.String(),
     "seconds": pl.Float64(),  # null where not known
+    "recording": pl.String(),  # its path; null: that of the call
 }
+
+
+# How long each recording is; null where it could not be read.
+RECORDINGS: dict[str, pl.DataType] = {"call": pl.String(), "recording": pl.String(), "seconds": pl.Float64()}
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class ImportResult:
     calls_read: int
     calls_left_out: int  # by --include and --exclude
     seconds: float  # sound in the recordings that were read
+    recordings: pl.DataFrame  # RECORDINGS, of every call that was read or should have been
     failures: list[str] = field(default_factory=list)  # one line for each call that could not be read
     warnings: list[str] = field(default_factory=list)
 
@@ -96,7 +102,9 @@ def empty_rows(extra: dict[str, pl.DataType]) -> pl.DataFrame:
 
 
 def drops_table(drops: Iterable[tuple[str, int | None, str, str, float | None]]) -> pl.DataFrame:
-    return pl.DataFrame(list(drops), schema=DROPS, orient="row")
+    """DROPS, of calls with one recording each: (call, row, reason, detail, seconds)."""
+    schema = {name: kind for name, kind in DROPS.items() if name != "recording"}
+    return pl.DataFrame(list(drops), schema=schema, orient="row").with_columns(recording=pl.lit(None, pl.String))
 
 
 def identifier(text: str) -> str:

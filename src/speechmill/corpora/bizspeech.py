@@ -27,6 +27,7 @@ import polars as pl
 from speechmill.artefact import read_json, read_text
 from speechmill.audio import AudioInfo, probe
 from speechmill.corpora.base import (
+    RECORDINGS,
     CallResult,
     ImportResult,
     Limits,
@@ -326,6 +327,22 @@ def _string(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
+def _recordings(source: Path, results: list[CallResult]) -> pl.DataFrame:
+    rows = [(result.call, *_measured(source / "MEDIA" / result.call, result)) for result in results]
+    return pl.DataFrame(rows, schema=RECORDINGS, orient="row")
+
+
+def _measured(folder: Path, result: CallResult) -> tuple[str, float | None]:
+    """A call's recording and its length, also where the transcript was to blame that nothing of it is kept."""
+    if len(result.rows):
+        return str(result.rows["recording"][0]), result.seconds
+    try:
+        recording, info = _read_recording(folder)
+    except _Failure:
+        return result.call, None
+    return str(recording), info.seconds
+
+
 def _gathered(source: Path, results: list[CallResult], left_out: int, warnings: list[str]) -> ImportResult:
     failures = [result.failure for result in results if result.failure]
     if len(failures) == len(results):
@@ -342,6 +359,7 @@ def _gathered(source: Path, results: list[CallResult], left_out: int, warnings: 
         calls_read=len(results) - len(failures),
         calls_left_out=left_out,
         seconds=sum(result.seconds or 0.0 for result in results),
+        recordings=_recordings(source, results),
         failures=failures,
         warnings=warnings,
     )

@@ -14,6 +14,7 @@ import polars as pl
 from speechmill.audio import probe
 from speechmill.corpora.base import (
     DROPS,
+    RECORDINGS,
     ImportResult,
     Limits,
     Opened,
@@ -84,7 +85,7 @@ def import_rows(
     if not chosen:
         raise SpeechmillError(f"{source}: none of its {len(calls)} calls is left by include and exclude.")
     items = items.filter(pl.col("call").is_in(chosen))
-    recordings = _probed(items)
+    recordings = _probed(items.filter(reason="")["recording"])
     judged = _judged(items.join(recordings, on="recording", how="left", maintain_order="left"), limits)
     failures = _failures(judged)
     if recordings["length"].null_count() == recordings.height:
@@ -95,6 +96,7 @@ def import_rows(
         calls_read=len(chosen) - len(failures),
         calls_left_out=len(calls) - len(chosen),
         seconds=float(recordings["length"].sum()),
+        recordings=_recordings(judged),
         failures=[f"{call}: {reason}: {detail}" for call, reason, detail in failures],
         warnings=told,
     )
@@ -102,9 +104,9 @@ def import_rows(
     return checked(result, source)
 
 
-def _probed(items: pl.DataFrame) -> pl.DataFrame:
+def _probed(paths: pl.Series) -> pl.DataFrame:
     """Of each recording: `length` (seconds), `samplerate`, `lost` and `why` it cannot be read."""
-    names = items.filter(reason="")["recording"].drop_nulls().unique(maintain_order=True).to_list()
+    names = paths.drop_nulls().unique(maintain_order=True).to_list()
 
     def look(name: str) -> tuple[str, float | None, int | None, str, str]:
         try:
@@ -118,6 +120,14 @@ def _probed(items: pl.DataFrame) -> pl.DataFrame:
         found = list(track(pool.map(look, names), "import", len(names), "recordings"))
     schema = {"recording": pl.String, "length": pl.Float64, "samplerate": pl.Int64, "lost": pl.String, "why": pl.String}
     return pl.DataFrame(found, schema=schema, orient="row")
+
+
+def _recordings(judged: pl.DataFrame) -> pl.DataFrame:
+    """RECORDINGS: those that were looked at, and those of which no row can be used."""
+    named = judged.filter(pl.col("recording").is_not_null()).unique("recording", keep="first", maintain_order=True)
+    rest = _probed(named.filter(pl.col("lost").is_null())["recording"]).select("recording", also="length")
+    named = named.join(rest, on="recording", how="left", maintain_order="left")
+    return named.select("call", "recording", seconds=pl.coalesce("length", "also")).cast(RECORDINGS)  # type: ignore[arg-type]
 
 
 def _judged(rows: pl.DataFrame, limits: Limits) -> pl.DataFrame:
@@ -189,7 +199,8 @@ def _drops(judged: pl.DataFrame) -> pl.DataFrame:
     known = pl.col("length").is_not_null() & (pl.col("end") > pl.col("start"))
     fallen = judged.filter(pl.col("reason") != "")
     seconds = pl.when(known).then((pl.col("end") - pl.col("start")).round(3)).alias("seconds")
-    return fallen.select("call", "row", "reason", plain, seconds).cast(DROPS)  # type: ignore[arg-type]
+    place = pl.coalesce("recording", "call")
+    return fallen.select("call", "row", "reason", plain, seconds, place).cast(DROPS)  # type: ignore[arg-type]
 
 
 def _untimed_warning(table: pl.DataFrame) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -98,6 +100,22 @@ class Index:
     def shard_path(self, shard: int) -> Path:
         return self.folder / f"{self.shard_names[shard]}.tar"
 
+    def open_shard(self, shard: int) -> int:
+        """The descriptor of a shard, for reading. Raises SpeechmillError where it cannot be had."""
+        path = self.shard_path(shard)
+        try:
+            return os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise SpeechmillError(f"{path}: cannot be opened ({error.strerror}).") from error
+
+    def fetch_ahead(self, shards: Sequence[int]) -> list[Path]:
+        """Have shards that will be read soon brought near, in the background; returns those that lie on a disk."""
+        return [self.shard_path(shard) for shard in shards]
+
+    def column_path(self, name: str) -> Path:
+        """Where a column file beside the index lies or is to be written."""
+        return self.folder / name
+
     def numbers(self, column: str) -> npt.NDArray[Any]:
         """A numeric column."""
         values: npt.NDArray[Any] = self.table.column(column).chunk(0).to_numpy()
@@ -128,8 +146,12 @@ def write_index(table: pl.DataFrame, folder: Path) -> None:
         writer.write_table(arrow)
 
 
-def open_index(folder: Path) -> Index:
-    """Open the index of a shard folder. Raises SpeechmillError where there is none or its shards have changed."""
+def open_index(folder: Path, shards_there: bool = True) -> Index:
+    """Open the index of a shard folder. Raises SpeechmillError where there is none or its shards have changed.
+
+    Args:
+        shards_there: whether the shards must lie beside it, as those that a cache fetches do not.
+    """
     path = folder / INDEX_NAME
     if not folder.is_dir():
         raise SpeechmillError(f"{folder}: no such folder of shards; make one with `speechmill shard`.")
@@ -144,7 +166,7 @@ def open_index(folder: Path) -> Index:
         raise SpeechmillError(f"{path}: the index has no column {missing[0]!r}; write it again with this version.")
     info = read_plan_info(folder)
     index = Index(folder, table, info.sample_rate, info.fingerprint)
-    for number in range(len(index.shard_names)):
+    for number in range(len(index.shard_names) if shards_there else 0):
         if not index.shard_path(number).is_file():
             raise SpeechmillError(
                 f"{index.shard_path(number)}: this shard of the index is gone; bring it back, or remove the folder "

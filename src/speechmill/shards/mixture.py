@@ -15,7 +15,8 @@ import numpy.typing as npt
 from speechmill.artefact import fingerprint
 from speechmill.errors import SpeechmillError
 from speechmill.settings import ShardFolder
-from speechmill.shards.index import Index, open_index
+from speechmill.shards.index import Index
+from speechmill.shards.store import open_shards
 
 _FINEST = 1000  # weights are fractions with denominators up to this: 0.333 is 333/1000
 
@@ -71,6 +72,17 @@ class Mixture(Index):
         part, place = _place(self._shard_ends, shard)
         return self.parts[part].shard_path(place)
 
+    def open_shard(self, shard: int) -> int:
+        part, place = _place(self._shard_ends, shard)
+        return self.parts[part].open_shard(place)
+
+    def fetch_ahead(self, shards: Sequence[int]) -> list[Path]:
+        found = []
+        for part, index in enumerate(self.parts):
+            places = [place for owner, place in (_place(self._shard_ends, shard) for shard in shards) if owner == part]
+            found += index.fetch_ahead(places)
+        return found
+
     def numbers(self, column: str) -> npt.NDArray[Any]:
         return np.concatenate([part.numbers(column) for part in self.parts])
 
@@ -96,16 +108,19 @@ def _place(ends: npt.NDArray[np.int64], number: int) -> tuple[int, int]:
     return part, int(number - (ends[part - 1] if part else 0))
 
 
-def open_data(shards: str | Sequence[ShardFolder]) -> Index:
+def open_data(shards: str | Sequence[ShardFolder], cache: str = "", cache_gb: float = 0.0) -> Index:
     """The index of `data.shards`: of one folder, or of several that are mixed.
 
+    Args:
+        cache, cache_gb: as for `open_shards`.
     Raises SpeechmillError where there is none, or where the folders do not go together.
     """
     if not shards:
         raise SpeechmillError("data.shards is not set; add it to the recipe or give it as data.shards=PATH.")
     if isinstance(shards, str):
-        return open_index(Path(shards))
-    return Mixture([open_index(Path(folder.path)) for folder in shards], [folder.weight for folder in shards])
+        return open_shards(shards, cache, cache_gb)
+    parts = [open_shards(folder.path, cache, cache_gb) for folder in shards]
+    return Mixture(parts, [folder.weight for folder in shards])
 
 
 def parts_of(index: Index, rows: npt.NDArray[np.int64]) -> list[tuple[int, Fraction]]:

@@ -37,11 +37,17 @@ class PlanInfo:
 
 
 def plan_info(plan: pl.DataFrame, settings: ShardSettings, manifest_sha256: str) -> PlanInfo:
+    name = plan_fingerprint(settings, manifest_sha256)
     plain = settings.model_dump(mode="json")
-    # Shards of FLAC keep the name that they had before there were others.
-    named = {key: value for key, value in plain.items() if (key, value) != ("codec", "flac")}
-    name = fingerprint({"settings": named, "manifest": manifest_sha256, "format": 1})
     return PlanInfo(name, plain, manifest_sha256, plan["shard"].n_unique(), plan.height)
+
+
+def plan_fingerprint(settings: ShardSettings, manifest_sha256: str) -> str:
+    """Known before the plan is made: nine million rows need not be planned to see that they were."""
+    # Shards of FLAC keep the name that they had before there were others.
+    plain = settings.model_dump(mode="json")
+    named = {key: value for key, value in plain.items() if (key, value) != ("codec", "flac")}
+    return fingerprint({"settings": named, "manifest": manifest_sha256, "format": 1})
 
 
 def write_plan_info(folder: Path, info: PlanInfo) -> None:

@@ -25,6 +25,8 @@ _FETCHED = 1 << 17  # bytes asked for at a time: of a longer range the kernel re
 class ShardReader:
     """Random access to the utterances of an index. The last OPEN_FILES shards stay open; one reader per process."""
 
+    folders = False  # whether a TAR may hold folders, and members that the index does not know
+
     def __init__(self, index: Index) -> None:
         self.index = index
         self._files: dict[int, int] = {}
@@ -78,7 +80,7 @@ class ShardReader:
 
         In a thread: where the disk has much to do already, the kernel lets the caller wait.
         """
-        paths = [self.index.shard_path(shard) for shard in shards]
+        paths = self.index.fetch_ahead(shards)
         if paths and hasattr(os, "posix_fadvise"):
             threading.Thread(target=_will_need, args=(paths,), daemon=True).start()
 
@@ -115,19 +117,22 @@ class ShardReader:
         if descriptor is None:
             if len(self._files) >= OPEN_FILES:
                 os.close(self._files.pop(next(iter(self._files))))
-            path = self.index.shard_path(shard)
-            try:
-                descriptor = os.open(path, os.O_RDONLY)
-            except OSError as error:
-                raise SpeechmillError(f"{path}: cannot be opened ({error.strerror}).") from error
+            self._close_removed()
+            descriptor = self.index.open_shard(shard)
         self._files[shard] = descriptor  # behind the others: dictionaries keep the order of insertion
         return descriptor
+
+    def _close_removed(self) -> None:
+        """Close shards that left the cache, or were replaced: until then their space is not free."""
+        for shard, descriptor in list(self._files.items()):
+            if os.fstat(descriptor).st_nlink == 0:
+                os.close(self._files.pop(shard))
 
     def _damaged(self, row: int, what: str) -> SpeechmillError:
         path = self.index.shard_path(int(self.index.shard[row]))
         return SpeechmillError(
             f"{path}: the utterance {self.index.id(row)!r} is damaged: {what}; "
-            f"check the folder with `speechmill verify` and write the shard again."
+            f"`speechmill shards verify` checks the folder, `speechmill shards repair` writes the shard again."
         )
 
 

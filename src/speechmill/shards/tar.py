@@ -90,8 +90,8 @@ def begin_write_back(stream: BinaryIO, start: int, size: int) -> None:
         _sync_file_range(stream.fileno(), start, size, 2)  # SYNC_FILE_RANGE_WRITE
 
 
-def scan(path: Path) -> Iterator[Member]:
-    """The members of a TAR in file order.
+def scan(path: Path, folders: bool = False) -> Iterator[Member]:
+    """The members of a TAR in file order; where `folders` may be in it, they are passed over.
 
     Raises SpeechmillError for a broken or truncated TAR, and for members that a shard must not have: names that leave
     the folder, links and devices, pickles (loading one runs whatever code its writer chose).
@@ -102,6 +102,9 @@ def scan(path: Path) -> Iterator[Member]:
         with tarfile.open(path, "r:") as tar:
             for info in tar:
                 check_name(path, info.name)
+                end = info.offset_data
+                if folders and info.isdir():
+                    continue
                 if not info.isreg():
                     raise SpeechmillError(f"{path}: {info.name!r} is no regular file; a shard holds only those.")
                 if info.offset_data + info.size > size:

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from speechmill.artefact import written
 from speechmill.errors import SpeechmillError
 from speechmill.progress import track
+from speechmill.shards.foreign import open_reader
 from speechmill.shards.index import Index
 from speechmill.shards.mixture import Mixture
-from speechmill.shards.read import ShardReader
 from speechmill.tokenizer import Tokenizer
 
 
@@ -20,7 +20,7 @@ def token_counts(index: Index, tokenizer: Tokenizer) -> npt.NDArray[np.int32]:
     """Target tokens of every row of the index; counted once per tokenizer, then read from the column file."""
     if isinstance(index, Mixture):
         return np.concatenate([token_counts(part, tokenizer) for part in index.parts])
-    path = index.folder / f"tokens-{tokenizer.fingerprint}.npy"
+    path = index.column_path(f"tokens-{tokenizer.fingerprint}.npy")
     if not path.is_file():
         _count(index, tokenizer, path)
     try:
@@ -33,7 +33,7 @@ def token_counts(index: Index, tokenizer: Tokenizer) -> npt.NDArray[np.int32]:
 
 
 def _count(index: Index, tokenizer: Tokenizer, path: Path) -> None:
-    reader = ShardReader(index)
+    reader = open_reader(index)
     rows = track(range(len(index)), "count tokens", len(index), "utterances")
     counts = np.fromiter((len(tokenizer.encode(reader.about(row)["text"])) for row in rows), np.int32, len(index))
     with written(path) as partial, partial.open("wb") as stream:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import re
 import shutil
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,23 +18,41 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from speechmill.artefact import disk_errors, locked, partial_path, publish, sha256_file, write_text, written
+from speechmill.artefact import disk_errors, locked, partial_path, publish, sha256_file
 from speechmill.audio import decode
 from speechmill.errors import SpeechmillError
-from speechmill.manifest import read_manifest
+from speechmill.manifest import scan_manifest
 from speechmill.progress import Progress
 from speechmill.settings import ShardSettings
 from speechmill.shards.codecs import check_codec, encode
-from speechmill.shards.index import INDEX_NAME, NATIVE_UNKNOWN, open_index, write_index
-from speechmill.shards.plan import PLAN_NAME, PlanInfo, plan_info, plan_shards, read_plan_info, write_plan_info
+from speechmill.shards.index import INDEX_NAME, NATIVE_UNKNOWN, open_index
+from speechmill.shards.parts import PARTS, finish, is_done, make_part, write_part
+from speechmill.shards.plan import (
+    PLAN_NAME,
+    plan_fingerprint,
+    plan_info,
+    plan_manifest,
+    planned_pieces,
+    read_plan_info,
+    write_plan_info,
+)  # fmt: skip
+from speechmill.shards.planned import (
+    PLANNED_NAME,
+    SOURCE,
+    planned_group,
+    planned_shards,
+    source_fault,
+    write_planned,
+)  # fmt: skip
 from speechmill.shards.tar import TarWriter
 from speechmill.workers import end_with_parent
 
-DROPPED_NAME = "dropped.tsv"
-_PARTS = ".parts"  # one index table per finished shard, until the index is written
+_PLANNING = 3600.0  # seconds that a worker waits for another that plans or finishes; nine million rows take a minute
+_ORPHANS = 60.0  # seconds that a group's writer may take to see that its command was killed
+_LOOK = 0.5  # seconds between two looks at how far the processes are
 _END_SLACK = 0.1  # seconds that a row may reach past the recording's end and is clipped
 _TO_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True)
-_NOT_IN_JSON = {"recording", "group", "shard"}
+_NOT_IN_JSON = {"recording", "group", "shard", SOURCE}
 
 
 @dataclass(frozen=True)
@@ -46,74 +65,189 @@ class ShardReport:
     already_whole: bool
 
 
+@dataclass(frozen=True)
+class WorkerReport:
+    """A worker has done its part, and others have not."""
+
+    folder: Path
+    worker: Worker
+    missing: int  # shards that other workers still have to write
+
+
 def shard_manifest(manifest: Path, out: Path, settings: ShardSettings, processes: int) -> ShardReport:
     """Write the shards and the index of a manifest into `out`; finished shards of an interrupted run are kept.
 
     Raises SpeechmillError when `out` holds shards of another plan, when the disk is full, or when no utterance could
     be read.
     """
-    check_codec(settings.codec, settings.sample_rate)
-    table = read_manifest(manifest)
-    plan = plan_shards(table, settings)
-    info = plan_info(plan, settings, sha256_file(manifest))
-    _check_folder(out, info)
-    whole = (out / INDEX_NAME).is_file()
+    whole = _is_whole(manifest, out, settings)
     if not whole:
         with locked(out):
-            with disk_errors(out):
-                out.mkdir(parents=True, exist_ok=True)
-                (out / _PARTS).mkdir(exist_ok=True)
-            write_plan_info(out, info)
-            _write_groups(plan, out, settings, processes)
-            _finish(plan, out)
-    shutil.rmtree(out / _PARTS, ignore_errors=True)
-    index = open_index(out)
-    seconds = float(index.samples.sum(dtype="int64")) / settings.sample_rate
-    return ShardReport(out, info.shards, len(index), seconds / 3600, plan.height - len(index), whole)
+            _make_plan(manifest, out, settings)
+            _write_groups(out, settings, processes, Worker(0, 1))
+            finish(out)
+    return _report(out, whole)
 
 
-def _check_folder(out: Path, info: PlanInfo) -> None:
+@dataclass(frozen=True)
+class Worker:
+    """One of `count` that share the work, each started by itself: an array of jobs, xargs, one machine after another.
+
+    It writes the groups whose number leaves `number` when divided by `count`, and may be counted from 0 or from 1.
+    """
+
+    number: int
+    count: int
+
+    def writes(self, group: int) -> bool:
+        return group % self.count == self.number % self.count
+
+    @classmethod
+    def parse(cls, text: str) -> Worker:
+        """Parse "3/16". Raises SpeechmillError where it is not I/N with I from 0 to N."""
+        match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+        worker = cls(int(match[1]), int(match[2])) if match else None
+        if worker is None or not 0 <= worker.number <= worker.count or worker.count == 0:
+            raise SpeechmillError(f"--worker {text}: I/N was expected, such as 3/16: I from 0 to 15, or from 1 to 16.")
+        return worker
+
+
+def shard_worker(
+    manifest: Path, out: Path, settings: ShardSettings, processes: int, worker: Worker
+) -> ShardReport | WorkerReport:
+    """Write one worker's part of the shards; who finds that it was the last writes the index.
+
+    Bytes do not depend on the number of workers. Raises SpeechmillError as `shard_manifest` does, and where the same
+    worker runs already.
+    """
+    whole = _is_whole(manifest, out, settings)
+    if not whole:
+        with locked(out / PLAN_NAME, wait=_PLANNING):  # one plans, the others read it
+            _make_plan(manifest, out, settings)
+        with locked(out / PARTS / f"worker-{worker.number % worker.count}-of-{worker.count}"):
+            _write_groups(out, settings, processes, worker)
+        missing = _missing(out)
+        if not missing.is_empty():
+            return WorkerReport(out, worker, missing.height)
+        _finish_once(out)
+    return _report(out, whole)
+
+
+def finish_shards(manifest: Path, out: Path, settings: ShardSettings) -> ShardReport:
+    """Check that all workers have written their shards and write the index."""
+    whole = _is_whole(manifest, out, settings)
+    if not whole:
+        if not (out / PLANNED_NAME).is_file():
+            raise SpeechmillError(f"{out}: nothing to finish: no shard has been written there.")
+        _finish_once(out)
+    return _report(out, whole)
+
+
+def _is_whole(manifest: Path, out: Path, settings: ShardSettings) -> bool:
+    """Whether the shards are there already. Raises SpeechmillError where they are another manifest's."""
+    check_codec(settings.codec, settings.sample_rate)
+    scan_manifest(manifest)
     if out.exists() and not out.is_dir():
         raise SpeechmillError(f"{out}: is a file, a folder for shards was expected.")
     if (out / PLAN_NAME).is_file():
-        if read_plan_info(out).fingerprint != info.fingerprint:
+        if read_plan_info(out).fingerprint != plan_fingerprint(settings, sha256_file(manifest)):
             raise SpeechmillError(
                 f"{out}: holds the shards of another manifest or other settings; remove it or choose another folder."
             )
     elif out.is_dir() and any(out.glob("*.tar")):
         raise SpeechmillError(f"{out}: holds TARs but no {PLAN_NAME}; choose an empty folder.")
+    return (out / INDEX_NAME).is_file()
 
 
-def _write_groups(plan: pl.DataFrame, out: Path, settings: ShardSettings, processes: int) -> None:
-    groups = plan.partition_by("group", maintain_order=True)
-    todo = [group for group in groups if any(not _is_done(out, name) for name in group["shard"].unique())]
-    seconds = _seconds(plan)
-    with Progress("shard", seconds / 3600, "h") as progress:
-        progress.resume_at((seconds - sum(_seconds(group) for group in todo)) / 3600)
-        if processes == 1 or len(todo) <= 1:
-            for group in todo:
-                progress.advance(_write_group(group, out, settings) / 3600)
-            return
-        # Spawned, not forked: Polars holds threads, and a forked lock never opens.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(processes, len(todo)), context, initializer=end_with_parent) as pool:
-            futures = [pool.submit(_write_group, group, out, settings) for group in todo]
-            try:
-                for future in as_completed(futures):
-                    progress.advance(future.result() / 3600)
-            except BrokenProcessPool as error:
-                raise SpeechmillError(
-                    f"{out}: a process that wrote shards was killed (out of memory?); run the same command to go on, "
-                    f"with fewer processes where memory is short."
-                ) from error
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+def _make_plan(manifest: Path, out: Path, settings: ShardSettings) -> None:
+    """Write the plan, where it is not there. A manifest that cannot be planned leaves no folder."""
+    there = (out / PLAN_NAME).is_file() and (out / PLANNED_NAME).is_file()
+    plan = None if there else plan_manifest(manifest, settings)
+    with disk_errors(out):
+        (out / PARTS).mkdir(parents=True, exist_ok=True)
+    if plan is None:
+        return
+    write_planned(planned_pieces(manifest, plan), out)
+    write_plan_info(out, plan_info(plan, settings, sha256_file(manifest)))
 
 
-def _is_done(out: Path, name: str) -> bool:
-    # The part is published before the TAR, so a TAR under its own name is complete and has its part.
-    return (out / f"{name}.tar").is_file() and (out / _PARTS / f"{name}.arrow").is_file()
+def _report(out: Path, whole: bool) -> ShardReport:
+    shutil.rmtree(out / PARTS, ignore_errors=True)
+    index = open_index(out)
+    info = read_plan_info(out)
+    seconds = float(index.samples.sum(dtype="int64")) / info.sample_rate
+    return ShardReport(out, info.shards, len(index), seconds / 3600, info.utterances - len(index), whole)
+
+
+def _missing(out: Path) -> pl.DataFrame:
+    shards = planned_shards(out)
+    return shards.filter(pl.Series([not is_done(out, name) for name in shards["shard"]], dtype=pl.Boolean))
+
+
+def _finish_once(out: Path) -> None:
+    """Two workers may see at the same time that all is there: the second finds the index."""
+    with locked(out, wait=_PLANNING):
+        if not (out / INDEX_NAME).is_file():
+            finish(out)
+
+
+def _write_groups(out: Path, settings: ShardSettings, processes: int, worker: Worker) -> None:
+    """Write what a worker's groups lack."""
+    shards = planned_shards(out)
+    shards = shards.filter(pl.Series([worker.writes(group) for group in shards["group"]], dtype=pl.Boolean))
+    todo = shards.filter(pl.Series([not is_done(out, name) for name in shards["shard"]], dtype=pl.Boolean))
+    groups = todo["group"].unique(maintain_order=True).to_list()
+    with Progress("shard", float(shards["seconds"].sum()) / 3600, "h") as progress:
+        progress.resume_at((float(shards["seconds"].sum()) - float(todo["seconds"].sum())) / 3600)
+        if processes == 1 or len(groups) <= 1:
+            for group in groups:
+                _write_group(out, group, settings, lambda seconds: progress.advance(seconds / 3600))
+        else:
+            _write_in_processes(out, groups, settings, min(processes, len(groups)), progress)
+
+
+def _write_in_processes(
+    out: Path, groups: list[int], settings: ShardSettings, processes: int, progress: Progress
+) -> None:
+    # Spawned, not forked: Polars holds threads, and a forked lock never opens.
+    context = multiprocessing.get_context("spawn")
+    # Each process writes a place of its own, without a lock: one that is killed holds up nobody.
+    seconds = context.RawArray("d", len(groups))
+    with ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(seconds,)) as pool:
+        futures = [pool.submit(_write_counted, out, group, settings, place) for place, group in enumerate(groups)]
+        try:
+            left, shown = set(futures), 0.0
+            while left:
+                done, left = wait(left, timeout=_LOOK, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                now = sum(seconds)
+                progress.advance((now - shown) / 3600)
+                shown = now
+        except BrokenProcessPool as error:
+            raise SpeechmillError(
+                f"{out}: a process that wrote shards was killed (out of memory?); run the same command to go on, "
+                f"with fewer processes where memory is short."
+            ) from error
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+_done_seconds: Any = None  # in a process of the pool: seconds done of each group
+
+
+def _begin(seconds: Any) -> None:
+    global _done_seconds
+    _done_seconds = seconds
+    end_with_parent()
+
+
+def _write_counted(out: Path, group: int, settings: ShardSettings, place: int) -> None:
+    def tell(seconds: float) -> None:
+        _done_seconds[place] += seconds
+
+    _write_group(out, group, settings, tell)
 
 
 @dataclass
@@ -125,15 +259,27 @@ class _OpenShard:
     dropped: list[dict[str, Any]]
 
 
-def _write_group(group: pl.DataFrame, out: Path, settings: ShardSettings) -> float:
-    """Write all shards of one group; returns its seconds of audio as planned."""
-    with disk_errors(out), _open_shards(group, out) as shards:
-        for (path, call), rows in group.sort("call", "start", "id").group_by("recording", "call", maintain_order=True):
+def _write_group(out: Path, group: int, settings: ShardSettings, tell: Callable[[float], None]) -> None:
+    """Write the shards of one group that are not there; `tell` hears the seconds of each recording when it is done."""
+    # A process of a killed command may still have it for a moment; another worker has it where N was changed.
+    with locked(out / PARTS / f"group-{group:06d}", wait=_ORPHANS):
+        names = planned_shards(out).filter(pl.col("group") == group)["shard"]
+        todo = [name for name in names if not is_done(out, name)]
+        write_shards(planned_group(out, group, todo), out, settings, tell)
+
+
+def write_shards(
+    rows: pl.DataFrame, out: Path, settings: ShardSettings, tell: Callable[[float], None] = lambda _: None
+) -> None:
+    """Write whole shards of one group and their parts into `out`; `rows`: all that the plan has for them."""
+    with disk_errors(out), _open_shards(rows, out) as shards:
+        recordings = rows.sort("call", "start", "id").group_by("recording", "call", maintain_order=True)
+        for (path, call), of_recording in recordings:
             del call
-            _write_recording(Path(str(path)), rows, shards, settings)
+            _write_recording(Path(str(path)), of_recording, shards, settings)
+            tell(_seconds(of_recording))
         for shard in shards.values():
-            _close_shard(shard, out)
-    return _seconds(group)
+            _close_shard(shard, out, rows.filter(pl.col("shard") == shard.name), settings.sample_rate)
 
 
 def _seconds(rows: pl.DataFrame) -> float:
@@ -154,11 +300,15 @@ def _open_shards(group: pl.DataFrame, out: Path) -> Iterator[dict[str, _OpenShar
 
 def _write_recording(path: Path, rows: pl.DataFrame, shards: dict[str, _OpenShard], settings: ShardSettings) -> None:
     """Decode one recording and add its utterances. What cannot be read is dropped with its reason, never unseen."""
-    try:
-        audio = decode(path, settings.sample_rate)
-    except SpeechmillError as error:
+    lost = source_fault(path, rows[SOURCE][0])
+    if lost is None:
+        try:
+            audio = decode(path, settings.sample_rate)
+        except SpeechmillError as error:
+            lost = "unreadable-recording", str(error)
+    if lost is not None:
         for row in rows.iter_rows(named=True):
-            shards[row["shard"]].dropped.append(_drop(row, "unreadable-recording", str(error)))
+            shards[row["shard"]].dropped.append(_drop(row, *lost))
         return
     for row in rows.iter_rows(named=True):
         shard = shards[row["shard"]]
@@ -201,37 +351,9 @@ def _drop(row: dict[str, Any], reason: str, detail: str) -> dict[str, Any]:
     return {"id": row["id"], "seconds": row["end"] - row["start"], "reason": reason, "detail": detail}
 
 
-def _close_shard(shard: _OpenShard, out: Path) -> None:
+def _close_shard(shard: _OpenShard, out: Path, planned: pl.DataFrame, rate: int) -> None:
     shard.tar.finish()
     shard.stream.flush()
-    with written(out / _PARTS / f"{shard.name}.json") as partial:
-        partial.write_text(json.dumps(shard.dropped))
-    with written(out / _PARTS / f"{shard.name}.arrow") as partial:
-        pl.DataFrame(shard.rows, schema_overrides={"native": pl.Int8}).write_ipc(partial)
-    publish(partial_path(out / f"{shard.name}.tar"), out / f"{shard.name}.tar")
-
-
-def _finish(plan: pl.DataFrame, out: Path) -> None:
-    """Check that every planned shard is there, then write what was dropped and, last, the index."""
-    names = plan["shard"].unique().sort()
-    missing = [name for name in names if not _is_done(out, name)]
-    if missing:
-        raise SpeechmillError(f"{out}: {len(missing)} shards are not written yet, {missing[0]}.tar the first.")
-    parts = [pl.read_ipc(out / _PARTS / f"{name}.arrow") for name in names]
-    table = pl.concat([part for part in parts if not part.is_empty()] or parts, how="diagonal")
-    dropped = [drop for name in names for drop in json.loads((out / _PARTS / f"{name}.json").read_text())]
-    lines = ["id\tseconds\treason\tdetail"]
-    lines += [f"{drop['id']}\t{drop['seconds']:.3f}\t{drop['reason']}\t{drop['detail']}" for drop in dropped]
-    write_text(out / DROPPED_NAME, "\n".join(lines) + "\n")
-    if table.is_empty():
-        _remove_shards(names.to_list(), out)  # else the next run would take them for finished
-        first = dropped[0]["detail"]
-        raise SpeechmillError(f"{out}: not one utterance could be read; see {out / DROPPED_NAME} (the first: {first}).")
-    write_index(table, out)
-
-
-def _remove_shards(names: list[str], out: Path) -> None:
-    (out / PLAN_NAME).unlink()
-    for name in names:
-        (out / f"{name}.tar").unlink()
-    shutil.rmtree(out / _PARTS)
+    partial = partial_path(out / f"{shard.name}.tar")
+    write_part(out, shard.name, make_part(shard.rows, shard.dropped, planned, partial, rate))
+    publish(partial, out / f"{shard.name}.tar")

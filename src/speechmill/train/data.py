@@ -15,7 +15,7 @@ from speechmill.tokenizer import Tokenizer, check_tokenizer, load_tokenizer
 
 def open_train_index(recipe: Recipe) -> Index:
     """The index of the recipe's shards. Raises SpeechmillError where they are of another sample rate."""
-    index = open_data(recipe.data.shards)
+    index = open_data(recipe.data.shards, recipe.data.cache, recipe.data.cache_gb)
     if index.sample_rate != recipe.features.sample_rate:
         raise SpeechmillError(
             f"{index.folder}: holds audio at {index.sample_rate} Hz, features.sample_rate is "

@@ -165,7 +165,7 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
 def change_search(recipe: Recipe, run: Path) -> None:
     """Give a finished run the recipe's search, and the language model that it needs."""
     if needs_language_model(recipe, run):
-        index = open_data(recipe.data.shards)
+        index = open_data(recipe.data.shards, recipe.data.cache, recipe.data.cache_gb)
         check_run_shards(run, read_state(checkpoints(run)[-1]), index)
         save_language_model(recipe, run, index, load_tokenizer(run / TOKENIZER_NAME), ALONE)
     write_config(run, read_config(run).model_copy(update={"search": recipe.search}))

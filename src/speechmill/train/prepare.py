@@ -20,8 +20,8 @@ from speechmill.models.ngram import NgramModel
 from speechmill.progress import Progress, track
 from speechmill.schedule import Schedule
 from speechmill.settings import Recipe
+from speechmill.shards.foreign import open_reader
 from speechmill.shards.index import Index
-from speechmill.shards.read import ShardReader
 from speechmill.strategies import build_strategy
 from speechmill.strategies.base import Strategy
 from speechmill.strategies.step import effective_precision
@@ -163,7 +163,7 @@ def needs_language_model(recipe: Recipe, run: Path) -> bool:
 
 def save_language_model(recipe: Recipe, run: Path, index: Index, tokenizer: Tokenizer, group: Group) -> None:
     """Count the n-gram model of the recipe's search from the train text."""
-    reader, rows = ShardReader(index), index.rows("train").tolist()
+    reader, rows = open_reader(index), index.rows("train").tolist()
 
     def sentences() -> Iterator[list[int]]:
         for row in track(rows, "language model", len(rows), "utterances"):

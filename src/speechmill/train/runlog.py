@@ -26,7 +26,7 @@ _FREE = {
               "log_every", "max_nonfinite", "max_damaged", "loader_workers", "threads", "device", "strategy",
               "processes", "average_every", "outer_lr", "outer_momentum", "hogwild_moments", "timeout", "restarts",
               "batchnorm_batches"},
-    "data": {"shards", "tokenizer"},
+    "data": {"shards", "tokenizer", "cache", "cache_gb"},
 }  # fmt: skip
 _FREE_SECTIONS = {"name", "select", "shard", "search"}
 

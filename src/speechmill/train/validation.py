@@ -18,6 +18,7 @@ from speechmill.progress import Progress
 from speechmill.recognize import GivenUp, Recognizing
 from speechmill.score import score_pairs
 from speechmill.settings import Recipe, SearchSettings
+from speechmill.shards.foreign import open_reader
 from speechmill.shards.index import Index
 from speechmill.shards.read import ShardReader
 from speechmill.tokenizer import Tokenizer
@@ -37,7 +38,7 @@ def validation(
     limit = recipe.train.validate_utterances
     if limit and limit < len(rows):
         rows = rows[permutation(len(rows), 0)[:limit]]
-    reader = ShardReader(index)
+    reader = open_reader(index)
     recognizing = Recognizing(model, tokenizer, SearchSettings(), None, next(model.parameters()).device)
     silent: dict[int, Damage] = {}
     with Progress("validate", len(rows), "utterances") as progress:

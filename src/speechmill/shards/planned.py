@@ -1,0 +1,99 @@
+"""The plan on disk: every row with its shard and its group, so that workers and repairs read the part they need."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet
+
+from speechmill.artefact import sha256, written
+from speechmill.errors import SpeechmillError
+
+PLANNED_NAME = "plan.parquet"
+SOURCE = "recording_fingerprint"
+_ROW_GROUP = 1 << 15  # rows: a group of shards is a few thousand, and only its row groups are read
+_END = 1 << 16  # bytes of the start and of the end of a recording that name it
+_THREADS = 8  # the work is waiting for a file system
+
+
+def write_planned(plan: Iterable[pl.DataFrame], out: Path) -> None:
+    """Write the rows of a plan (`plan_shards`, in pieces where it is large), with what the recordings look like now."""
+    known: dict[str, str | None] = {}
+    with written(out / PLANNED_NAME) as partial, contextlib.ExitStack() as stack:
+        writer = None
+        for piece in plan:
+            table = _with_fingerprints(piece, known).to_arrow(compat_level=pl.CompatLevel.oldest())
+            if writer is None:
+                writer = stack.enter_context(pyarrow.parquet.ParquetWriter(partial, table.schema, compression="zstd"))
+            writer.write_table(table, row_group_size=_ROW_GROUP)
+
+
+def _with_fingerprints(plan: pl.DataFrame, known: dict[str, str | None]) -> pl.DataFrame:
+    paths = [path for path in plan["recording"].unique(maintain_order=True) if path not in known]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        known.update(zip(paths, pool.map(source_fingerprint, paths), strict=True))
+    named = pl.DataFrame(
+        {"recording": list(known), SOURCE: list(known.values())}, {"recording": pl.String, SOURCE: pl.String}
+    )
+    return plan.join(named, on="recording", how="left", maintain_order="left")
+
+
+def scan_planned(out: Path) -> pl.LazyFrame:
+    path = out / PLANNED_NAME
+    if not path.is_file():
+        raise SpeechmillError(f"{path}: no plan; run `speechmill shard` with the manifest of these shards to write it.")
+    try:
+        frame = pl.scan_parquet(path)
+        frame.collect_schema()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise SpeechmillError(f"{path}: not a plan, a Parquet file was expected ({error}).") from error
+    return frame
+
+
+def planned_shards(out: Path) -> pl.DataFrame:
+    """`group, shard, seconds, utterances`: a row for each shard, in order."""
+    length = (pl.col("end") - pl.col("start")).clip(lower_bound=0.0)
+    shards = (
+        scan_planned(out).group_by("group", "shard").agg(length.sum().alias("seconds"), pl.len().alias("utterances"))
+    )
+    return shards.collect().sort("shard")
+
+
+def planned_group(out: Path, group: int, shards: Sequence[str]) -> pl.DataFrame:
+    """The rows of some shards of a group, in the order in which they are written."""
+    return scan_planned(out).filter(pl.col("group") == group, pl.col("shard").is_in(shards)).collect()
+
+
+def planned_seconds(out: Path) -> pl.DataFrame:
+    """`recording, source_seconds`: what the plan asks of each recording."""
+    length = (pl.col("end") - pl.col("start")).clip(lower_bound=0.0)
+    return scan_planned(out).group_by("recording").agg(length.sum().alias("source_seconds")).collect()
+
+
+def source_fingerprint(path: str | Path) -> str | None:
+    """Sixteen hex digits of a recording's size, start and end; None where it cannot be read.
+
+    Of its bytes and not of its clock: a copy of the corpus is the same corpus.
+    """
+    try:
+        with open(path, "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            start = stream.read(_END)
+            stream.seek(max(0, size - _END))
+            return sha256(str(size).encode() + start + stream.read(_END))[:16]
+    except OSError:
+        return None
+
+
+def source_fault(path: Path, planned: str | None) -> tuple[str, str] | None:
+    """Why a recording is not the one that was planned with: (reason, detail), None where it is."""
+    if not path.is_file():
+        return "missing-recording", f"{path}: no such recording"
+    if planned is not None and source_fingerprint(path) != planned:
+        return "changed-recording", f"{path}: is another file than when the shards were planned"
+    return None

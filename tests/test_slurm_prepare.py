@@ -1,0 +1,77 @@
+"""slurm/prepare.sbatch: its body is run as Slurm runs it, with the variables of an array's tasks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import SHARD_SETTINGS
+from speechmill.artefact import sha256_file
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "slurm" / "prepare.sbatch"
+SETTINGS = [f"shard.sample_rate={SHARD_SETTINGS.sample_rate}", f"shard.shard_seconds={SHARD_SETTINGS.shard_seconds}",
+            f"shard.group_shards={SHARD_SETTINGS.group_shards}",
+            f"features.sample_rate={SHARD_SETTINGS.sample_rate}"]  # fmt: skip
+
+
+def sums(folder: Path) -> dict[str, str]:
+    return {path.name: sha256_file(path) for path in folder.iterdir() if not path.name.startswith("tokens-")}
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """The command `speechmill` of this very source, as the job finds it on its path."""
+    command = tmp_path / "bin" / "speechmill"
+    command.parent.mkdir()
+    code = "import sys; from speechmill.cli import main; sys.exit(main())"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@"\n')
+    command.chmod(0o755)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    return kept | {"PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src")}
+
+
+def test_bash_parses_it() -> None:
+    subprocess.run(["bash", "-n", str(SCRIPT)], check=True)
+    assert "#SBATCH --array=" in SCRIPT.read_text()
+
+
+def test_without_arguments_it_says_how(environment: dict[str, str]) -> None:
+    done = subprocess.run(["bash", str(SCRIPT)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: sbatch --array=")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_tasks_of_an_array_write_the_bytes_of_one_command(
+    tmp_path: Path, environment: dict[str, str], manifest: Path, shards: Path, first: int
+) -> None:
+    out = tmp_path / "shards"
+    for task in range(first, first + 3):
+        slurm = {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_TASK_COUNT": "3", "SLURM_CPUS_PER_TASK": "1"}
+        command = ["bash", str(SCRIPT), str(manifest), str(out), *SETTINGS]
+        done = subprocess.run(command, env=environment | slurm, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert ("other workers still have" in done.stdout) == (task < first + 2)
+    assert sums(out) == sums(shards)
+
+
+def test_on_a_real_slurm(tmp_path: Path, environment: dict[str, str], manifest: Path, shards: Path) -> None:
+    if shutil.which("sbatch") is None or subprocess.run(["sinfo"], capture_output=True).returncode != 0:
+        pytest.skip("no Slurm answers here")
+    out = tmp_path / "shards"
+    command = ["sbatch", "--parsable", "--wait", "--array=0-2", "--cpus-per-task=1", "--mem-per-cpu=1", "--time=10",
+               f"--output={tmp_path}/%a.out", str(SCRIPT), str(manifest), str(out), *SETTINGS]  # fmt: skip
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    logs = "\n".join(path.read_text() for path in tmp_path.glob("*.out"))
+    assert done.returncode == 0, done.stderr + logs
+    deadline = time.monotonic() + 10
+    while not (out / "index.arrow").is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert sums(out) == sums(shards), logs
