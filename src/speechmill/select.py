@@ -134,6 +134,7 @@ def _check(table: pl.DataFrame, settings: SelectSettings) -> None:
         raise SpeechmillError("select: the manifest has no rows.")
     asked = {"disjoint": settings.disjoint, "test_where": list(settings.test_where)}
     asked["ceo_only"] = ["ceo"] if settings.ceo_only else []
+    asked["min_confidence"] = ["confidence"] if settings.min_confidence is not None else []
     for setting, columns in asked.items():
         for column in columns:
             if column not in table.columns:
@@ -186,6 +187,8 @@ def _unwanted(settings: SelectSettings) -> pl.Expr:
         rules.append(("not-ceo", ~pl.col("ceo").fill_null(False)))
     rules.append(("too-short", settings.min_seconds > _SECONDS))
     rules.append(("too-long", settings.max_seconds < _SECONDS))
+    if settings.min_confidence is not None:  # a row that was never aligned has no confidence
+        rules.append(("low-confidence", pl.col("confidence").fill_null(0.0) < settings.min_confidence))
     rules += [("drop-text", pl.col("text").str.contains(pattern)) for pattern in settings.drop_text]
     return pl.coalesce(pl.when(wrong).then(pl.lit(reason)) for reason, wrong in rules)
 

@@ -16,6 +16,7 @@ _IN_ORDER = (
     whole.add_pipeline,
     corpora.add_demo_corpus,
     corpora.add_import,
+    corpora.add_align,
     corpora.add_select,
     shards.add_shard,
     shards.add_verify,
