@@ -29,7 +29,6 @@ from benchmarks.machine import machine
 from speechmill.align.aligners import open_aligner
 from speechmill.align.base import Aligner, Sentence
 from speechmill.align.recording import Outcome, align_recording
-from speechmill.align.spoken import read_aloud
 from speechmill.artefact import read_json, write_json
 from speechmill.audio import RATE, Pcm, decode
 
@@ -131,15 +130,15 @@ class Tally:
         return rows
 
 
-def sentences(written: Sequence[Written]) -> list[Sentence]:
+def sentences(aligner: Aligner, written: Sequence[Written]) -> list[Sentence]:
     """A transcript as the aligner takes it."""
-    return [Sentence(place, one.text, tuple(read_aloud(one.text))) for place, one in enumerate(written)]
+    return [Sentence(place, one.text, tuple(aligner.read(one.text))) for place, one in enumerate(written)]
 
 
 def one_recording(aligner: Aligner, samples: Pcm, written: Sequence[Written], tally: Tally) -> tuple[Outcome, ...]:
     """Align, and add to a tally."""
     started = time.process_time()
-    found = align_recording(aligner, samples, sentences(written))
+    found = align_recording(aligner, samples, sentences(aligner, written))
     tally.work += time.process_time() - started
     tally.seconds += len(samples) / RATE
     tally.add(written, found.outcomes)

@@ -15,7 +15,21 @@ def _sphinx(_: str) -> Aligner:
     return Sphinx()
 
 
-_MAKERS: dict[str, Callable[[str], Aligner]] = {"pocketsphinx": _sphinx}
+def _ctc(detail: str) -> Aligner:
+    if not detail:
+        raise SpeechmillError("align: ctc needs a run folder, as in --aligner ctc:mine/run.")
+    from speechmill.align.ctc import Ctc, RunEmitter
+
+    return Ctc("ctc", RunEmitter(Path(detail)))
+
+
+def _mms(_: str) -> Aligner:
+    from speechmill.align.mms import Mms
+
+    return Mms()
+
+
+_MAKERS: dict[str, Callable[[str], Aligner]] = {"pocketsphinx": _sphinx, "ctc": _ctc, "mms": _mms}
 
 
 def open_aligner(name: str) -> Aligner:
@@ -24,10 +38,3 @@ def open_aligner(name: str) -> Aligner:
     if kind not in _MAKERS:
         raise SpeechmillError(f"align: {name!r} is no aligner; known: pocketsphinx, ctc:RUN (a run folder), mms.")
     return _MAKERS[kind](detail)
-
-
-def run_folder(detail: str) -> Path:
-    """The run folder of `ctc:RUN`."""
-    if not detail:
-        raise SpeechmillError("align: ctc needs a run folder, as in --aligner ctc:mine/run.")
-    return Path(detail)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from speechmill.align.numbers import Reading
 from speechmill.align.spoken import Token
 from speechmill.audio import Pcm
 
@@ -34,6 +33,9 @@ class Aligner(Protocol):
     name: str
     version: str  # of the model and of what the aligner does: outputs of another version are made anew
 
+    def read(self, text: str) -> list[Token]:
+        """The tokens of a written text with their readings, in the words that `listen` gives."""
+
     def prepare(self, sentences: Sequence[Sentence]) -> None:
         """Learn the words and the language of a transcript; called once before `listen` and `fit`."""
 
@@ -43,10 +45,8 @@ class Aligner(Protocol):
         Times are from the start of `samples`, in order.
         """
 
+    def listen_again(self, samples: Pcm, expected: Sequence[Sentence]) -> list[Heard] | None:
+        """Recognise a stretch in which these sentences are likely; None where the aligner can do no better."""
+
     def fit(self, samples: Pcm, words: Sequence[str]) -> list[Heard] | None:
         """Times of exactly these words in int16 `[samples]`, one each, in order; None where they cannot be fitted."""
-
-
-def said(tokens: Sequence[Token], chosen: Sequence[int]) -> list[Reading]:
-    """The readings of tokens by their numbers."""
-    return [token.readings[number] for token, number in zip(tokens, chosen, strict=True)]

@@ -37,7 +37,7 @@ class Counts:
                 self.threes[words[place - 2], words[place - 1], word] += weight
 
 
-def count(sentences: Sequence[Sentence]) -> Counts:
+def count(sentences: Sequence[Sentence], weight: float = 1.0) -> Counts:
     """Count the transcript as one stream, and each other reading with two words before and after it."""
     stream: list[str] = []
     others: list[tuple[int, int, tuple[str, ...]]] = []
@@ -47,10 +47,22 @@ def count(sentences: Sequence[Sentence]) -> Counts:
             others += [(len(stream), len(stream) + len(first), reading) for reading in rest]
             stream += first
     counts = Counts()
-    counts.add(stream)
+    counts.add(stream, weight)
     for start, end, reading in others:
-        counts.add([*stream[max(0, start - 2) : start], *reading, *stream[end : end + 2]], _RARE)
+        counts.add([*stream[max(0, start - 2) : start], *reading, *stream[end : end + 2]], _RARE * weight)
     return counts
+
+
+def likelier(counts: Counts, sentences: Sequence[Sentence], share: float) -> Counts:
+    """The counts of a transcript with some of its sentences as likely as `share` of all."""
+    inner = count(sentences)
+    total, part = sum(counts.ones.values()), max(sum(inner.ones.values()), 1.0)
+    weight = share / (1 - share) * total / part
+    mixed = count(sentences, weight)
+    for name in ("ones", "twos", "threes"):
+        for gram, number in getattr(counts, name).items():
+            getattr(mixed, name)[gram] += number
+    return mixed
 
 
 def write_arpa(counts: Counts, known: Iterable[str], path: Path, back_off: float = BACK_OFF) -> None:

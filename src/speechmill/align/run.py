@@ -197,7 +197,7 @@ def _align_one(job: _Job) -> None:
 def align_rows(rows: pl.DataFrame, aligner: Aligner, settings: AlignSettings) -> Tables:
     """Align one recording; one that cannot be read or has no transcript is rejected whole, with its reason."""
     path = rows["recording"][0]
-    found = lines(rows["text"].to_list())
+    found = lines(rows["text"].to_list(), aligner.read)
     if not any(token.readings != ((),) for line in found for token in line.sentence.tokens):
         return failed(rows, found, _seconds(path), judge.NOTHING_TO_SAY, f"{path}: its transcript has no words.")
     try:

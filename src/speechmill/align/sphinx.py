@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from speechmill.align.base import Heard, Sentence
-from speechmill.align.language import count, write_arpa
+from speechmill.align.language import Counts, count, likelier, write_arpa
 from speechmill.align.pronounce import pronounce
 from speechmill.align.sound import FRAME, SECONDS, levels, pieces
+from speechmill.align.spoken import Token, read_aloud
 from speechmill.audio import Pcm
 from speechmill.errors import SpeechmillError
 
 _VARIANT = re.compile(r"\(\d+\)$")
 _SHORTEST = 4  # frames: less sound than this cannot be searched
+_EXPECTED = 0.5  # share of the words of a second listening that its sentences are expected to be
 _VERSION = 1
 
 
@@ -36,21 +38,32 @@ class Sphinx:
         self.version = f"{_VERSION} {_installed()} {sorted(self._tuning.items())}"
         self._listener: Any = None
         self._fitter: Any = None
+        self._careful: Any = None
+        self._counts = Counts()
         self._known: set[str] = set()
+        self._taught: dict[str, str] = {}
+
+    def read(self, text: str) -> list[Token]:
+        """See `Aligner.read`: as read aloud."""
+        return read_aloud(text)
 
     def prepare(self, sentences: Sequence[Sentence]) -> None:
         """Make the decoders anew: dictionary with the transcript's words, language model of the transcript."""
         self._listener = _decoder(**self._tuning)
         self._fitter = _decoder(bestpath=False)
-        counts = count(sentences)
-        self._known = {word for word in sorted(counts.ones) if self._learn(word)}
-        if not self._known:
-            return
+        self._careful, self._taught = None, {}
+        self._counts = count(sentences)
+        self._known = {word for word in sorted(self._counts.ones) if self._learn(word)}
+        if self._known:
+            self._speak_like(self._listener, self._counts)
+
+    def _speak_like(self, decoder: Any, counts: Counts) -> None:
+        """Give a decoder a language model in the place of the one that it has."""
         with tempfile.TemporaryDirectory(prefix="speechmill-") as folder:
             path = Path(folder) / "transcript.arpa"
             write_arpa(counts, self._known, path)
-            self._listener.add_lm_file("transcript", str(path))
-        self._listener.activate_search("transcript")
+            decoder.add_lm_file("transcript", str(path))
+        decoder.activate_search("transcript")
 
     def _learn(self, word: str) -> bool:
         """See that both decoders can say a word; False for one that has no pronunciation."""
@@ -61,6 +74,7 @@ class Sphinx:
             return False
         for decoder in (self._listener, self._fitter):
             decoder.add_word(word, phones, False)
+        self._taught[word] = phones
         return True
 
     def listen(self, samples: Pcm) -> Iterator[list[Heard]]:
@@ -71,6 +85,21 @@ class Sphinx:
             yield [
                 Heard(word, (first + start) * SECONDS, (first + end) * SECONDS) for word, start, end in segments
             ]  # fmt: skip
+
+    def listen_again(self, samples: Pcm, expected: Sequence[Sentence]) -> list[Heard] | None:
+        """See `Aligner.listen_again`: every frame, and half of all words expected to be of these sentences."""
+        if not self._known:
+            return None
+        if self._careful is None:
+            self._careful = _decoder(**(self._tuning | {"ds": 1}))
+            for word, phones in self._taught.items():
+                self._careful.add_word(word, phones, False)
+        self._speak_like(self._careful, likelier(self._counts, expected, _EXPECTED))
+        return [
+            Heard(word, (first + start) * SECONDS, (first + end) * SECONDS)
+            for first, last in pieces(levels(samples))
+            for word, start, end in _decode(self._careful, samples[first * FRAME : last * FRAME])
+        ]
 
     def fit(self, samples: Pcm, words: Sequence[str]) -> list[Heard] | None:
         """See `Aligner.fit`."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from speechmill.align.base import Sentence
-from speechmill.align.spoken import read_aloud
+from speechmill.align.spoken import Token
 
 _LONG = 60  # words: a row of more is running text
 _MOST = 40  # words of a piece of running text that has no sentence ends
@@ -25,13 +25,13 @@ class Line:
     sentence: Sentence
 
 
-def lines(texts: Sequence[str | None]) -> list[Line]:
-    """The sentences of a transcript in order."""
+def lines(texts: Sequence[str | None], read: Callable[[str], list[Token]]) -> list[Line]:
+    """The sentences of a transcript in order, read by an aligner's `read`."""
     found: list[Line] = []
     for row, text in enumerate(texts):
         parts = sentences_of(text or "")
         for part, words in enumerate(parts, 1 if len(parts) > 1 else 0):
-            found.append(Line(row, part, Sentence(len(found), words, tuple(read_aloud(words)))))
+            found.append(Line(row, part, Sentence(len(found), words, tuple(read(words)))))
     return found
 
 
