@@ -46,12 +46,17 @@ def _stands(match: Match) -> bool:
     return match.share >= _KEEP and match.agreeing >= 2
 
 
+def speakable(sentence: Sentence) -> bool:
+    """Whether a sentence has words that are said for sure: not only brackets, dashes or another script."""
+    return any(token.readings[0] for token in sentence.tokens)
+
+
 def belongs(sentences: Sequence[Sentence], kept: Sequence[Match | None], heard: int) -> bool:
     """Whether the transcript is of this recording: a tenth of its sentences, or of what was heard, agrees."""
-    speakable = sum(bool(sentence.tokens) and any(t.readings[0] for t in sentence.tokens) for sentence in sentences)
+    expected = sum(speakable(sentence) for sentence in sentences)
     matched = sum(match is not None for match in kept)
     words = sum(match.agreeing for match in kept if match)
-    return matched >= _LEAST * max(speakable, 1) or words >= _LEAST * max(heard, 1)
+    return matched >= _LEAST * max(expected, 1) or words >= _LEAST * max(heard, 1)
 
 
 def reasons(
@@ -72,7 +77,7 @@ def reasons(
     for place, (sentence, match) in enumerate(zip(sentences, found, strict=True)):
         if kept[place]:
             given.append(KEPT)
-        elif not any(reading for token in sentence.tokens for reading in token.readings):
+        elif not speakable(sentence):
             given.append(NOTHING_TO_SAY)
         elif match and match.share >= _KEEP / 2:
             overlapping = any(mine[match.first : match.last])

@@ -24,6 +24,7 @@ _SUBSTITUTED, _DELETED, _INSERTED, _TAKEN = 0.4, 0.5, 0.75, 6.0  # costs; a word
 _BEYOND = 150  # heard words beyond the islands where a sentence out of order is looked for
 _WIDEST = 3000  # heard words looked through for one sentence
 _AWAY, _FAR = 0.5, 0.01  # costs of beginning or ending beyond the islands, and of each heard word between
+_LEAST = 0.15  # share of a sentence's words; of one with fewer, nothing can be said
 _RUN = 4  # words in a row that make an island
 
 
@@ -60,6 +61,8 @@ def match(sentences: Sequence[Sentence], heard: Sequence[str]) -> list[Match | N
     queue: list[tuple[float, int, Match]] = []
 
     def look(place: int) -> None:
+        if not _could_be(sentences[place], numbers):
+            return
         candidate = _fit(sentences[place], ids, numbers, windows[place], owner)
         if candidate:
             heapq.heappush(queue, (-candidate.score, place, candidate))
@@ -74,6 +77,14 @@ def match(sentences: Sequence[Sentence], heard: Sequence[str]) -> list[Match | N
             found[place] = candidate
             owner[candidate.first : candidate.last] = place
     return found
+
+
+def _could_be(sentence: Sentence, numbers: dict[str, int]) -> bool:
+    """Whether enough of a sentence's words were heard anywhere that its place is worth looking for."""
+    words = [word for token in sentence.tokens for word in token.readings[0]]
+    others = any(word in numbers for token in sentence.tokens for reading in token.readings[1:] for word in reading)
+    known = sum(word in numbers for word in words)
+    return others or (known > 0 and known >= _LEAST * len(words))
 
 
 def _windows(sentences: Sequence[Sentence], heard: Sequence[str]) -> list[tuple[int, int]]:

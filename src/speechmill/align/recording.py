@@ -131,8 +131,7 @@ def _gaps(
 
 
 def _no(sentence: Sentence, reason: str) -> str:
-    speakable = any(reading for token in sentence.tokens for reading in token.readings)
-    return reason if speakable else judge.NOTHING_TO_SAY
+    return reason if judge.speakable(sentence) else judge.NOTHING_TO_SAY
 
 
 def _others(heard: Sequence[Heard], kept: Sequence[Match | None]) -> tuple[tuple[float, float], ...]:

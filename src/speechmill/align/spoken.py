@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice, product
 
 from speechmill.align.numbers import Reading, cardinal, decimal, digits, ordinal, price, unique, whole
@@ -105,7 +106,7 @@ def read_aloud(text: str) -> list[Token]:
         core = _strip(part)
         before = _strip(parts[place - 1]) if place else ""
         following = _strip(parts[place + 1]) if place + 1 < len(parts) and part[-1] not in ".,;:?!" else ""
-        readings = _readings(core, before, following)
+        readings = _readings(core, *(part if _matters(part) else "" for part in (before, following)))
         unreadable = not readings
         if square:
             readings = [_NOTHING, *readings]
@@ -113,6 +114,11 @@ def read_aloud(text: str) -> list[Token]:
             readings = [*readings, _NOTHING]
         tokens.append(Token(written, tuple(unique(readings)[:MAX_READINGS]) or (_NOTHING,), unreadable))
     return tokens
+
+
+def _matters(part: str) -> bool:
+    """Whether a neighbour decides how a token is read: money before a scale, a scale after money."""
+    return part[-1:].isdigit() or part.lower() in _SCALES
 
 
 def first_reading(tokens: list[Token]) -> list[str]:
@@ -130,6 +136,7 @@ def _strip(part: str) -> str:
     return (bare or plain).strip('"“”').strip(",;:?!") if not _FILLER.match(plain) else plain
 
 
+@lru_cache(1 << 16)  # most of a transcript is the same few thousand words
 def _readings(core: str, before: str, following: str) -> list[Reading]:
     """Every reading of a token's core; empty where it has letters of no English word."""
     lower = core.lower()
@@ -247,6 +254,7 @@ def _clock(lower: str, _: str) -> list[Reading]:
     return [(*hour, *(("oh",) if minute < 10 else ()), *cardinal(minute))]
 
 
+@lru_cache(1 << 16)
 def _word(core: str) -> list[Reading]:
     """A word, a compound, letters, or letters and figures mixed (5G, A320, 10x, www.name.com)."""
     plain = "".join(mark for mark in unicodedata.normalize("NFKD", core) if not unicodedata.combining(mark))
