@@ -126,6 +126,7 @@ def first_reading(tokens: list[Token]) -> list[str]:
     return [word for token in tokens for word in token.readings[0]]
 
 
+@lru_cache(1 << 16)
 def _strip(part: str) -> str:
     """Lower case without brackets, quotes and closing punctuation; a point that belongs to an abbreviation stays."""
     plain = "".join(mark for mark in part if mark not in _OPEN + _CLOSE).strip('"“”„«»‹›').rstrip(",;:?!")
