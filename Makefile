@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DIGITS ?= ../shared/data/digit_calls
 
-.PHONY: demo digits digits-speakers env test lint soak lab clean
+.PHONY: demo digits digits-speakers env test lint soak soak-train lab clean
 
 demo: env  ## the whole way on a synthetic corpus, under demo/
 	$(BIN)/speechmill demo demo
@@ -36,6 +36,9 @@ lint: env
 soak: env  ## ten kills of every stage, fifty of workers that shard; writes benchmarks/results/soak*.json
 	$(BIN)/python -m benchmarks.soak --kills 10 --out benchmarks/results/soak.json
 	$(BIN)/python -m benchmarks.soak --stages shard-workers --kills 50 --out benchmarks/results/soak_workers.json
+
+soak-train: env  ## thirty kills of training processes under each strategy; writes benchmarks/results/soak_train.json
+	$(BIN)/python -m benchmarks.soak_train --kills 30 --out benchmarks/results/soak_train.json
 
 lab: env  ## strategies and hours compared, run by run, hours in all; writes benchmarks/results/lab.json
 	$(BIN)/python -m benchmarks.lab --work lab --out benchmarks/results/lab.json

@@ -58,7 +58,7 @@ class Soak:
         train = ["train", "hparams/demo.yaml", "--run", str(self.run), *_SETTINGS, *self.data, *_KINDS[kind]]
         if kind == "single":  # nothing else would start it again
             torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "1", "--max-restarts", "3"]
-            return [sys.executable, "-m", *torchrun, "-m", "speechmill", *train]
+            return [sys.executable, "-m", *torchrun, "-m", "--", "speechmill", *train]
         return [sys.executable, "-m", "speechmill", *train]
 
     def start(self, kind: str) -> subprocess.Popen[bytes]:
@@ -141,6 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             trials = []
             for number in range(args.kills):
                 trials.append(work.trial(kind, number, reference))
+                if trials[-1]["failures"]:
+                    print(f"{kind}, kill {number}: {trials[-1]['failures']}", file=sys.stderr)
                 progress.advance(note=kind)
             passed = sum(not trial["failures"] for trial in trials)
             killed = sum(trial["killed"] for trial in trials)

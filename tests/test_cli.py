@@ -221,7 +221,6 @@ def test_recipes(recipe_path: Path, tmp_path: Path) -> None:
     arguments = ["train", recipe_path, "--run", tmp_path / "run"]
     refused(r"unknown key 'optim\.learning'.*", *arguments, "optim.learning=1")
     refused(r"command line: optim\.lr", *arguments, "optim.lr=fast")
-    refused("not available in this version", *arguments, "train.strategy=ddp")
     recipe_path.write_text("optim: [")
     refused(r"recipe\.yaml, line 1: not valid YAML", *arguments)
     recipe_path.write_bytes(b"name: \xff\n")

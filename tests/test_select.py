@@ -215,6 +215,15 @@ def test_ceo_only_and_unwanted_text() -> None:
     assert selection.summary["dropped"]["drop-text"]["utterances"] == 60
 
 
+def test_unsure_utterances_are_left_out_where_a_confidence_is_asked() -> None:
+    table = corpus().with_columns(confidence=pl.when(pl.col("ceo")).then(0.95).otherwise(0.4))
+    selection = select(table, SelectSettings(min_confidence=0.9))
+    assert selection.table["confidence"].min() == 0.95
+    assert "low-confidence" in set(selection.dropped["reason"])
+    with pytest.raises(SpeechmillError, match="min_confidence: the manifest has no column 'confidence'"):
+        select(corpus(), SelectSettings(min_confidence=0.9))
+
+
 def test_unknown_native_is_left_out_only_where_a_share_is_asked() -> None:
     table = corpus().with_columns(native=pl.when(pl.col("call") != "c4").then("native"))
     assert set(chosen({}, table).dropped["reason"]) == set()

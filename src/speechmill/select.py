@@ -24,8 +24,8 @@ from speechmill.vocabulary import WordCounts, unseen_words
 _VERSION = 4  # of what select does: raise it where the same manifest and settings would give other rows
 _SECONDS = pl.col("end") - pl.col("start")
 REASONS = (
-    "excluded", "not-in-include-only", "not-ceo", "untimed", "too-short", "too-long", "drop-text", "not-needed",
-    "native-unknown",
+    "excluded", "not-in-include-only", "not-ceo", "untimed", "too-short", "too-long", "low-confidence", "drop-text",
+    "not-needed", "native-unknown",
 )  # fmt: skip
 _SPLIT, _REASON = pl.Enum(SPLITS), pl.Enum(REASONS)
 _Q_AND_A = "q-and-a"
@@ -185,6 +185,7 @@ def _rows(table: pl.LazyFrame, settings: SelectSettings) -> pl.DataFrame:
     columns = table.collect_schema().names()
     asked = {"disjoint": settings.disjoint, "test_where": list(settings.test_where)}
     asked["ceo_only"] = ["ceo"] if settings.ceo_only else []
+    asked["min_confidence"] = ["confidence"] if settings.min_confidence is not None else []
     for setting, names in asked.items():
         for name in names:
             if name not in columns:
@@ -264,6 +265,8 @@ def _unwanted(settings: SelectSettings, columns: list[str]) -> pl.Expr:
     rules.append(("untimed", is_untimed(columns)))
     rules.append(("too-short", settings.min_seconds > _SECONDS))
     rules.append(("too-long", settings.max_seconds < _SECONDS))
+    if settings.min_confidence is not None:  # a row that was never aligned has no confidence
+        rules.append(("low-confidence", pl.col("confidence").fill_null(0.0) < settings.min_confidence))
     rules += [("drop-text", pl.col("text").str.contains(pattern)) for pattern in settings.drop_text]
     return pl.coalesce(pl.when(wrong).then(pl.lit(reason)) for reason, wrong in rules)
 

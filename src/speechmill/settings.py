@@ -37,6 +37,20 @@ class Shares(Section):
         return self
 
 
+class AlignSettings(Section):
+    """Which utterances `align` makes of the sentences that it found."""
+
+    min_seconds: Annotated[float, Field(ge=0.0)] = 1.0  # shorter sentences join a neighbour of the same speaker
+    max_seconds: Positive = 30.0  # longer ones are cut at pauses
+    join_seconds: Annotated[float, Field(ge=0.0)] = 0.0  # join up to this length; 0: short ones only
+
+    @model_validator(mode="after")
+    def _limits(self) -> AlignSettings:
+        if self.min_seconds >= self.max_seconds:
+            raise ValueError(f"min_seconds {self.min_seconds:g} is not below max_seconds {self.max_seconds:g}")
+        return self
+
+
 class SelectSettings(Section):
     """Which utterances, which split. Lists of calls are call ids, or one path of a file with an id a line."""
 
@@ -47,6 +61,7 @@ class SelectSettings(Section):
     ceo_only: bool = False
     min_seconds: Annotated[float, Field(ge=0.0)] = 1.0
     max_seconds: Positive = 60.0
+    min_confidence: Share | None = None  # of aligned utterances; None takes all
     include: list[str] | str = []  # these calls first, then others
     include_only: list[str] | str = []
     exclude: list[str] | str = []
@@ -291,6 +306,7 @@ class Recipe(Section):
 
     name: str = "recipe"
     data: DataSettings = DataSettings()
+    align: AlignSettings = AlignSettings()
     select: SelectSettings = SelectSettings()
     shard: ShardSettings = ShardSettings()
     tokenizer: TokenizerSettings = TokenizerSettings()

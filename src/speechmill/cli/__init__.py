@@ -16,6 +16,7 @@ _IN_ORDER = (
     whole.add_pipeline,
     corpora.add_demo_corpus,
     corpora.add_import,
+    corpora.add_align,
     corpora.add_export,
     corpora.add_overlap,
     corpora.add_select,

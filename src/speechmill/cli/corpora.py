@@ -1,4 +1,4 @@
-"""The verbs about recordings and transcripts: demo-corpus, import, export-manifest, overlap, select, inspect."""
+"""The verbs about recordings and transcripts: demo-corpus, import, align, export-manifest, overlap, select, inspect."""
 
 from __future__ import annotations
 
@@ -57,6 +57,27 @@ def _import(args: Arguments) -> None:
         limits=Limits(args.min_seconds, args.max_seconds),
     )  # fmt: skip
     print(imported.text())
+
+
+def add_align(verbs: Verbs) -> None:
+    parser = verb(
+        verbs, "align", _align, "recordings with untimed, unreliable transcripts -> timed utterances and an account",
+        "speechmill align mine/corpus.parquet mine/aligned.parquet --aligner pocketsphinx",
+    )  # fmt: skip
+    parser.add_argument("manifest", type=Path, help="rows in the order of the transcript; their times are not used")
+    parser.add_argument("out", type=Path, help="the manifest to write, .parquet")
+    parser.add_argument("--aligner", default="pocketsphinx", metavar="NAME", help="pocketsphinx, ctc:RUN or mms")
+    parser.add_argument("--worker", default="1/1", metavar="I/N", help="this process takes every Nth recording, from I")
+    parser.add_argument("--processes", type=int, default=CORES, help="(default: %(default)s)")
+    recipe_arguments(parser)
+
+
+def _align(args: Arguments) -> None:
+    from speechmill.align.run import align_manifest, parse_worker
+
+    worker = parse_worker(args.worker)
+    settings = recipe_of(args).align
+    print(align_manifest(args.manifest, args.out, settings, args.aligner, worker, args.processes).text())
 
 
 def add_export(verbs: Verbs) -> None:
@@ -118,6 +139,7 @@ def add_select(verbs: Verbs) -> None:
     parser.add_argument("--ceo-only", action="store_true", default=None)
     parser.add_argument("--min-seconds", type=float)
     parser.add_argument("--max-seconds", type=float)
+    parser.add_argument("--min-confidence", type=float, help="of aligned utterances, 0 to 1")
     parser.add_argument("--include", metavar="FILE", help="these calls first, then others; an id a line")
     parser.add_argument("--include-only", metavar="FILE", help="these calls only")
     parser.add_argument("--exclude", metavar="FILE", help="not these calls")
@@ -130,8 +152,8 @@ def _select(args: Arguments) -> None:
     from speechmill.select import select_manifest
 
     names = (
-        "hours", "native_share", "qa_share", "ceo_only", "min_seconds", "max_seconds", "include", "include_only",
-        "exclude", "disjoint", "seed",
+        "hours", "native_share", "qa_share", "ceo_only", "min_seconds", "max_seconds", "min_confidence", "include",
+        "include_only", "exclude", "disjoint", "seed",
     )  # fmt: skip
     flags = [f"select.{name}={as_yaml(getattr(args, name))}" for name in names if getattr(args, name) is not None]
     print(select_manifest(args.manifest, args.out, recipe_of(args, flags).select).text())

@@ -86,7 +86,7 @@ def _near(texts: list[str], in_a: npt.NDArray[np.bool_], in_b: npt.NDArray[np.bo
     words = [text.split(" ") for text in texts]
     shingles = _rare_first(_shingled(words))
     # Each differing word takes at most two of its text's pairs, so that of the rarest 2d + 3 three are left.
-    edits = ((1 - _ALIKE) * (pl.col("size") + 1)).floor()
+    edits = ((1 - _ALIKE) * (pl.col("size") + 1) + 1e-9).floor()
     prefix = shingles.filter(pl.col("rank") <= 2 * edits + _COMMON, pl.col("often") <= _OFTEN).select(
         "text", "shingle", "size"
     )

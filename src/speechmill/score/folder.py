@@ -89,7 +89,8 @@ class Clips:
         """`encode` turns samples into the bytes of a FLAC file."""
         self._encode = encode
         self._count = count
-        self._kept: list[tuple[float, int, str, Any]] = []
+        self._kept: list[tuple[float, int, str, int, Any]] = []
+        self._offered = 0
 
     def offer(self, item: UtteranceScore, samples: Any) -> None:
         """Keep the samples, if the utterance is among the worst so far."""
@@ -97,7 +98,8 @@ class Clips:
         if not errors:
             return
         rate = float("inf") if item.rates.wer is None else item.rates.wer
-        entry = (rate, errors, item.id, samples)
+        self._offered += 1  # settles the order of two of one id, as a mix of corpora may have: samples have none
+        entry = (rate, errors, item.id, self._offered, samples)
         if len(self._kept) < self._count:
             heapq.heappush(self._kept, entry)
         elif entry[:3] > self._kept[0][:3]:
@@ -107,7 +109,7 @@ class Clips:
         """Return id -> data URL, the worst first, up to `CLIP_CHARACTERS` in all."""
         found: dict[str, str] = {}
         room = CLIP_CHARACTERS
-        for _, _, identifier, samples in sorted(self._kept, key=lambda entry: entry[:3], reverse=True):
+        for _, _, identifier, _, samples in sorted(self._kept, key=lambda entry: entry[:3], reverse=True):
             address = "data:audio/flac;base64," + b64encode(self._encode(samples)).decode("ascii")
             if len(address) <= room:
                 found[identifier] = address

@@ -1,0 +1,52 @@
+"""The contract of an aligner: it listens to a recording with its transcript in mind, and places words in a stretch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from speechmill.align.spoken import Token
+from speechmill.audio import Pcm
+
+
+class Heard(NamedTuple):
+    """A spoken word with its times in seconds from the start of the samples that it was heard in."""
+
+    word: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence of a transcript, read aloud. `place` is its row among the recording's sentences."""
+
+    place: int
+    text: str
+    tokens: tuple[Token, ...]
+
+
+class Aligner(Protocol):
+    """What aligns one recording at a time; a process has one, and it keeps nothing from one recording to the next."""
+
+    name: str
+    version: str  # of the model and of what the aligner does: outputs of another version are made anew
+
+    def read(self, text: str) -> list[Token]:
+        """The tokens of a written text with their readings, in the words that `listen` gives."""
+
+    def prepare(self, sentences: Sequence[Sentence]) -> None:
+        """Learn the words and the language of a transcript; called once before `listen` and `fit`."""
+
+    def listen(self, samples: Pcm) -> Iterator[list[Heard]]:
+        """Recognise int16 `[samples]` (16 kHz, mono), piece by piece: each list continues the one before.
+
+        Times are from the start of `samples`, in order.
+        """
+
+    def listen_again(self, samples: Pcm, expected: Sequence[Sentence]) -> list[Heard] | None:
+        """Recognise a stretch in which these sentences are likely; None where the aligner can do no better."""
+
+    def fit(self, samples: Pcm, words: Sequence[str]) -> list[Heard] | None:
+        """Times of exactly these words in int16 `[samples]`, one each, in order; None where they cannot be fitted."""

@@ -1,0 +1,193 @@
+"""Aligners over the outputs of a CTC model: a Speechmill run's (`ctc:RUN`), or MMS_FA's (`mms`).
+
+A model gives log probabilities of its tokens for a piece of sound; hearing is a prefix beam search with a model of the
+transcript's tokens; word times come from `torchaudio.functional.forced_align`. Pieces and stretches are at most some
+tens of seconds, so that memory does not grow with the recording.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torchaudio.functional import forced_align
+
+from speechmill.align.base import Heard, Sentence
+from speechmill.align.sound import FRAME, SECONDS, levels, pieces
+from speechmill.align.spoken import Token
+from speechmill.artefact import fingerprint
+from speechmill.audio import RATE, Pcm
+from speechmill.config import load_recipe
+from speechmill.errors import SpeechmillError
+from speechmill.models.ngram import NgramModel
+from speechmill.models.search import ctc_beam
+from speechmill.recognize import Recognizing
+from speechmill.settings import SearchSettings
+from speechmill.text import normalize
+from speechmill.tokenizer import BLANK
+
+_SEARCH = SearchSettings(kind="beam", beam=8, lm_order=5, lm_weight=0.8, length_bonus=1.5)
+_VERSION = 1
+
+
+class Emitter(Protocol):
+    """A CTC model with its tokens."""
+
+    version: str
+    tokens: int
+
+    def log_probs(self, samples: Pcm) -> tuple[Tensor, float]:
+        """`[steps, tokens]` (natural logarithms) of int16 `[samples]` at 16 kHz, and the seconds of a step."""
+
+    def encode(self, word: str) -> list[int]:
+        """The token ids of a word as written; empty where the model cannot spell it."""
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of token ids, words parted by blanks."""
+
+
+def as_written(text: str) -> list[Token]:
+    """The tokens of a text as a model spells them that was trained on written text: one reading each."""
+    return [Token(word, (tuple(normalize(word).lower().split()),)) for word in text.split()]
+
+
+class Ctc:
+    """A CTC model behind the aligners' contract."""
+
+    def __init__(self, name: str, emitter: Emitter) -> None:
+        self.name, self._emitter = name, emitter
+        self.version = f"{_VERSION} {emitter.version}"
+        self._written: dict[str, str] = {}
+        self._language: NgramModel | None = None
+
+    def read(self, text: str) -> list[Token]:
+        """See `Aligner.read`: as written, which is what the model was trained to give."""
+        return as_written(text)
+
+    def prepare(self, sentences: Sequence[Sentence]) -> None:
+        """Count the transcript's tokens, and remember how its words are written."""
+        self._written = {}
+        for sentence in sentences:
+            for token in sentence.tokens:
+                for word in token.readings[0]:
+                    single = len(token.readings[0]) == 1
+                    self._written.setdefault(word, token.written if single else word)
+        texts = [self._ids(sentence.text) for sentence in sentences]
+        self._language = NgramModel.train(texts, _SEARCH.lm_order, self._emitter.tokens)
+
+    def _ids(self, text: str) -> list[int]:
+        return [token for word in text.split() for token in self._emitter.encode(word)]
+
+    def listen(self, samples: Pcm) -> Iterator[list[Heard]]:
+        """See `Aligner.listen`."""
+        for first, last in pieces(levels(samples)):
+            part = samples[first * FRAME : last * FRAME]
+            log_probs, step = self._emitter.log_probs(part)
+            ids = ctc_beam(log_probs.numpy(), _SEARCH, self._language)
+            shift = first * SECONDS
+            yield [
+                Heard(word, start + shift, end + shift)
+                for written, start, end in self._times(log_probs, step, self._emitter.decode(ids).split())
+                for word in self._normal(written)
+            ]
+
+    def _normal(self, written: str) -> list[str]:
+        words = normalize(written).lower().split()
+        if len(words) == 1:
+            self._written.setdefault(words[0], written)
+        return words
+
+    def listen_again(self, samples: Pcm, expected: Sequence[Sentence]) -> list[Heard] | None:
+        """See `Aligner.listen_again`: the first listening was as careful."""
+        del samples, expected
+        return None
+
+    def fit(self, samples: Pcm, words: Sequence[str]) -> list[Heard] | None:
+        """See `Aligner.fit`."""
+        if len(samples) < RATE // 10 or not words:
+            return None
+        log_probs, step = self._emitter.log_probs(samples)
+        found = self._times(log_probs, step, [self._written.get(word, word) for word in words])
+        if len(found) != len(words):
+            return None
+        return [Heard(word, start, end) for word, (_, start, end) in zip(words, found, strict=True)]
+
+    def _times(self, log_probs: Tensor, step: float, written: Sequence[str]) -> list[tuple[str, float, float]]:
+        """Start and end of each word in seconds; none where they do not fit."""
+        coded = [(word, self._emitter.encode(word)) for word in written]
+        coded = [(word, ids) for word, ids in coded if ids]
+        steps = place_tokens(log_probs, [token for _, ids in coded for token in ids])
+        if steps is None:
+            return []
+        found = []
+        place = 0
+        for word, ids in coded:
+            found.append((word, steps[place][0] * step, steps[place + len(ids) - 1][1] * step))
+            place += len(ids)
+        return found
+
+
+def place_tokens(log_probs: Tensor, tokens: Sequence[int]) -> list[tuple[int, int]] | None:
+    """The steps (first, last without) of each token on the best path; None where there are too few steps."""
+    repeats = sum(before == after for before, after in itertools.pairwise(tokens))
+    if not tokens or log_probs.shape[0] < len(tokens) + repeats or BLANK in tokens:
+        return None
+    path, _ = forced_align(log_probs[None].float(), torch.tensor([list(tokens)], dtype=torch.int32), blank=BLANK)
+    frames: npt.NDArray[np.int64] = path[0].numpy()
+    starts = np.flatnonzero((np.diff(frames, prepend=-1) != 0) & (frames != BLANK))
+    ends = np.flatnonzero((np.diff(frames, append=-1) != 0) & (frames != BLANK)) + 1
+    return [(int(start), int(end)) for start, end in zip(starts, ends, strict=True)]
+
+
+class RunEmitter:
+    """The CTC head of a run's best checkpoint."""
+
+    def __init__(self, run: Path) -> None:
+        """Raises SpeechmillError where `run` is no run folder or its model has no CTC head."""
+        from speechmill.evaluate import open_recognizer
+        from speechmill.models.crdnn import CrdnnRecognizer
+        from speechmill.models.ctc import CtcRecognizer
+
+        recipe = load_recipe(run / "config.yaml", [])
+        self._recognizing: Recognizing = open_recognizer(run, recipe, "best", SearchSettings())
+        model = self._recognizing.model
+        if not isinstance(model, CtcRecognizer | CrdnnRecognizer):
+            raise SpeechmillError(f"{run}: its model has no CTC head; the aligner ctc needs one.")
+        rate = model.log_mel.settings.sample_rate
+        if rate != RATE:
+            raise SpeechmillError(f"{run}: its model hears {rate} Hz; align works at {RATE} Hz.")
+        self.tokens = len(self._recognizing.tokenizer)
+        weights = [float(weight.detach().double().sum()) for weight in model.parameters()]
+        self.version = fingerprint([recipe.model_fingerprint(), self._recognizing.tokenizer.fingerprint, weights])
+
+    @torch.inference_mode()
+    def log_probs(self, samples: Pcm) -> tuple[Tensor, float]:
+        """See `Emitter.log_probs`."""
+        from speechmill.models.crdnn import CrdnnRecognizer
+        from speechmill.models.ctc import CtcRecognizer
+
+        model = self._recognizing.model
+        sound = torch.from_numpy(samples.astype(np.float32) / 32768.0)[None].to(self._recognizing.device)
+        features, frames = model.log_mel(sound, torch.tensor([len(samples)], device=sound.device))
+        if isinstance(model, CtcRecognizer):
+            found = model.log_probs(features, frames)[0][-1]
+        elif isinstance(model, CrdnnRecognizer):
+            found = model.ctc_head(model.encode(features)).log_softmax(-1)
+        else:
+            raise TypeError(type(model))
+        return found[0].cpu(), len(samples) / RATE / max(1, found.shape[1])
+
+    def encode(self, word: str) -> list[int]:
+        """See `Emitter.encode`."""
+        ids = self._recognizing.tokenizer.encode(word)
+        return [] if BLANK in ids else ids
+
+    def decode(self, ids: list[int]) -> str:
+        """See `Emitter.decode`."""
+        return self._recognizing.tokenizer.decode(ids)

@@ -1,0 +1,229 @@
+"""The second pass: exact times for the words of matched sentences.
+
+What was heard is rewritten: where a sentence matched, its own words stand instead of the heard ones; between
+sentences the heard words stay, to take up the sound that the transcript lacks. The aligner then fits this text, stretch
+by stretch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from speechmill.align.base import Aligner, Heard
+from speechmill.align.match import Match
+from speechmill.audio import RATE, Pcm
+
+_ENOUGH, _MOST = 8.0, 40.0  # seconds: a stretch ends at the first pause after `_ENOUGH`, and anywhere after `_MOST`
+_PAUSE = 0.12  # seconds between heard words where a stretch may end
+_STRETCH, _LOOSE = 2.5, 0.3  # unheard words at an edge take at most so many times what they would, and so much more
+_GRAIN = 0.25  # seconds: of two lengths below it, neither is the better guess
+_ASTRAY = 0.4  # seconds between the passes beyond which the second is not believed
+_MARGIN = 0.6  # seconds of sound taken along where a stretch ends in a long pause
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of the rewritten text: of a sentence (`sentence`, `token` >= 0) or only heard (-1)."""
+
+    word: str
+    sentence: int
+    token: int
+    agrees: bool  # was heard where it stands
+    start: float  # seconds
+    end: float
+    fitted: bool = False  # times are those of the second pass
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """The heard words `first` to `last` (without) that a sentence takes the place of."""
+
+    place: int
+    match: Match
+    first: int
+    last: int
+
+
+def rewrite(heard: Sequence[Heard], found: Sequence[Match | None]) -> list[Word]:
+    """The heard words with matched sentences in the place of what they matched; times of the first pass.
+
+    Words of a sentence that were not heard share the time between those that were. Where they are its first or last,
+    heard words beside it that no sentence has stand for them (`_claims`).
+    """
+    claims = {claim.first: claim for claim in _claims(heard, found)}
+    words: list[Word] = []
+    index = 0
+    while index < len(heard):
+        claim = claims.get(index)
+        if claim is None:
+            word, start, end = heard[index]
+            words.append(Word(word, -1, -1, True, start, end))
+            index += 1
+        else:
+            words += _of_sentence(claim, heard)
+            index = claim.last
+    return words
+
+
+def _claims(heard: Sequence[Heard], found: Sequence[Match | None]) -> list[_Claim]:
+    """Each match with as many heard words at its edges as its own unheard words there would take."""
+    matches = sorted(((match.first, place, match) for place, match in enumerate(found) if match))
+    pace = _pace(heard, [match for _, _, match in matches])
+    claims: list[_Claim] = []
+    for number, (_, place, match) in enumerate(matches):
+        before = claims[-1].last if claims else 0
+        following = matches[number + 1] if number + 1 < len(matches) else None
+        after = following[0] if following else len(heard)
+        leading, trailing = _edges(match)
+        previous = matches[number - 1] if number else None
+        sure_before = previous is not None and previous[1] < place and not _edges(previous[2])[1]
+        sure_after = following is not None and following[1] > place and not _edges(following[2])[0]
+        starts = [(heard[index].start, index) for index in range(match.first, before - 1, -1)]
+        ends = [(heard[index - 1].end, index) for index in range(match.last, after + 1)]
+        first = _reach(starts, pace * leading, heard, sure_before) if leading else match.first
+        last = _reach(ends, pace * trailing, heard, sure_after) if trailing else match.last
+        claims.append(_Claim(place, match, first, last))
+    return claims
+
+
+def _pace(heard: Sequence[Heard], matches: Sequence[Match]) -> float:
+    """Seconds a letter, of words that were heard as written."""
+    seconds = letters = 0.05
+    for match in matches:
+        for word, _, index in match.words:
+            if index >= 0:
+                seconds += heard[index].end - heard[index].start
+                letters += len(word) + 1
+    return seconds / letters if letters > 1 else 0.07
+
+
+def _edges(match: Match) -> tuple[int, int]:
+    """Letters in the words before the first one that was heard, and after the last."""
+    agree = [number for number, (_, _, index) in enumerate(match.words) if index >= 0]
+    letters = [len(word) + 1 for word, _, _ in match.words]
+    return sum(letters[: agree[0]]), sum(letters[agree[-1] + 1 :])
+
+
+def _reach(edges: Sequence[tuple[float, int]], wanted: float, heard: Sequence[Heard], sure: bool) -> int:
+    """The heard word up to which an edge moves so that about `wanted` seconds lie between.
+
+    `edges` are (time, heard word) from the edge outwards. A pause, or a neighbour that follows in the transcript too
+    (`sure`), is a likely place to stop.
+    """
+    best, choice = math.inf, edges[0][1]
+    for number, (time, index) in enumerate(edges):
+        there = abs(time - edges[0][0])
+        if there > _STRETCH * wanted + _LOOSE:
+            break
+        cost = abs(math.log((there + _GRAIN) / (wanted + _GRAIN)))
+        beside = heard[index].start - heard[index - 1].end if 0 < index < len(heard) else _PAUSE
+        if beside >= _PAUSE or (sure and number == len(edges) - 1):
+            cost -= 0.7
+        if cost < best:
+            best, choice = cost, index
+    return choice
+
+
+def _of_sentence(claim: _Claim, heard: Sequence[Heard]) -> list[Word]:
+    words: list[Word] = []
+    clock, limit = heard[claim.first].start, heard[claim.last - 1].end
+    pending: list[tuple[str, int]] = []
+
+    def spread(until: float) -> None:
+        width = max(0.0, until - clock) / max(len(pending), 1)
+        for number, (word, token) in enumerate(pending):
+            begin = clock + number * width
+            words.append(Word(word, claim.place, token, False, begin, begin + width))
+        pending.clear()
+
+    for word, token, index in claim.match.words:
+        if index < 0:
+            pending.append((word, token))
+            continue
+        spread(heard[index].start)
+        words.append(Word(word, claim.place, token, True, heard[index].start, heard[index].end))
+        clock = heard[index].end
+    spread(limit)
+    return words
+
+
+def fit_words(aligner: Aligner, samples: Pcm, words: Sequence[Word]) -> list[Word]:
+    """The words with the times of the second pass, where the aligner could fit them.
+
+    Stretches without a word of a sentence are passed over. One that cannot be fitted is tried sentence by sentence.
+    """
+    total = len(samples) / RATE
+    placed: list[Word] = []
+    for first, last in stretches(words):
+        part = words[first:last]
+        if all(word.sentence < 0 for word in part):
+            placed += part
+            continue
+        before = words[first - 1].end if first else 0.0
+        after = words[last].start if last < len(words) else total
+        fitted = _fit(aligner, samples, part, before, after)
+        if fitted is None:
+            fitted = []
+            for inner in _by_sentence(part):
+                low = fitted[-1].end if fitted else before
+                tried = _fit(aligner, samples, inner, min(low, inner[0].start), max(inner[-1].end, inner[0].start))
+                fitted += tried or inner
+        placed += fitted
+    return _believed(words, placed)
+
+
+def _believed(first: Sequence[Word], second: Sequence[Word]) -> list[Word]:
+    """The second pass's times, but the first's for a sentence whose heard words it moved far: it went astray there."""
+    astray = {
+        before.sentence
+        for before, after in zip(first, second, strict=True)
+        if before.agrees and before.sentence >= 0 and abs(before.start - after.start) > _ASTRAY
+        and abs(before.end - after.end) > _ASTRAY
+    }  # fmt: skip
+    return [
+        before if before.sentence in astray else after for before, after in zip(first, second, strict=True)
+    ]  # fmt: skip
+
+
+def stretches(words: Sequence[Word]) -> Iterator[tuple[int, int]]:
+    """Cut the words at pauses between words that were heard, never inside a sentence: (first, last without)."""
+    first = 0
+    for place in range(1, len(words)):
+        before, word = words[place - 1], words[place]
+        if word.sentence >= 0 and word.sentence == before.sentence:
+            continue
+        seconds, pause = before.end - words[first].start, word.start - before.end
+        sure = before.agrees and word.agrees
+        if (seconds >= _ENOUGH and sure and pause >= _PAUSE) or seconds >= _MOST or pause >= 2 * _MARGIN:
+            yield first, place
+            first = place
+    if words:
+        yield first, len(words)
+
+
+def _fit(aligner: Aligner, samples: Pcm, part: Sequence[Word], before: float, after: float) -> list[Word] | None:
+    """Fit a stretch into the sound from the middle of the pause before it to the middle of the one after it."""
+    low = max((before + part[0].start) / 2, part[0].start - _MARGIN, 0.0)
+    high = min((after + part[-1].end) / 2, part[-1].end + _MARGIN, len(samples) / RATE)
+    offset = round(low * RATE)
+    found = aligner.fit(samples[offset : round(high * RATE)], [word.word for word in part])
+    if found is None:
+        return None
+    shift = offset / RATE
+    return [
+        replace(word, start=place.start + shift, end=place.end + shift, fitted=True)
+        for word, place in zip(part, found, strict=True)
+    ]
+
+
+def _by_sentence(part: Sequence[Word]) -> Iterator[list[Word]]:
+    group: list[Word] = []
+    for word in part:
+        if group and (word.sentence != group[-1].sentence or word.sentence < 0):
+            yield group
+            group = []
+        group.append(word)
+    if group:
+        yield group

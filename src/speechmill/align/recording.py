@@ -1,0 +1,186 @@
+"""One recording with its transcript: listen, match, fit, judge. What comes out is plain values, times in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from speechmill.align import judge
+from speechmill.align.base import Aligner, Heard, Sentence
+from speechmill.align.match import Match, match
+from speechmill.align.place import Word, fit_words, rewrite
+from speechmill.align.sound import SECONDS, Levels, edges, levels
+from speechmill.audio import RATE, Pcm
+
+_SHORT = 0.8  # seconds: a gap in which no sentence can have been said
+_NEAR = 4  # sentences around a gap among which one out of order may lie in it
+
+
+@dataclass(frozen=True)
+class TimedToken:
+    """A written token; times are null where it is not said. `heard` is false where something else was understood."""
+
+    written: str
+    start: float | None
+    end: float | None
+    heard: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one sentence. No times where nothing of it was found, no tokens where it was not kept."""
+
+    place: int
+    reason: str  # judge.KEPT, or why it was not
+    confidence: float
+    start: float | None = None
+    end: float | None = None
+    tokens: tuple[TimedToken, ...] = ()
+
+    @property
+    def kept(self) -> bool:
+        return self.reason == judge.KEPT
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A recording's sentences, and where speech was that is no sentence's (pairs of seconds)."""
+
+    seconds: float
+    outcomes: tuple[Outcome, ...]
+    others: tuple[tuple[float, float], ...]  # heard words of no kept sentence
+
+
+def align_recording(aligner: Aligner, samples: Pcm, sentences: Sequence[Sentence]) -> Aligned:
+    """Align int16 `[samples]` (16 kHz, mono) with its transcript."""
+    seconds = len(samples) / RATE
+    aligner.prepare(sentences)
+    heard = [word for piece in aligner.listen(samples) for word in piece]
+    found = match(sentences, [word.word for word in heard])
+    kept = judge.keep(found)
+    if again := _again(aligner, samples, sentences, heard, kept):
+        heard = again
+        found = match(sentences, [word.word for word in heard])
+        kept = judge.keep(found)
+    if not judge.belongs(sentences, kept, len(heard)):
+        reason = judge.OTHER if heard else judge.NOT_SPOKEN
+        none = tuple(Outcome(sentence.place, _no(sentence, reason), 0.0) for sentence in sentences)
+        return Aligned(seconds, none, _others(heard, []))
+    given = judge.reasons(sentences, found, kept, heard, seconds)
+    words = fit_words(aligner, samples, rewrite(heard, kept))
+    outcomes = _outcomes(sentences, found, given, words, levels(samples))
+    outcomes = tuple(
+        replace(outcome, start=heard[candidate.first].start, end=heard[candidate.last - 1].end)
+        if candidate and outcome.reason == judge.UNCERTAIN
+        else outcome
+        for outcome, candidate in zip(outcomes, found, strict=True)
+    )
+    return Aligned(seconds, outcomes, _others(heard, kept))
+
+
+def _again(
+    aligner: Aligner,
+    samples: Pcm,
+    sentences: Sequence[Sentence],
+    heard: Sequence[Heard],
+    kept: Sequence[Match | None],
+) -> list[Heard] | None:
+    """What is heard in a second listening between islands that leave sentences over; None where there is no such gap.
+
+    A gap lies between two kept sentences that follow each other in the transcript, but for some that were not found.
+    """
+    seconds = len(samples) / RATE
+    better: list[Heard] = []
+    done = 0.0
+    index = 0
+    for first, last, expected in _gaps(sentences, kept, len(heard)):
+        low = heard[first - 1].end if first else 0.0
+        high = heard[last].start if last < len(heard) else seconds
+        if high - low < _SHORT or low < done:
+            continue
+        words = aligner.listen_again(samples[round(low * RATE) : round(high * RATE)], expected)
+        if words is None:
+            return None
+        better += heard[index:first]
+        better += [Heard(word, start + low, end + low) for word, start, end in words]
+        index, done = last, high
+    return [*better, *heard[index:]] if done else None
+
+
+def _gaps(
+    sentences: Sequence[Sentence], kept: Sequence[Match | None], heard: int
+) -> Iterator[tuple[int, int, Sequence[Sentence]]]:
+    """Heard words `first` to `last` between kept sentences in order, with the sentences between that were not kept."""
+    before, place = 0, -1  # the heard word after the last kept sentence, and the place of that sentence
+    for number in range(len(sentences) + 1):
+        match_here = kept[number] if number < len(sentences) else None
+        if number < len(sentences) and match_here is None:
+            continue
+        first = match_here.first if match_here else heard
+        if (
+            place + 1 < number
+            and first >= before
+            and not any(
+                other and before <= other.first < first
+                for other in kept[max(0, place - _NEAR) : number + _NEAR]
+                if other is not match_here
+            )
+        ):
+            yield before, first, sentences[place + 1 : number]
+        before, place = (match_here.last if match_here else heard), number
+
+
+def _no(sentence: Sentence, reason: str) -> str:
+    return reason if judge.speakable(sentence) else judge.NOTHING_TO_SAY
+
+
+def _others(heard: Sequence[Heard], kept: Sequence[Match | None]) -> tuple[tuple[float, float], ...]:
+    taken = [False] * len(heard)
+    for found in kept:
+        if found:
+            taken[found.first : found.last] = [True] * (found.last - found.first)
+    return tuple((word.start, word.end) for word, gone in zip(heard, taken, strict=True) if not gone)
+
+
+def _outcomes(
+    sentences: Sequence[Sentence],
+    found: Sequence[Match | None],
+    given: Sequence[str],
+    words: Sequence[Word],
+    found_levels: Levels,
+) -> tuple[Outcome, ...]:
+    groups: dict[int, list[int]] = {}
+    for place, word in enumerate(words):
+        if word.sentence >= 0:
+            groups.setdefault(word.sentence, []).append(place)
+    outcomes: list[Outcome] = []
+    for number, (sentence, reason) in enumerate(zip(sentences, given, strict=True)):
+        candidate = found[number]
+        sure = judge.confidence(candidate, sentence) if candidate else 0.0
+        if reason != judge.KEPT or number not in groups:
+            outcomes.append(Outcome(sentence.place, reason, sure))
+            continue
+        mine = groups[number]
+        first, last = words[mine[0]], words[mine[-1]]
+        earliest = words[mine[0] - 1].end if mine[0] else 0.0
+        latest = words[mine[-1] + 1].start if mine[-1] + 1 < len(words) else len(found_levels) * SECONDS
+        start, end = edges(found_levels, first.start, last.end, earliest, latest)
+        tokens = _tokens(sentence, [words[place] for place in mine])
+        outcomes.append(Outcome(sentence.place, reason, sure, start, end, tokens))
+    return tuple(outcomes)
+
+
+def _tokens(sentence: Sentence, words: Sequence[Word]) -> tuple[TimedToken, ...]:
+    timed: list[TimedToken] = []
+    place = 0
+    for number, token in enumerate(sentence.tokens):
+        first = place
+        while place < len(words) and words[place].token == number:
+            place += 1
+        mine = words[first:place]
+        if not mine:
+            timed.append(TimedToken(token.written, None, None, True))
+        else:
+            agree = all(word.agrees for word in mine)
+            timed.append(TimedToken(token.written, mine[0].start, mine[-1].end, agree))
+    return tuple(timed)

@@ -1,0 +1,271 @@
+"""`speechmill align`: all recordings of a manifest, by one process or many, and what they give in one place.
+
+OUT.parquet              the utterances: a manifest with `confidence`
+OUT.words.parquet        word times
+OUT.sentences.parquet    what became of every sentence
+OUT.ledger.parquet       what became of every second
+OUT.align.json           sums, by reason
+OUT.parts/               one folder per recording, until all are there and merged
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from speechmill.align import judge
+from speechmill.align.aligners import open_aligner
+from speechmill.align.base import Aligner
+from speechmill.align.recording import align_recording
+from speechmill.align.tables import Tables, failed, tables
+from speechmill.align.transcript import lines, recordings
+from speechmill.artefact import (
+    fingerprint,
+    locked,
+    read_json,
+    sha256_file,
+    write_json,
+    written,
+    written_folder,
+)
+from speechmill.audio import decode, probe
+from speechmill.corpora.base import identifier
+from speechmill.errors import SpeechmillError
+from speechmill.manifest import read_manifest, write_manifest
+from speechmill.progress import Progress
+from speechmill.settings import AlignSettings
+from speechmill.workers import end_with_parent
+
+_VERSION = 1  # of what align does: raise it where the same input would give other rows
+_TABLES = ("utterances", "words", "sentences", "spans")
+
+
+@dataclass(frozen=True)
+class AlignReport:
+    """The outcome of `align_manifest`; `report` is OUT.align.json, empty where other workers are not done."""
+
+    manifest: Path
+    done: int  # recordings that are aligned, by all workers
+    of: int
+    done_before: bool
+    report: dict[str, Any]
+
+    def text(self) -> str:
+        """A few lines for the terminal."""
+        if not self.report:
+            return f"{self.manifest}: {self.done} of {self.of} recordings aligned; merged when the others are there"
+        found = self.report
+        before = " (already there, nothing to do)" if self.done_before else ""
+        counts = found["sentences"]
+        rest = {**found["hours"]}
+        kept = rest.pop("kept", 0.0)
+        lines_ = [
+            f"{self.manifest}: {found['utterances']} utterances, {kept:.2f} of {found['hours_in']:.2f} h, "
+            f"{counts.get('kept', 0)} of {sum(counts.values())} sentences{before}",
+            "hours: " + (", ".join(f"{name} {value:.2f}" for name, value in rest.items()) or "all kept"),
+        ]
+        if others := ", ".join(f"{name} {count}" for name, count in counts.items() if name != "kept"):
+            lines_.append(f"sentences left out: {others}; listed in {_beside(self.manifest, 'sentences')}")
+        lines_ += [f"not aligned: {failure}" for failure in found["failures"][:10]]
+        if len(found["failures"]) > 10:
+            lines_.append(f"not aligned: {len(found['failures']) - 10} recordings more")
+        return "\n".join(lines_)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One recording: its rows, where its part goes, the fingerprint of all that it depends on."""
+
+    rows: pl.DataFrame
+    folder: Path
+    name: str
+    aligner: str
+    settings: AlignSettings
+
+
+def parse_worker(text: str) -> tuple[int, int]:
+    """'2/8' -> (2, 8). Raises SpeechmillError for anything else."""
+    match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise SpeechmillError(f"--worker {text}: expected I/N with I from 1 to N, as in 2/8.")
+    return int(match[1]), int(match[2])
+
+
+def align_manifest(
+    manifest: Path,
+    out: Path,
+    settings: AlignSettings,
+    aligner: str = "pocketsphinx",
+    worker: tuple[int, int] = (1, 1),
+    processes: int = 1,
+) -> AlignReport:
+    """Align every recording of `manifest` that is this worker's; when all workers' are done, merge them into `out`.
+
+    A recording that is done is not done again, as long as its rows, its file, the aligner and the settings are the
+    same. One that cannot be aligned is rejected with its reason, the others go on.
+    Raises SpeechmillError where the manifest has no rows, the aligner cannot be had, or the output is the input.
+    """
+    table = read_manifest(manifest)
+    if table.is_empty():
+        raise SpeechmillError(f"{manifest}: the manifest has no rows.")
+    if manifest.resolve() == out.resolve():
+        raise SpeechmillError(f"{out}: align would overwrite the manifest that it reads; choose another output.")
+    if processes < 1:
+        raise SpeechmillError(f"align: {processes} processes; at least 1 is needed.")
+    jobs = _jobs(table, out, settings, aligner, open_aligner(aligner).version)
+    whole = fingerprint([job.name for job in jobs])
+    if report := _finished(out, whole):
+        return AlignReport(out, len(jobs), len(jobs), True, report)
+    mine = jobs[worker[0] - 1 :: worker[1]]
+    _align_all([job for job in mine if not _is_done(job)], len(mine), processes)
+    done = sum(_is_done(job) for job in jobs)
+    if done < len(jobs):
+        return AlignReport(out, done, len(jobs), False, {})
+    with locked(out):
+        report = _finished(out, whole) or _merge(jobs, out, whole)
+    return AlignReport(out, done, len(jobs), False, report)
+
+
+def _jobs(table: pl.DataFrame, out: Path, settings: AlignSettings, aligner: str, version: str) -> list[_Job]:
+    parts = out.with_suffix(".parts")
+    base = [_VERSION, aligner, version, settings.model_dump(mode="json")]
+    jobs = []
+    for rows in recordings(table):
+        path = Path(rows["recording"][0])
+        try:
+            size = [path.stat().st_size, path.stat().st_mtime_ns]
+        except OSError:
+            size = [-1, -1]
+        name = fingerprint([base, str(path), size, rows["id"].to_list(), rows["text"].to_list(), str(rows.columns)])
+        folder = parts / f"{identifier(rows['call'][0])}-{fingerprint(str(path))[:8]}"
+        jobs.append(_Job(rows, folder, name, aligner, settings))
+    return jobs
+
+
+def _is_done(job: _Job) -> bool:
+    state = job.folder / "state.json"
+    return state.is_file() and read_json(state).get("fingerprint") == job.name
+
+
+def _align_all(todo: Sequence[_Job], total: int, processes: int) -> None:
+    with Progress("align", total, "recordings") as progress:
+        progress.resume_at(total - len(todo))
+        if processes == 1 or len(todo) <= 1:
+            for job in todo:
+                _align_one(job)
+                progress.advance()
+            return
+        context = multiprocessing.get_context("spawn")  # not forked: Polars holds threads
+        with ProcessPoolExecutor(min(processes, len(todo)), context, initializer=end_with_parent) as pool:
+            futures = [pool.submit(_align_one, job) for job in todo]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+                    progress.advance()
+            except BrokenProcessPool as error:
+                raise SpeechmillError(
+                    "align: a process was killed (out of memory?); run the same command to go on, with fewer processes "
+                    "where memory is short."
+                ) from error
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+
+_OPEN: dict[str, Aligner] = {}  # the aligners of this process: a model is loaded once
+
+
+def _align_one(job: _Job) -> None:
+    if job.aligner not in _OPEN:
+        _OPEN[job.aligner] = open_aligner(job.aligner)
+    made = align_rows(job.rows, _OPEN[job.aligner], job.settings)
+    with locked(job.folder), written_folder(job.folder) as folder:
+        for table in _TABLES:
+            getattr(made, table).write_parquet(folder / f"{table}.parquet", compression="zstd")
+        write_json(folder / "state.json", {"fingerprint": job.name, "failure": made.failure})
+
+
+def align_rows(rows: pl.DataFrame, aligner: Aligner, settings: AlignSettings) -> Tables:
+    """Align one recording; one that cannot be read or has no transcript is rejected whole, with its reason."""
+    path = rows["recording"][0]
+    found = lines(rows["text"].to_list(), aligner.read)
+    if not any(token.readings != ((),) for line in found for token in line.sentence.tokens):
+        return failed(rows, found, _seconds(path), judge.NOTHING_TO_SAY, f"{path}: its transcript has no words.")
+    try:
+        samples = decode(path)
+    except SpeechmillError as error:
+        return failed(rows, found, _seconds(path), judge.UNREADABLE, str(error))
+    return tables(rows, found, align_recording(aligner, samples, [line.sentence for line in found]), settings)
+
+
+def _seconds(path: str) -> float:
+    """What the header says; 0 of a file that cannot be read."""
+    try:
+        return probe(path).seconds
+    except SpeechmillError:
+        return 0.0
+
+
+def _beside(out: Path, name: str) -> Path:
+    return out.with_suffix(f".{name}.parquet")
+
+
+def report_path(out: Path) -> Path:
+    """Where the sums are kept, beside the manifest."""
+    return out.with_suffix(".align.json")
+
+
+def _finished(out: Path, name: str) -> dict[str, Any] | None:
+    beside = [out, report_path(out), *(_beside(out, table) for table in ("words", "sentences", "ledger"))]
+    if not all(path.is_file() for path in beside):
+        return None
+    report: dict[str, Any] = read_json(report_path(out))
+    same = report.get("fingerprint") == name and report.get("manifest_sha256") == sha256_file(out)
+    return report if same else None
+
+
+def _merge(jobs: Sequence[_Job], out: Path, name: str) -> dict[str, Any]:
+    """All parts in the order of the manifest; streamed, but for the utterances."""
+    folders = [job.folder for job in jobs]
+    for table, kind in (("words", "words"), ("sentences", "sentences"), ("spans", "ledger")):
+        with written(_beside(out, kind)) as partial:
+            pl.scan_parquet([folder / f"{table}.parquet" for folder in folders]).sink_parquet(
+                partial, compression="zstd", maintain_order=True
+            )
+    utterances = pl.concat([pl.read_parquet(folder / "utterances.parquet") for folder in folders], how="vertical")
+    write_manifest(utterances, out)
+    failures = [failure for folder in folders if (failure := read_json(folder / "state.json")["failure"])]
+    report = _sums(out, utterances, failures) | {"fingerprint": name, "manifest_sha256": sha256_file(out)}
+    write_json(report_path(out), report)
+    shutil.rmtree(out.with_suffix(".parts"), ignore_errors=True)
+    return report
+
+
+def _sums(out: Path, utterances: pl.DataFrame, failures: list[str]) -> dict[str, Any]:
+    """Hours by kind and reason, sentences by reason; raises SpeechmillError where the hours do not add up."""
+    length = pl.col("end") - pl.col("start")
+    kind = pl.when(pl.col("reason") == "").then("kind").otherwise(pl.format("{}: {}", "kind", "reason"))
+    spans = pl.scan_parquet(_beside(out, "ledger"))
+    hours = spans.group_by(kind.alias("what")).agg(length.sum() / 3600).sort("what").collect()
+    total = spans.select((pl.col("end") - pl.col("start")).sum()).collect().item()
+    ends = spans.group_by("recording").agg(pl.col("end").max()).select(pl.col("end").sum()).collect().item()
+    if abs(total - ends) > 1e-3 * max(1, len(utterances)):
+        raise SpeechmillError(f"{out}: the ledger has {total:.3f} of {ends:.3f} s; please report this.")
+    what = pl.when("kept").then(pl.lit("kept")).otherwise("reason")
+    counts = pl.scan_parquet(_beside(out, "sentences")).group_by(what.alias("what")).len().sort("what").collect()
+    return {
+        "utterances": len(utterances),
+        "hours_in": round(total / 3600, 6),
+        "hours": {name: round(value, 6) for name, value in hours.iter_rows()},
+        "sentences": dict(counts.iter_rows()),
+        "failures": failures,
+    }

@@ -1,0 +1,65 @@
+"""Energies of a recording in frames of 10 ms: where it is quiet, where it can be cut, where speech begins and ends."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from speechmill.audio import RATE, Pcm
+
+FRAME = 160  # samples of 10 ms at 16 kHz
+SECONDS = FRAME / RATE
+Levels = npt.NDArray[np.float32]
+_BLOCK = 6000  # frames turned into energies at a time: a minute
+_RANGE = 40.0  # dB under the peak that still count as speech
+
+
+def levels(samples: Pcm) -> Levels:
+    """Energy of each 10 ms frame in dB (a full-scale square wave: 90); the last, shorter frame is filled with zeros."""
+    found = np.empty(-(-len(samples) // FRAME), np.float32)
+    for first in range(0, len(found), _BLOCK):
+        part = samples[first * FRAME : (first + _BLOCK) * FRAME].astype(np.float32)
+        frames = np.pad(part, (0, -len(part) % FRAME)).reshape(-1, FRAME)
+        found[first : first + len(frames)] = 10 * np.log10((frames * frames).mean(axis=1) + 1)
+    return found
+
+
+def pieces(found: Levels, shortest: float = 6.0, longest: float = 15.0) -> list[tuple[int, int]]:
+    """Cut frames into pieces of `shortest` to `longest` seconds, each cut in the quietest 0.2 s there is."""
+    width = 20
+    smooth = np.convolve(found, np.ones(width, np.float32) / width, "same")
+    least, most = round(shortest / SECONDS), round(longest / SECONDS)
+    cuts = [0]
+    while len(found) - cuts[-1] > most:
+        there = smooth[cuts[-1] + least : cuts[-1] + most]
+        cuts.append(cuts[-1] + least + int(np.argmin(there)))
+    return list(zip(cuts, [*cuts[1:], len(found)], strict=True))
+
+
+def edges(found: Levels, start: float, end: float, earliest: float, latest: float) -> tuple[float, float]:
+    """Move the edges of an utterance to where its sound begins and ends: within 40 dB of its own peak.
+
+    `start` and `end` (seconds) come from an aligner, which is some frames off at pauses. Outwards an edge follows the
+    sound as far as it goes on, within `earliest` and `latest` (the neighbours); inwards it passes silence.
+    """
+    first, last = round(start / SECONDS), max(round(start / SECONDS) + 1, round(end / SECONDS))
+    low, high = max(0, round(earliest / SECONDS)), min(len(found), round(latest / SECONDS))
+    if last > len(found) or not len(found[first:last]):
+        return start, end
+    inside = found[first:last]
+    limit = max(float(inside.max()) - _RANGE, floor_near(found, first, last))
+    loud = found >= limit
+    while first > low and loud[first - 1]:
+        first -= 1
+    while last < high and loud[last]:
+        last += 1
+    spoken = np.flatnonzero(loud[first:last])
+    if not len(spoken):
+        return start, end
+    return (first + int(spoken[0])) * SECONDS, (first + int(spoken[-1]) + 1) * SECONDS
+
+
+def floor_near(found: Levels, first: int, last: int) -> float:
+    """A level just over the background around an utterance; far under its speech in any case."""
+    near = found[max(0, first - 100) : last + 100]
+    return min(float(np.percentile(near, 5)) + 3.0, float(near.max()) - 15.0)

@@ -1,0 +1,168 @@
+"""What one recording gives: rows of utterances, words, sentences and spans, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from speechmill.align import judge
+from speechmill.align.ledger import SPANS, Span, account, check
+from speechmill.align.recording import Aligned, Outcome
+from speechmill.align.transcript import Line
+from speechmill.align.utterances import Utterance, utterances
+from speechmill.corpora.base import identifier
+from speechmill.manifest import SCHEMA
+from speechmill.settings import AlignSettings
+
+WORDS: dict[str, pl.DataType] = {
+    "id": pl.String(),  # of the utterance
+    "place": pl.Int32(),  # in the utterance, from 0
+    "word": pl.String(),  # as written
+    "start": pl.Float64(),  # seconds in the recording; null where the token is not said ("--")
+    "end": pl.Float64(),
+    "heard": pl.Boolean(),  # false where something else was understood: a damaged word, or a hard one
+}
+SENTENCES: dict[str, pl.DataType] = {
+    "id": pl.String(),  # of the manifest's row; of a part of running text "ID-3"
+    "recording": pl.String(),
+    "call": pl.String(),
+    "place": pl.Int32(),  # in the transcript, from 0
+    "text": pl.String(),
+    "kept": pl.Boolean(),
+    "reason": pl.String(),  # why not; empty where kept
+    "confidence": pl.Float64(),
+    "start": pl.Float64(),  # seconds; null where not kept
+    "end": pl.Float64(),
+    "unheard": pl.Int32(),  # words of it that were not heard as written
+    "utterance": pl.String(),  # the (first) utterance that it is in; null where not kept
+}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The outcome of one recording. `failure` says in one line why it could not be aligned."""
+
+    utterances: pl.DataFrame
+    words: pl.DataFrame
+    sentences: pl.DataFrame
+    spans: pl.DataFrame
+    failure: str = ""
+
+
+def tables(rows: pl.DataFrame, found: Sequence[Line], aligned: Aligned, settings: AlignSettings) -> Tables:
+    """The tables of a recording whose manifest rows are `rows`; its account is checked."""
+    speakers = rows.select("speaker", "session").rows()
+    made = utterances(aligned.outcomes, [speakers[line.row] for line in found], aligned.others, settings)
+    names = _names(rows, found, made)
+    where: dict[int, str] = {}
+    for utterance, name in zip(made, names, strict=True):
+        for place in utterance.places:
+            where.setdefault(place, name)
+    reasons = [_reason(outcome, where) for outcome in aligned.outcomes]
+    recording = rows["recording"][0]
+    spans = _spans(aligned, made, reasons)
+    check(recording, aligned.seconds, spans, len(found), reasons)
+    return Tables(
+        _utterances(rows, found, made, names),
+        _words(made, names),
+        sentences_table(rows, found, aligned.outcomes, reasons, where),
+        spans_table(recording, spans),
+    )
+
+
+def failed(rows: pl.DataFrame, found: Sequence[Line], seconds: float, reason: str, failure: str) -> Tables:
+    """The tables of a recording that could not be aligned: all of it is rejected."""
+    outcomes = [Outcome(line.sentence.place, reason, 0.0) for line in found]
+    spans = account(seconds, [], [(0.0, seconds, reason)], [])
+    return Tables(
+        rows.clear().with_columns(pl.lit(0.0).alias("confidence")),
+        pl.DataFrame(schema=WORDS),
+        sentences_table(rows, found, outcomes, [reason] * len(found), {}),
+        spans_table(rows["recording"][0], spans),
+        failure,
+    )
+
+
+def _reason(outcome: Outcome, where: dict[int, str]) -> str:
+    return judge.TOO_SHORT if outcome.kept and outcome.place not in where else outcome.reason
+
+
+def _names(rows: pl.DataFrame, found: Sequence[Line], made: Sequence[Utterance]) -> list[str]:
+    """An utterance has its first sentence's id, with "-P" of running text and "_P" where a sentence was cut."""
+    ids = rows["id"].to_list()
+    names = []
+    for utterance in made:
+        line = found[utterance.places[0]]
+        name = identifier(ids[line.row]) + (f"-{line.part}" if line.part else "")
+        names.append(name + (f"_{utterance.part}" if utterance.part else ""))
+    return names
+
+
+def _spans(aligned: Aligned, made: Sequence[Utterance], reasons: Sequence[str]) -> list[Span]:
+    kept = [(utterance.start, utterance.end) for utterance in made]
+    rejected = [
+        (outcome.start, outcome.end, reason)
+        for outcome, reason in zip(aligned.outcomes, reasons, strict=True)
+        if reason != judge.KEPT and outcome.start is not None and outcome.end is not None
+    ]
+    if reasons and all(reason in (judge.OTHER, judge.NOTHING_TO_SAY) for reason in reasons):
+        whole = judge.OTHER if judge.OTHER in reasons else judge.NOTHING_TO_SAY
+        rejected = [(start, end, whole) for start, end in aligned.others]
+    return account(aligned.seconds, kept, rejected, aligned.others)
+
+
+def _utterances(
+    rows: pl.DataFrame, found: Sequence[Line], made: Sequence[Utterance], names: Sequence[str]
+) -> pl.DataFrame:
+    """Manifest rows of the utterances: what the corpus says of a sentence's row is carried along."""
+    first = [found[utterance.places[0]].row for utterance in made]
+    table = rows[first].with_columns(
+        pl.Series("id", names, pl.String),
+        pl.Series("start", [utterance.start for utterance in made], pl.Float64),
+        pl.Series("end", [utterance.end for utterance in made], pl.Float64),
+        pl.Series("text", [" ".join(token.written for token in u.tokens) for u in made], pl.String),
+        pl.Series("confidence", [utterance.confidence for utterance in made], pl.Float64),
+    )
+    if "timed" in table.columns:  # rows were whole recordings without times of their own; these have theirs
+        table = table.with_columns(pl.lit(True).alias("timed"))
+    extra = [name for name in table.columns if name not in SCHEMA]
+    return table.select([*SCHEMA, *extra])
+
+
+def _words(made: Sequence[Utterance], names: Sequence[str]) -> pl.DataFrame:
+    rows = [
+        (name, place, token.written, token.start, token.end, token.heard)
+        for utterance, name in zip(made, names, strict=True)
+        for place, token in enumerate(utterance.tokens)
+    ]
+    return pl.DataFrame(rows, schema=WORDS, orient="row")
+
+
+def sentences_table(
+    rows: pl.DataFrame,
+    found: Sequence[Line],
+    outcomes: Sequence[Outcome],
+    reasons: Sequence[str],
+    where: dict[int, str],
+) -> pl.DataFrame:
+    """SENTENCES of a recording, in the order of its transcript."""
+    ids, recording, call = rows["id"].to_list(), rows["recording"][0], rows["call"][0]
+    given = [
+        (
+            ids[line.row] + (f"-{line.part}" if line.part else ""), recording, call, line.sentence.place,
+            line.sentence.text, reason == judge.KEPT, "" if reason == judge.KEPT else reason, outcome.confidence,
+            outcome.start if reason == judge.KEPT else None, outcome.end if reason == judge.KEPT else None,
+            sum(not token.heard for token in outcome.tokens), where.get(line.sentence.place),
+        )
+        for line, outcome, reason in zip(found, outcomes, reasons, strict=True)
+    ]  # fmt: skip
+    return pl.DataFrame(given, schema=SENTENCES, orient="row")
+
+
+def spans_table(recording: str, spans: Sequence[Span]) -> pl.DataFrame:
+    """SPANS of a recording, in the order of time."""
+    return pl.DataFrame(
+        [(recording, span.start, span.end, span.kind, span.reason) for span in spans], schema=SPANS, orient="row"
+    )

@@ -1,0 +1,132 @@
+"""Alignment over the outputs of a CTC model, with models that are not trained but told what to say."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from scripted import PAUSE, WORD, said
+from torch import Tensor
+
+from speechmill.align.base import Sentence
+from speechmill.align.ctc import Ctc, place_tokens
+from speechmill.align.mms import Mms, spell
+from speechmill.align.recording import align_recording
+from speechmill.align.sound import FRAME
+from speechmill.audio import RATE, Pcm
+from speechmill.errors import SpeechmillError
+
+A = "we saw strong demand in europe"
+B = "margins were a little lower"
+STEP = 0.02
+LETTERS = "-abcdefghijklmnopqrstuvwxyz'"
+
+
+class Spelling:
+    """A model that spells the words whose sound it is given: a burst's place in `texts` tells which."""
+
+    version = "1"
+    tokens = len(LETTERS) + 1
+    _SPACE = len(LETTERS)
+
+    def __init__(self, samples: Pcm, texts: Sequence[str]) -> None:
+        self.samples = samples
+        self.words = [(start, word) for start, word in _starts(texts)]
+
+    def log_probs(self, samples: Pcm) -> tuple[Tensor, float]:
+        first = next(
+            place for place in range(0, len(self.samples), FRAME // 2)
+            if np.array_equal(self.samples[place : place + len(samples)], samples)
+        ) / RATE  # fmt: skip
+        steps = round(len(samples) / RATE / STEP)
+        found = torch.full((steps, self.tokens), -12.0)
+        found[:, 0] = -0.01
+        for start, word in self.words:
+            for number, letter in enumerate(word + " "):
+                step = round((start - first + 0.02 + number * STEP) / STEP)
+                if 0 <= step < steps:
+                    found[step] = -12.0
+                    found[step, self._SPACE if letter == " " else LETTERS.index(letter)] = -0.01
+        return found, len(samples) / RATE / steps
+
+    def encode(self, word: str) -> list[int]:
+        return [LETTERS.index(letter) for letter in word.lower() if letter in LETTERS[1:]] + [self._SPACE]
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join(" " if token == self._SPACE else LETTERS[token] for token in ids)
+
+
+def _starts(texts: Sequence[str]) -> list[tuple[float, str]]:
+    starts, clock = [], 0.5
+    for text in texts:
+        for word in text.split():
+            starts.append((clock, word))
+            clock += WORD
+        clock += PAUSE
+    return starts
+
+
+def test_tokens_are_placed() -> None:
+    log_probs = torch.full((8, 3), -9.0)
+    log_probs[[0, 1, 3, 5, 7], 0] = 0.0
+    log_probs[2, 1] = log_probs[4, 1] = log_probs[6, 2] = 0.0
+    assert place_tokens(log_probs, [1, 1, 2]) == [(2, 3), (4, 5), (6, 7)]
+    assert place_tokens(log_probs[:3], [1, 1, 2]) is None
+    assert place_tokens(log_probs, []) is None
+
+
+def test_a_ctc_model_aligns_what_it_hears() -> None:
+    samples, _, spans = said([A, B])
+    aligner = Ctc("ctc", Spelling(samples, [A, B]))
+    texts = [A.capitalize() + ".", "Operator Instructions", B.capitalize() + "!"]
+    given = [Sentence(place, text, tuple(aligner.read(text))) for place, text in enumerate(texts)]
+    found = align_recording(aligner, samples, given).outcomes
+    assert [outcome.kept for outcome in found] == [True, False, True]
+    for outcome, (start, end) in zip([found[0], found[2]], spans, strict=True):
+        assert outcome.start == pytest.approx(start, abs=0.1)
+        assert outcome.end == pytest.approx(end, abs=0.1)
+
+
+class Bundle:
+    """What `mms` asks of MMS_FA."""
+
+    sample_rate = RATE
+
+    def __init__(self, spelling: Spelling | None) -> None:
+        self.spelling = spelling
+
+    def get_dict(self, star: str | None) -> dict[str, int]:
+        assert star is None
+        return {letter: number for number, letter in enumerate(LETTERS)}
+
+    def get_model(self, with_star: bool) -> torch.nn.Module:
+        assert not with_star
+        if self.spelling is None:
+            raise OSError("no route to host")
+        spelling = self.spelling
+
+        class Model(torch.nn.Module):
+            def forward(self, sound: Tensor) -> tuple[Tensor, None]:
+                pcm = (sound[0] * 32768).numpy().astype(np.int16)
+                return spelling.log_probs(pcm)[0][None, :, : len(LETTERS)], None
+
+        return Model()
+
+
+def test_mms_with_a_stand_in() -> None:
+    samples, _, spans = said([A, B])
+    aligner = Mms(Bundle(Spelling(samples, [A, B])))
+    given = [Sentence(place, text, tuple(aligner.read(text))) for place, text in enumerate([A, B])]
+    found = align_recording(aligner, samples, given).outcomes
+    assert [outcome.kept for outcome in found] == [True, True]
+    assert found[1].start == pytest.approx(spans[1][0], abs=0.1)
+
+
+def test_mms_without_weights_is_one_clear_line() -> None:
+    with pytest.raises(SpeechmillError, match="weights of MMS_FA are not on disk and could not be fetched"):
+        Mms(Bundle(None))
+
+
+def test_words_are_spelled_from_letters() -> None:
+    letters = [(letter, 0.1 * number) for number, letter in enumerate("wesawzzzdemanf")]
+    assert [word.word for word in spell(["we", "saw", "demand", "oil"], letters)] == ["we", "saw", "?", "demand", "?"]

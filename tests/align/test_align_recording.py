@@ -1,0 +1,88 @@
+"""One recording, with an aligner that hears what a script says."""
+
+import numpy as np
+import pytest
+from scripted import Scripted, said, sentences
+
+from speechmill.align import judge
+from speechmill.align.recording import align_recording
+from speechmill.audio import RATE
+
+A = "we saw strong demand in europe this year"
+B = "margins were a little lower than we had planned"
+C = "the second half should bring better prices for steel"
+D = "let me now turn to cash and the balance sheet"
+
+
+def test_sentences_get_the_times_at_which_they_were_said() -> None:
+    samples, heard, spans = said([A, B, C])
+    found = align_recording(Scripted(heard), samples, sentences([A, B, C]))
+    for outcome, (start, end) in zip(found.outcomes, spans, strict=True):
+        assert outcome.kept
+        assert outcome.start == pytest.approx(start, abs=0.02)
+        assert outcome.end == pytest.approx(end, abs=0.02)
+        assert outcome.confidence > 0.9
+        assert all(token.heard for token in outcome.tokens)
+
+
+def test_reasons() -> None:
+    samples, heard, _ = said([A, B, C])
+    texts = [A, "nobody ever said anything about oranges", "Operator Instructions", C, "[music]"]
+    found = align_recording(Scripted(heard), samples, sentences(texts))
+    assert [outcome.reason for outcome in found.outcomes] == [
+        judge.KEPT, judge.SOMETHING_ELSE, judge.SOMETHING_ELSE, judge.KEPT, judge.NOTHING_TO_SAY,
+    ]  # fmt: skip
+    assert len(found.others) == len(B.split())
+    samples, heard, _ = said([A, C])
+    found = align_recording(
+        Scripted(heard), samples, sentences([A, "nobody ever said anything about oranges", C, "--"])
+    )
+    assert [o.reason for o in found.outcomes] == [judge.KEPT, judge.NOT_SPOKEN, judge.KEPT, judge.NOTHING_TO_SAY]
+
+
+def test_a_damaged_sentence_is_kept_with_less_confidence_and_its_words_marked() -> None:
+    samples, heard, spans = said([A, B])
+    found = align_recording(Scripted(heard), samples, sentences([A.replace("strong", "weak"), B]))
+    harmed, whole = found.outcomes
+    assert harmed.kept
+    assert harmed.confidence < whole.confidence
+    assert [token.written for token in harmed.tokens if not token.heard] == ["weak"]
+    assert harmed.start == pytest.approx(spans[0][0], abs=0.02)
+
+
+def test_unheard_words_at_an_edge_take_the_sound_beside_them() -> None:
+    samples, heard, spans = said([A, B])
+    misheard = [word if number not in (6, 7) else word._replace(word="fear") for number, word in enumerate(heard)]
+    found = align_recording(Scripted(misheard), samples, sentences([A, B]))
+    assert found.outcomes[0].end == pytest.approx(spans[0][1], abs=0.05)
+
+
+def test_a_transcript_of_another_call_is_rejected_whole() -> None:
+    samples, heard, _ = said([A, B, C, D])
+    texts = [f"completely different words about zebra number {n} in the zoo" for n in range(12)]
+    found = align_recording(Scripted(heard), samples, sentences(texts))
+    assert {outcome.reason for outcome in found.outcomes} == {judge.OTHER}
+
+
+def test_a_recording_cut_off_and_a_transcript_that_starts_late_cost_only_their_part() -> None:
+    samples, heard, _ = said([A, B])
+    found = align_recording(Scripted(heard), samples, sentences([A, B, C, D]))
+    assert [outcome.kept for outcome in found.outcomes] == [True, True, False, False]
+    samples, heard, _ = said([A, B, C, D])
+    found = align_recording(Scripted(heard), samples, sentences([C, D]))
+    assert [outcome.kept for outcome in found.outcomes] == [True, True]
+    assert len(found.others) == len(A.split()) + len(B.split())
+
+
+def test_silence() -> None:
+    found = align_recording(Scripted([]), np.zeros(5 * RATE, np.int16), sentences([A, "--"]))
+    assert [outcome.reason for outcome in found.outcomes] == [judge.NOT_SPOKEN, judge.NOTHING_TO_SAY]
+    assert found.others == ()
+
+
+def test_a_million_words_of_transcript() -> None:
+    samples, heard, _ = said([A, B, C])
+    other = " ".join(f"zebra{chr(97 + n % 26)}" for n in range(1000))
+    texts = [other] * 500 + [A, B, C] + [other] * 500
+    found = align_recording(Scripted(heard), samples, sentences(texts))
+    assert [outcome.place for outcome in found.outcomes if outcome.kept] == [500, 501, 502]

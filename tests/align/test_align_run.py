@@ -1,0 +1,175 @@
+"""`speechmill align` over recordings: parts, workers, merging, bad input."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import soundfile
+from scripted import Scripted, manifest, said
+
+from speechmill.align import run
+from speechmill.align.base import Heard
+from speechmill.align.run import align_manifest, parse_worker
+from speechmill.audio import RATE, Pcm
+from speechmill.cli import main
+from speechmill.errors import SpeechmillError
+from speechmill.manifest import read_manifest
+from speechmill.settings import AlignSettings
+
+A = "we saw strong demand in europe this year"
+B = "margins were a little lower than we had planned"
+C = "the second half should bring better prices for steel"
+
+
+@pytest.fixture
+def hears(monkeypatch: pytest.MonkeyPatch) -> list[Heard]:
+    """What the aligner hears in every recording; a test fills it."""
+    script: list[Heard] = []
+    monkeypatch.setattr(run, "open_aligner", lambda _: Scripted(script))
+    monkeypatch.setattr(run, "_OPEN", {"scripted": Scripted(script)})
+
+    def listen(_: Scripted, samples: Pcm) -> Iterator[list[Heard]]:
+        yield script if np.any(samples) else []
+
+    monkeypatch.setattr(Scripted, "listen", listen)
+    return script
+
+
+def align(source: Path, worker: tuple[int, int] = (1, 1)) -> run.AlignReport:
+    return align_manifest(source, source.with_name("out.parquet"), AlignSettings(), "scripted", worker)
+
+
+def table(source: Path, name: str) -> pl.DataFrame:
+    return pl.read_parquet(source.with_name(f"out.{name}.parquet"))
+
+
+def one(folder: Path, hears: list[Heard], texts: Sequence[str]) -> Path:
+    samples, heard, _ = said([A, B, C])
+    hears += heard
+    return manifest(folder, {"call": (samples, texts)}, ceo=True)
+
+
+def test_utterances_words_sentences_and_ledger(tmp_path: Path, hears: list[Heard]) -> None:
+    source = one(tmp_path, hears, [A, "nobody ever said anything about oranges", C])
+    report = align(source).report
+    rows = read_manifest(tmp_path / "out.parquet")
+    assert rows["text"].to_list() == [A, C]
+    assert rows["id"].to_list() == ["call_0", "call_2"]
+    assert rows["ceo"].to_list() == [True, True]
+    assert rows["confidence"].min() > 0.9  # type: ignore[operator]
+    assert table(source, "words")["word"].to_list() == [*A.split(), *C.split()]
+    kept = table(source, "sentences")["kept"].to_list()
+    assert kept == [True, False, True]
+    assert table(source, "sentences")["reason"].to_list()[1] == "something-else-spoken"
+    spans = table(source, "ledger")
+    seconds = soundfile.info(tmp_path / "call.wav").duration
+    assert (spans["end"] - spans["start"]).sum() == pytest.approx(seconds)
+    assert report["hours_in"] == pytest.approx(seconds / 3600, abs=1e-5)
+    assert report["sentences"] == {"kept": 2, "something-else-spoken": 1}
+    assert {"kept", "untranscribed-speech", "silence-or-music"} <= set(spans["kind"])
+
+
+def test_done_is_not_done_again_and_a_change_is(tmp_path: Path, hears: list[Heard]) -> None:
+    source = one(tmp_path, hears, [A, B, C])
+    assert not align(source).done_before
+    before = (tmp_path / "out.parquet").read_bytes()
+    assert align(source).done_before
+    assert (tmp_path / "out.parquet").read_bytes() == before
+    hears.clear()
+    manifest(tmp_path, {"call": (said([A, B])[0], [A, B])}, ceo=True)
+    assert not align(source).done_before
+
+
+def test_workers_share_the_recordings_and_the_last_merges(tmp_path: Path, hears: list[Heard]) -> None:
+    samples, heard, _ = said([A, B, C])
+    hears += heard
+    source = manifest(tmp_path, {f"call{n}": (samples, [A, B, C]) for n in range(3)})
+    first = align(source, (1, 2))
+    assert (first.done, first.of, first.report) == (2, 3, {})
+    assert not (tmp_path / "out.parquet").exists()
+    assert align(source, (2, 2)).report["utterances"] == 9
+    by_two = (tmp_path / "out.parquet").read_bytes()
+    (tmp_path / "out.parquet").unlink()
+    align(source)
+    assert (tmp_path / "out.parquet").read_bytes() == by_two
+    assert not (tmp_path / "out.parts").exists()
+
+
+def test_a_bad_recording_does_not_stop_the_rest(tmp_path: Path, hears: list[Heard]) -> None:
+    samples, heard, _ = said([A, B, C])
+    hears += heard
+    nothing = np.zeros(0, np.int16)
+    source = manifest(tmp_path, {"gone": (nothing, [A]), "torn": (nothing, [B]), "good": (samples, [A, B, C])})
+    (tmp_path / "torn.wav").write_bytes(b"RIFF no sound")
+    report = align(source).report
+    assert report["utterances"] == 3
+    assert report["sentences"] == {"kept": 3, "unreadable-recording": 2}
+    assert len(report["failures"]) == 2
+    assert any("gone.wav" in failure for failure in report["failures"])
+
+
+def test_an_empty_transcript(tmp_path: Path, hears: list[Heard]) -> None:
+    source = one(tmp_path, hears, ["", "[music]", "你好"])
+    report = align(source).report
+    assert report["sentences"] == {"nothing-to-say": 3}
+    assert report["utterances"] == 0
+    assert read_manifest(tmp_path / "out.parquet").is_empty()
+
+
+def test_silence(tmp_path: Path, hears: list[Heard]) -> None:
+    hears += said([A])[1]
+    report = align(manifest(tmp_path, {"call": (np.zeros(4 * RATE, np.int16), [A])})).report
+    assert report["sentences"] == {"not-spoken": 1}
+    assert set(report["hours"]) == {"silence-or-music"}
+
+
+def test_times_that_run_backwards_do_not_matter(tmp_path: Path, hears: list[Heard]) -> None:
+    source = one(tmp_path, hears, [A, B, C])
+    rows = pl.read_parquet(source).with_columns(start=pl.Series([90.0, 50.0, -3.0]), end=pl.Series([20.0, 10.0, -9.0]))
+    rows.write_parquet(source)
+    assert align(source).report["sentences"] == {"kept": 3}
+    starts = read_manifest(tmp_path / "out.parquet")["start"].to_list()
+    assert starts == sorted(starts)
+
+
+def test_three_hours_of_8_khz_mp3(tmp_path: Path, hears: list[Heard]) -> None:
+    hears += said([A])[1]
+    source = manifest(tmp_path, {"call": (np.zeros(0, np.int16), [A])})
+    rows = pl.read_parquet(source).with_columns(recording=pl.lit(str(tmp_path / "call.mp3")))
+    rows.write_parquet(source)
+    with soundfile.SoundFile(tmp_path / "call.mp3", "w", 8000, 1, format="MP3", subtype="MPEG_LAYER_III") as stream:
+        for _ in range(180):
+            stream.write(np.zeros(60 * 8000, np.int16))
+    report = align(source).report
+    assert report["hours_in"] == pytest.approx(3.0, abs=0.001)
+    assert report["sentences"] == {"not-spoken": 1}
+
+
+def test_running_text_is_cut_at_sentence_ends(tmp_path: Path, hears: list[Heard]) -> None:
+    text = " ".join(f"{sentence.capitalize()}." for sentence in [A, B, C] * 3)
+    samples, heard, _ = said([A, B, C] * 3)
+    hears += heard
+    align(manifest(tmp_path, {"call": (samples, [text])}))
+    rows = read_manifest(tmp_path / "out.parquet")
+    assert " ".join(rows["text"]) == text
+    assert rows["id"].to_list() == [f"call_0-{n}" for n in range(1, 10)]
+
+
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples, _, _ = said([A])
+    source, out = str(manifest(tmp_path, {"call": (samples, [A])})), str(tmp_path / "out.parquet")
+    assert main(["align", source, source]) == 2
+    assert "overwrite" in capsys.readouterr().err
+    assert main(["align", source, out, "--aligner", "p2fa"]) == 2
+    assert "no aligner; known: pocketsphinx" in capsys.readouterr().err
+    assert main(["align", source, out, "--aligner", "ctc"]) == 2
+    assert main(["align", source, out, "--aligner", f"ctc:{tmp_path}"]) == 2
+    assert "config.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["3", "0/2", "3/2", "a/b", "1/"])
+def test_a_worker_that_makes_no_sense(text: str) -> None:
+    with pytest.raises(SpeechmillError, match="expected I/N"):
+        parse_worker(text)

@@ -1,0 +1,50 @@
+"""Joining and cutting sentences."""
+
+import itertools
+
+from speechmill.align import judge
+from speechmill.align.recording import Outcome, TimedToken
+from speechmill.align.utterances import utterances
+from speechmill.settings import AlignSettings
+
+
+def outcome(place: int, start: float, end: float, words: int = 4, sure: float = 0.9) -> Outcome:
+    step = (end - start) / words
+    tokens = tuple(TimedToken(f"w{place}.{n}", start + n * step, start + (n + 0.8) * step, True) for n in range(words))
+    return Outcome(place, judge.KEPT, sure, start, end, tokens)
+
+
+def spans(outcomes: list[Outcome], groups: str, others: list[tuple[float, float]] | None = None, **settings: float):
+    made = utterances(outcomes, groups, others or [], AlignSettings(**settings))
+    return [(utterance.places, round(utterance.start, 3), round(utterance.end, 3)) for utterance in made]
+
+
+def test_a_short_sentence_joins_its_neighbour_of_the_same_speaker() -> None:
+    there = [outcome(0, 0.0, 3.0), outcome(1, 3.2, 3.9, 2)]
+    assert spans(there, "aa") == [((0, 1), 0.0, 3.9)]
+    assert spans(there, "ab") == [((0,), 0.0, 3.0)]  # what stays too short is left out
+    assert spans([outcome(0, 0.0, 0.5), outcome(1, 0.7, 4.0)], "aa") == [((0, 1), 0.0, 4.0)]
+
+
+def test_nothing_is_joined_over_a_long_pause_or_other_speech() -> None:
+    assert spans([outcome(0, 0.0, 3.0), outcome(1, 5.0, 5.5)], "aa") == [((0,), 0.0, 3.0)]
+    assert spans([outcome(0, 0.0, 3.0), outcome(1, 3.9, 4.5)], "aa", [(3.2, 3.7)]) == [((0,), 0.0, 3.0)]
+
+
+def test_sentences_are_joined_up_to_a_length_where_asked() -> None:
+    there = [outcome(n, 3.0 * n, 3.0 * n + 2.8) for n in range(5)]
+    assert [places for places, _, _ in spans(there, "aaaaa", join_seconds=9.0)] == [(0, 1, 2), (3, 4)]
+    assert [places for places, _, _ in spans(there, "aaaaa")] == [(n,) for n in range(5)]
+
+
+def test_a_long_sentence_is_cut_at_its_pauses() -> None:
+    made = utterances([outcome(0, 0.0, 70.0, 35)], "a", [], AlignSettings())
+    assert all(1.0 <= utterance.seconds <= 30.0 for utterance in made)
+    assert [utterance.part for utterance in made] == list(range(1, len(made) + 1))
+    assert [token.written for utterance in made for token in utterance.tokens] == [f"w0.{n}" for n in range(35)]
+    assert all(before.end <= after.start for before, after in itertools.pairwise(made))
+
+
+def test_the_least_sure_sentence_gives_the_confidence() -> None:
+    made = utterances([outcome(0, 0.0, 3.0), outcome(1, 3.2, 3.9, 2, 0.4)], "aa", [], AlignSettings())
+    assert [utterance.confidence for utterance in made] == [0.4]

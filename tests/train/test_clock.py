@@ -1,0 +1,22 @@
+"""The share of the steps spent waiting for data: what comes between steps is no part of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from speechmill.train import loop
+
+
+def test_the_share_is_of_the_steps_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now)
+    clock = loop._Clock(before=7.0)
+    for waited, worked, between in ((1.0, 3.0, 50.0), (0.0, 4.0, 0.0)):
+        with clock.waiting():
+            now += waited
+        now += worked
+        clock.stepped()
+        now += between  # a validation
+    assert clock.waited_share() == pytest.approx(1.0 / 8.0)
+    assert clock.waited_share() == 0.0, "each share begins anew"
+    assert clock.seconds() == pytest.approx(7.0 + 58.0)
