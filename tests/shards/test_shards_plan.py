@@ -196,7 +196,8 @@ def test_a_manifest_file_is_planned_without_its_text(tmp_path: Path, monkeypatch
     assert light["shard"].cast(pl.String).to_list() == whole["shard"].to_list()
     assert planned_rows(path, light).equals(whole.select(planned_rows(path, light).columns))
     monkeypatch.setattr("speechmill.shards.plan._PIECE", 50)
-    pieces = list(planned_pieces(path, light))
+    pieces = list(planned_pieces(path, light, tmp_path / "scratch"))
+    assert not (tmp_path / "scratch").exists()
     assert len(pieces) > 2
     assert pl.concat(pieces).equals(whole.select(pieces[0].columns))
     some = light.filter(pl.col("group") == 1)

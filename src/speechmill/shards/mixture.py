@@ -16,7 +16,7 @@ from speechmill.artefact import fingerprint
 from speechmill.errors import SpeechmillError
 from speechmill.settings import ShardFolder
 from speechmill.shards.index import Index
-from speechmill.shards.store import open_shards
+from speechmill.shards.store import CachedIndex, check_room, open_shards
 
 _FINEST = 1000  # weights are fractions with denominators up to this: 0.333 is 333/1000
 
@@ -77,11 +77,16 @@ class Mixture(Index):
         return self.parts[part].open_shard(place)
 
     def fetch_ahead(self, shards: Sequence[int]) -> list[Path]:
-        found = []
-        for part, index in enumerate(self.parts):
-            places = [place for owner, place in (_place(self._shard_ends, shard) for shard in shards) if owner == part]
-            found += index.fetch_ahead(places)
-        return found
+        of_part: list[list[int]] = [[] for _ in self.parts]
+        for shard in shards:
+            part, place = _place(self._shard_ends, shard)
+            of_part[part].append(place)
+        cached = [
+            (part, places) for part, places in zip(self.parts, of_part, strict=True) if isinstance(part, CachedIndex)
+        ]
+        if cached:  # they share one cache
+            check_room(cached[0][0].cache, len(shards), sum(part.shard_bytes(places) for part, places in cached))
+        return [path for part, places in zip(self.parts, of_part, strict=True) for path in part.fetch_ahead(places)]
 
     def numbers(self, column: str) -> npt.NDArray[Any]:
         return np.concatenate([part.numbers(column) for part in self.parts])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import polars as pl
 
 from speechmill.artefact import fingerprint, read_json, write_json
 from speechmill.errors import SpeechmillError
-from speechmill.manifest import is_untimed, scan_manifest
+from speechmill.manifest import is_untimed, scan_manifest, slices
 from speechmill.ordering import hash_names, mix
 from speechmill.settings import ShardSettings
 
@@ -89,12 +90,33 @@ def plan_manifest(manifest: Path, settings: ShardSettings) -> pl.DataFrame:
     return _deal(_checked(scan_manifest(manifest)), settings)
 
 
-def planned_pieces(manifest: Path, plan: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """What `plan_shards` gives, of a manifest of any size: whole groups at a time, in order."""
-    groups = plan.group_by("group").len().sort("group")
-    piece = (groups["len"].cum_sum() - groups["len"]) // _PIECE
-    for _, some in groups.group_by(piece.alias("piece"), maintain_order=True):
-        yield planned_rows(manifest, plan.filter(pl.col("group").is_between(some["group"].min(), some["group"].max())))
+def planned_pieces(manifest: Path, plan: pl.DataFrame, scratch: Path) -> Iterator[pl.DataFrame]:
+    """What `plan_shards` gives, of a manifest of any size: whole groups at a time, in order.
+
+    The manifest is gone through once: its rows are dealt to files in `scratch`, one for each piece, and these are put
+    in order one by one. The folder is made, and is gone at the end.
+    """
+    sizes = plan.group_by("group").len().sort("group")["len"].to_numpy()
+    ends = np.cumsum(sizes)
+    ends = ends[np.flatnonzero(np.diff((ends - sizes) // _PIECE, append=-1))]  # where a piece ends
+    place = np.empty(plan.height, np.int64)
+    place[plan["row"].to_numpy()] = np.arange(plan.height)
+    shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
+    scratch.mkdir(parents=True)
+    for part, rows in slices(scan_manifest(manifest), plan.height):
+        placed = rows.with_columns(_place=pl.Series(place[part]))
+        pieces = np.searchsorted(ends, place[part], side="right")
+        for piece in np.unique(pieces).tolist():
+            some = placed.filter(pl.Series(pieces == piece))
+            some.write_ipc(scratch / f"{piece:06d}-{part.start:012d}.arrow", compression="lz4")
+    for piece in range(len(ends)):
+        files = sorted(scratch.glob(f"{piece:06d}-*.arrow"))
+        rows = pl.concat([pl.read_ipc(file) for file in files]).sort("_place")
+        for file in files:
+            file.unlink()
+        own = plan[int(ends[piece - 1]) if piece else 0 : int(ends[piece])]
+        yield rows.drop("_place").with_columns(_split_or_all(), own["group"], own["shard"].cast(pl.String))
+    scratch.rmdir()
 
 
 def planned_rows(manifest: Path, part: pl.DataFrame) -> pl.DataFrame:

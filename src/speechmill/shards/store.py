@@ -32,13 +32,7 @@ class CachedIndex(Index):
         return self.cache.open(f"{self.shard_names[shard]}.tar")
 
     def fetch_ahead(self, shards: Sequence[int]) -> list[Path]:
-        needed = 2 * self.shard_bytes(shards)
-        if needed > self.cache.limit:
-            raise SpeechmillError(
-                f"{self.cache.root}: {self.cache.limit / 1e9:.3f} GB cannot hold two windows of {len(shards)} shards "
-                f"({needed / 1e9:.3f} GB): each would be fetched again and again; raise data.cache_gb or lower "
-                f"schedule.window_shards."
-            )
+        check_room(self.cache, len(shards), self.shard_bytes(shards))
         if shards:
             self.cache.fetch_ahead([f"{self.shard_names[shard]}.tar" for shard in shards])
         return []
@@ -52,6 +46,16 @@ class CachedIndex(Index):
         np.maximum.at(ends, self.shard, self.json_offset + self.json_size)
         chosen: npt.NDArray[np.int64] = ends[list(shards)]
         return int(chosen.sum())
+
+
+def check_room(cache: ShardCache, shards: int, size: int) -> None:
+    """Raise SpeechmillError where a cache does not hold two windows of `shards` shards, of `size` bytes each."""
+    if 2 * size > cache.limit:
+        raise SpeechmillError(
+            f"{cache.root}: {cache.limit / 1e9:.3f} GB cannot hold two windows of {shards} shards "
+            f"({2 * size / 1e9:.3f} GB): each would be fetched again and again; raise data.cache_gb or lower "
+            f"schedule.window_shards."
+        )
 
 
 def open_shards(place: str | Path, cache: str = "", cache_gb: float = 0.0) -> Index:

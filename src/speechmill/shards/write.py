@@ -167,7 +167,8 @@ def _make_plan(manifest: Path, out: Path, settings: ShardSettings) -> None:
         (out / PARTS).mkdir(parents=True, exist_ok=True)
     if plan is None:
         return
-    write_planned(planned_pieces(manifest, plan), out)
+    with disk_errors(out):
+        write_planned(planned_pieces(manifest, plan, out / PARTS / "plan"), out)
     write_plan_info(out, plan_info(plan, settings, sha256_file(manifest)))
 
 
