@@ -58,7 +58,8 @@ def align_recording(aligner: Aligner, samples: Pcm, sentences: Sequence[Sentence
     heard = [word for piece in aligner.listen(samples) for word in piece]
     found = match(sentences, [word.word for word in heard])
     kept = judge.keep(found)
-    if again := _again(aligner, samples, sentences, heard, kept):
+    again = _again(aligner, samples, sentences, heard, kept) if any(kept) else None
+    if again is not None:
         heard = again
         found = match(sentences, [word.word for word in heard])
         kept = judge.keep(found)
