@@ -62,7 +62,7 @@ def align_recording(aligner: Aligner, samples: Pcm, sentences: Sequence[Sentence
     if again is not None:
         heard = again
         found = match(sentences, [word.word for word in heard])
-        kept = judge.keep(found)
+        kept = judge.keep(found, kept)
     if not judge.belongs(sentences, kept, len(heard)):
         reason = judge.OTHER if heard else judge.NOT_SPOKEN
         none = tuple(Outcome(sentence.place, _no(sentence, reason), 0.0) for sentence in sentences)
