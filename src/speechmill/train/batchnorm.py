@@ -37,6 +37,8 @@ def refresh(model: Recognizer, dataset: BatchDataset, recipe: Recipe, group: Gro
         torch.no_grad(),
     ):
         for batch in loaded:
+            if not batch.ids:
+                continue  # all damage
             moved = batch.to(device)
             features, frames = model.log_mel(moved.audio.to(next(model.parameters()).dtype) / 32768.0, moved.lengths)
             mixed = effective_precision(recipe, device) == "bfloat16"
