@@ -119,11 +119,14 @@ def _select(manifest: Path, out: Path) -> dict[str, Any]:
 
 
 def _plan(manifest: Path, out: Path, settings: ShardSettings) -> dict[str, Any]:
-    from speechmill.shards.plan import plan_manifest
+    from speechmill.shards.plan import plan_manifest, planned_pieces
+    from speechmill.shards.planned import PLANNED_NAME, write_planned
 
     plan = plan_manifest(manifest, settings)
     plan.write_ipc(out, compression="uncompressed")
-    return {"shards": plan["shard"].n_unique()}
+    # What workers and repairs go by: as `shard` writes it.
+    write_planned(planned_pieces(manifest, plan, out.with_suffix(".scratch")), out.parent)
+    return {"shards": plan["shard"].n_unique(), "written_mb": round((out.parent / PLANNED_NAME).stat().st_size / 1e6)}
 
 
 def _mostly(manifest: Path, planned: Path, folder: Path, settings: ShardSettings, recipe: Recipe) -> dict[str, Any]:
