@@ -19,6 +19,7 @@ TOO_SHORT = "too-short"  # an utterance of it would be shorter than asked, and h
 UNREADABLE = "unreadable-recording"
 
 _KEEP = 0.35  # share of the words heard from which a sentence is kept
+_KEEP_EXPECTED = 0.4  # the same in a second listening
 _SURE = 3  # words: a shorter sentence must be heard whole
 _LEAST = 0.1  # share of sentences and of heard words: a transcript that matches less belongs to another recording
 _ROOM = 0.7  # seconds of sound between neighbours in which something else may have been said
@@ -35,15 +36,19 @@ def confidence(match: Match, sentence: Sentence) -> float:
     return 1.0 / (1.0 + math.exp(-(10.0 * (match.share - 0.35) + 1.2 * math.log(words / 4.0))))
 
 
-def keep(found: Sequence[Match | None]) -> list[Match | None]:
-    """The matches that are good enough to stand."""
-    return [match if match and _stands(match) else None for match in found]
+def keep(found: Sequence[Match | None], before: Sequence[Match | None] | None = None) -> list[Match | None]:
+    """The matches that are good enough to stand.
+
+    `before` are those of the first listening: what the second adds must agree better, as it was told what to expect.
+    """
+    least = [_KEEP if before is None or before[place] else _KEEP_EXPECTED for place in range(len(found))]
+    return [match if match and _stands(match, share) else None for match, share in zip(found, least, strict=True)]
 
 
-def _stands(match: Match) -> bool:
+def _stands(match: Match, share: float) -> bool:
     if len(match.words) <= _SURE:
         return match.agreeing == len(match.words) and match.last - match.first == len(match.words)
-    return match.share >= _KEEP and match.agreeing >= 2
+    return match.share >= share and match.agreeing >= 2
 
 
 def speakable(sentence: Sentence) -> bool:

@@ -58,10 +58,11 @@ def align_recording(aligner: Aligner, samples: Pcm, sentences: Sequence[Sentence
     heard = [word for piece in aligner.listen(samples) for word in piece]
     found = match(sentences, [word.word for word in heard])
     kept = judge.keep(found)
-    if again := _again(aligner, samples, sentences, heard, kept):
+    again = _again(aligner, samples, sentences, heard, kept) if any(kept) else None
+    if again is not None:
         heard = again
         found = match(sentences, [word.word for word in heard])
-        kept = judge.keep(found)
+        kept = judge.keep(found, kept)
     if not judge.belongs(sentences, kept, len(heard)):
         reason = judge.OTHER if heard else judge.NOT_SPOKEN
         none = tuple(Outcome(sentence.place, _no(sentence, reason), 0.0) for sentence in sentences)

@@ -10,6 +10,7 @@ from speechmill.audio import RATE, Pcm
 FRAME = 160  # samples of 10 ms at 16 kHz
 SECONDS = FRAME / RATE
 Levels = npt.NDArray[np.float32]
+SILENT = 20.0  # dB: a frame below it (a mean amplitude of 10 of 32,768) holds no speech
 _BLOCK = 6000  # frames turned into energies at a time: a minute
 _RANGE = 40.0  # dB under the peak that still count as speech
 

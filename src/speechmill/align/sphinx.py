@@ -16,7 +16,7 @@ from typing import Any
 from speechmill.align.base import Heard, Sentence
 from speechmill.align.language import Counts, count, likelier, write_arpa
 from speechmill.align.pronounce import pronounce
-from speechmill.align.sound import FRAME, SECONDS, levels, pieces
+from speechmill.align.sound import FRAME, SECONDS, SILENT, Levels, levels, pieces
 from speechmill.align.spoken import Token, read_aloud
 from speechmill.audio import Pcm
 from speechmill.errors import SpeechmillError
@@ -79,12 +79,18 @@ class Sphinx:
 
     def listen(self, samples: Pcm) -> Iterator[list[Heard]]:
         """See `Aligner.listen`."""
-        for first, last in pieces(levels(samples)):
-            part = samples[first * FRAME : last * FRAME]
-            segments = _decode(self._listener, part) if self._known else []
-            yield [
-                Heard(word, (first + start) * SECONDS, (first + end) * SECONDS) for word, start, end in segments
-            ]  # fmt: skip
+        found = levels(samples)
+        for first, last in pieces(found):
+            yield self._hear(self._listener, samples, found, first, last)
+
+    def _hear(self, decoder: Any, samples: Pcm, found: Levels, first: int, last: int) -> list[Heard]:
+        """Words in the frames `first` to `last`; none in silence, where PocketSphinx hears the likeliest ones."""
+        if not self._known or found[first:last].max() < SILENT:
+            return []
+        return [
+            Heard(word, (first + start) * SECONDS, (first + end) * SECONDS)
+            for word, start, end in _decode(decoder, samples[first * FRAME : last * FRAME])
+        ]
 
     def listen_again(self, samples: Pcm, expected: Sequence[Sentence]) -> list[Heard] | None:
         """See `Aligner.listen_again`: every frame, and half of all words expected to be of these sentences."""
@@ -95,11 +101,12 @@ class Sphinx:
             for word, phones in self._taught.items():
                 self._careful.add_word(word, phones, False)
         self._speak_like(self._careful, likelier(self._counts, expected, _EXPECTED))
+        found = levels(samples)
         return [
-            Heard(word, (first + start) * SECONDS, (first + end) * SECONDS)
-            for first, last in pieces(levels(samples))
-            for word, start, end in _decode(self._careful, samples[first * FRAME : last * FRAME])
-        ]
+            word
+            for first, last in pieces(found)
+            for word in self._hear(self._careful, samples, found, first, last)
+        ]  # fmt: skip
 
     def fit(self, samples: Pcm, words: Sequence[str]) -> list[Heard] | None:
         """See `Aligner.fit`."""
