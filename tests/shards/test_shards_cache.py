@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
-import multiprocessing
+import multiprocessing.forkserver
 import os
 import pickle
 import shutil
@@ -66,6 +66,7 @@ def in_s3(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for name, value in (keys | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}).items():
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()  # another test's server had another port
+    multiprocessing.forkserver._forkserver._stop()  # one that was started before would not know of the keys
     client = boto3.client("s3")
     client.create_bucket(Bucket="corpus")
     for path in source.iterdir():

@@ -38,7 +38,7 @@ def read_delimited(path: Path, separator: str, need: Sequence[str], *, quoted: b
     Raises SpeechmillError where the file is missing, empty, not UTF-8, or lacks a column that is needed.
     """
     _check_file(path)
-    csv.field_size_limit(_LARGEST_CELL)
+    before = csv.field_size_limit(_LARGEST_CELL)  # of the whole process: others keep theirs
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
@@ -50,6 +50,8 @@ def read_delimited(path: Path, separator: str, need: Sequence[str], *, quoted: b
         raise
     except csv.Error as error:
         raise SpeechmillError(f"{path}, line {reader.line_num}: {error}; a table of text was expected.") from error
+    finally:
+        csv.field_size_limit(before)
     schema = {name: pl.String() for name in names} | MARKS
     return pl.concat(chunks) if chunks else pl.DataFrame(schema=schema)
 
