@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +73,27 @@ def test_a_job_whose_time_runs_out_goes_back_and_ends_with_the_same_weights(
     undisturbed = cluster.submit("slurm/train.sbatch", recipe, "--run", tmp_path / "whole", folder=tmp_path)
     assert set(cluster.wait(undisturbed).values()) == {"COMPLETED"}, log(tmp_path)
     job = cluster.submit("slurm/train.sbatch", recipe, "--run", tmp_path / "cut", folder=tmp_path)
-    while not (tmp_path / "cut" / "metrics.jsonl").is_file():
-        time.sleep(0.2)
+    until(lambda: has_begun(tmp_path / "cut"))
     cluster.ask("scancel", "--signal=USR1", job)  # as Slurm does before the time limit, which counts in minutes
-    while cluster.states(job) != {job: "PENDING"}:
-        time.sleep(0.2)
+    until(lambda: cluster.states(job) == {job: "PENDING"})
     cluster.ask("scontrol", "update", f"jobid={job}", "starttime=now")  # Slurm lets a requeued job wait two minutes
     assert set(cluster.wait(job).values()) == {"COMPLETED"}, log(tmp_path)
     assert "is requeued" in log(tmp_path)
     whole, cut = (load_weights_of(tmp_path / name) for name in ("whole", "cut"))
     assert whole.keys() == cut.keys()
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def has_begun(run: Path) -> bool:
+    path = run / "metrics.jsonl"
+    return path.is_file() and '"train"' in path.read_text()
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < deadline, "this should have come long ago"
+        time.sleep(0.1)
 
 
 def load_weights_of(run: Path) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from speechmill.artefact import locked
 from speechmill.errors import SpeechmillError
-from speechmill.group import ALONE, Group, check_size, is_rank, joined
+from speechmill.group import ALONE, check_size, is_rank, joined
 from speechmill.launch import launch
 from speechmill.loader import Batch, Damage, batches
 from speechmill.metrics import read_metrics
@@ -67,7 +67,8 @@ def train(recipe: Recipe, run: Path) -> TrainReport:
             return _launched(recipe, run)
         with joined(recipe.train.timeout) as group, locked(run) if group.leads else contextlib.nullcontext():
             group.barrier()  # so that nobody looks at the run before it is locked
-            return _train(recipe, run, group)
+            with stop_on_signals() as stop:  # from here on: a signal while data are opened must not end the job
+                return _train(prepare(recipe, run, group), stop)
     if recipe.search != read_config(run).search:
         with locked(run):
             change_search(recipe, run)
@@ -85,12 +86,11 @@ def _launched(recipe: Recipe, run: Path) -> TrainReport:
     return TrainReport(**{**word, "run": run})
 
 
-def _train(recipe: Recipe, run: Path, group: Group) -> TrainReport:
-    work = prepare(recipe, run, group)
+def _train(work: Training, stop: StopRequest) -> TrainReport:
+    run, group = work.run, work.group
     state, settings, strategy = work.state, work.recipe.train, work.strategy
     log = RunLog(run, state.update, state.validation_due) if group.leads else NoLog()
     with (
-        stop_on_signals() as stop,
         Progress("train", settings.updates, "updates") as progress,
         contextlib.closing(strategy),
         contextlib.closing(load_ahead(work)) as loaded,
