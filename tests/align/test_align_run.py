@@ -15,6 +15,7 @@ from speechmill.align.run import align_manifest, parse_worker
 from speechmill.audio import RATE, Pcm
 from speechmill.cli import main
 from speechmill.errors import SpeechmillError
+from speechmill.inspection import inspect_ledger
 from speechmill.manifest import read_manifest
 from speechmill.settings import AlignSettings
 
@@ -63,12 +64,15 @@ def test_utterances_words_sentences_and_ledger(tmp_path: Path, hears: list[Heard
     kept = table(source, "sentences")["kept"].to_list()
     assert kept == [True, False, True]
     assert table(source, "sentences")["reason"].to_list()[1] == "something-else-spoken"
-    spans = table(source, "ledger")
+    spans = table(source, "spans")
     seconds = soundfile.info(tmp_path / "call.wav").duration
     assert (spans["end"] - spans["start"]).sum() == pytest.approx(seconds)
     assert report["hours_in"] == pytest.approx(seconds / 3600, abs=1e-5)
     assert report["sentences"] == {"kept": 2, "something-else-spoken": 1}
     assert {"kept", "untranscribed-speech", "silence-or-music"} <= set(spans["kind"])
+    shown, problems = inspect_ledger(tmp_path / "out.parquet")
+    assert problems == []
+    assert "silence-or-music" in shown
 
 
 def test_done_is_not_done_again_and_a_change_is(tmp_path: Path, hears: list[Heard]) -> None:

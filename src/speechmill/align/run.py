@@ -3,7 +3,8 @@
 OUT.parquet              the utterances: a manifest with `confidence`
 OUT.words.parquet        word times
 OUT.sentences.parquet    what became of every sentence
-OUT.ledger.parquet       what became of every second
+OUT.spans.parquet        what became of every second, span by span
+OUT.ledger.parquet       the same in sums, as every stage leaves them
 OUT.align.json           sums, by reason
 OUT.parts/               one folder per recording, until all are there and merged
 """
@@ -22,7 +23,7 @@ from typing import Any
 
 import polars as pl
 
-from speechmill.align import judge
+from speechmill.align import judge, ledger
 from speechmill.align.aligners import open_aligner
 from speechmill.align.base import Aligner
 from speechmill.align.recording import align_recording
@@ -40,6 +41,7 @@ from speechmill.artefact import (
 from speechmill.audio import decode, probe
 from speechmill.corpora.base import identifier
 from speechmill.errors import SpeechmillError
+from speechmill.ledger import KEPT, OVERLAP, account, ledger_path, write_ledger
 from speechmill.manifest import read_manifest, write_manifest
 from speechmill.progress import Progress
 from speechmill.settings import AlignSettings
@@ -225,7 +227,7 @@ def report_path(out: Path) -> Path:
 
 
 def _finished(out: Path, name: str) -> dict[str, Any] | None:
-    beside = [out, report_path(out), *(_beside(out, table) for table in ("words", "sentences", "ledger"))]
+    beside = [out, report_path(out), *(_beside(out, table) for table in ("words", "sentences", "spans", "ledger"))]
     if not all(path.is_file() for path in beside):
         return None
     report: dict[str, Any] = read_json(report_path(out))
@@ -236,13 +238,14 @@ def _finished(out: Path, name: str) -> dict[str, Any] | None:
 def _merge(jobs: Sequence[_Job], out: Path, name: str) -> dict[str, Any]:
     """All parts in the order of the manifest; streamed, but for the utterances."""
     folders = [job.folder for job in jobs]
-    for table, kind in (("words", "words"), ("sentences", "sentences"), ("spans", "ledger")):
-        with written(_beside(out, kind)) as partial:
+    for table in ("words", "sentences", "spans"):
+        with written(_beside(out, table)) as partial:
             pl.scan_parquet([folder / f"{table}.parquet" for folder in folders]).sink_parquet(
                 partial, compression="zstd", maintain_order=True
             )
     utterances = pl.concat([pl.read_parquet(folder / "utterances.parquet") for folder in folders], how="vertical")
     write_manifest(utterances, out)
+    write_ledger(_ledger(pl.scan_parquet(_beside(out, "spans")), utterances), ledger_path(out))
     failures = [failure for folder in folders if (failure := read_json(folder / "state.json")["failure"])]
     report = _sums(out, utterances, failures) | {"fingerprint": name, "manifest_sha256": sha256_file(out)}
     write_json(report_path(out), report)
@@ -250,16 +253,32 @@ def _merge(jobs: Sequence[_Job], out: Path, name: str) -> dict[str, Any]:
     return report
 
 
+def _ledger(spans: pl.LazyFrame, utterances: pl.DataFrame) -> pl.DataFrame:
+    """The spans in sums for each recording; rejected seconds under their reasons."""
+    seconds = (pl.col("end") - pl.col("start")).sum().alias("seconds")
+    outcome = pl.when(pl.col("kind") == ledger.REJECTED).then("reason").otherwise("kind").alias("outcome")
+    sums = spans.group_by("recording", outcome).agg(seconds).with_columns(utterances=0).collect()
+    rows = utterances.with_columns(outcome=pl.lit(KEPT)).group_by("recording", "outcome")
+    kept = rows.agg(seconds, pl.len().alias("utterances"))
+    spanned = sums.filter(pl.col("outcome") == ledger.KEPT).select("recording", spanned="seconds")
+    overlap = kept.join(spanned, on="recording").select(
+        "recording", outcome=pl.lit(OVERLAP), utterances=0, seconds=pl.col("spanned") - pl.col("seconds")
+    )
+    source = spans.group_by("recording").agg(pl.col("end").max().alias("source_seconds")).collect()
+    others = sums.filter(pl.col("outcome") != ledger.KEPT)
+    return account(source, [kept, overlap.filter(pl.col("seconds").abs() > 1e-6), others])
+
+
 def _sums(out: Path, utterances: pl.DataFrame, failures: list[str]) -> dict[str, Any]:
     """Hours by kind and reason, sentences by reason; raises SpeechmillError where the hours do not add up."""
     length = pl.col("end") - pl.col("start")
     kind = pl.when(pl.col("reason") == "").then("kind").otherwise(pl.format("{}: {}", "kind", "reason"))
-    spans = pl.scan_parquet(_beside(out, "ledger"))
+    spans = pl.scan_parquet(_beside(out, "spans"))
     hours = spans.group_by(kind.alias("what")).agg(length.sum() / 3600).sort("what").collect()
     total = spans.select((pl.col("end") - pl.col("start")).sum()).collect().item()
     ends = spans.group_by("recording").agg(pl.col("end").max()).select(pl.col("end").sum()).collect().item()
     if abs(total - ends) > 1e-3 * max(1, len(utterances)):
-        raise SpeechmillError(f"{out}: the ledger has {total:.3f} of {ends:.3f} s; please report this.")
+        raise SpeechmillError(f"{out}: the spans have {total:.3f} of {ends:.3f} s; please report this.")
     what = pl.when("kept").then(pl.lit("kept")).otherwise("reason")
     counts = pl.scan_parquet(_beside(out, "sentences")).group_by(what.alias("what")).len().sort("what").collect()
     return {
