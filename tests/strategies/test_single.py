@@ -6,14 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from ranks import CPU, CRDNN, build, make_batch
 
-from speechmill.loader import Batch
 from speechmill.losses import LossSum
-from speechmill.models import build_model
 from speechmill.models.base import Recognizer
 from speechmill.settings import (
     AugmentSettings,
-    CrdnnSettings,
     CtcSettings,
     LossSettings,
     OptimSettings,
@@ -24,29 +22,10 @@ from speechmill.strategies.single import Single
 from speechmill.strategies.step import batch_loss, ctc_is_trained
 from speechmill.train.optim import build_optimizer
 
-TOKENS = 9
-CPU = torch.device("cpu")
-
 
 def recipe(dropout: float = 0.0, **parts: Any) -> Recipe:
     model = CtcSettings(size=8, layers=1, channels=4, dropout=dropout)
     return Recipe(**({"model": model, "train": TrainSettings(precision="float64", updates=10)} | parts))
-
-
-def build(settings: Recipe) -> Recognizer:
-    torch.manual_seed(0)
-    model = build_model(settings, TOKENS)
-    return model.double() if settings.train.precision == "float64" else model
-
-
-def make_batch(number: int, size: int = 2) -> Batch:
-    generator = torch.Generator().manual_seed(number)
-    lengths = torch.randint(8000, 16000, (size,), generator=generator)
-    audio = torch.randint(-3000, 3000, (size, int(lengths.max())), generator=generator, dtype=torch.int16)
-    audio *= torch.arange(audio.shape[1]) < lengths[:, None]
-    targets = torch.randint(1, TOKENS, (size, 4), generator=generator)
-    target_lengths = torch.randint(1, 5, (size,), generator=generator)
-    return Batch(number, [f"u{number}-{row}" for row in range(size)], audio, lengths, targets, target_lengths)
 
 
 def single(settings: Recipe) -> Single:
@@ -121,19 +100,7 @@ def test_a_loss_that_is_not_finite_changes_nothing(where: str, monkeypatch: pyte
 
 def test_a_skipped_update_leaves_running_averages_as_they_were() -> None:
     # The CRDNN's batch normalisation averages over training; one bad batch must not spoil it for good.
-    crdnn = CrdnnSettings(
-        cnn_channels=[4],
-        rnn_layers=1,
-        rnn_size=8,
-        dnn_blocks=1,
-        dnn_size=8,
-        embedding_size=6,
-        decoder_size=8,
-        attention_size=8,
-        attention_channels=2,
-        attention_kernel=5,
-    )
-    strategy = single(recipe(model=crdnn, train=TrainSettings()))
+    strategy = single(recipe(model=CRDNN, train=TrainSettings()))
     strategy.model.log_mel.mean.fill_(float("nan"))  # spoils the features of every batch
     before = {name: buffer.clone() for name, buffer in strategy.model.named_buffers() if "log_mel" not in name}
     assert any("running_mean" in name for name in before)
