@@ -11,7 +11,7 @@ demo: env  ## the whole way on a synthetic corpus, under demo/
 
 digits: env  ## train on real people reading digits, and on synthetic voices beside them, under digits/
 	$(BIN)/speechmill demo-corpus digits/voices --script digits --calls 300 --hours 1.7
-	$(BIN)/speechmill pipeline bizspeech $(DIGITS) digits --also bizspeech:digits/voices --recipe hparams/digits.yaml --split valid
+	$(BIN)/speechmill pipeline bizspeech $(DIGITS) digits --also bizspeech:digits/voices:0.15 --recipe hparams/digits.yaml --split valid
 
 digits-speakers: env  ## WER on test calls, and on each speaker when trained on the others; writes benchmarks/results/digits.json
 	$(BIN)/python -m benchmarks.digits --source $(DIGITS)
