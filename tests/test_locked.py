@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from speechmill.artefact import locked
+from speechmill.artefact import locked, tidy
 from speechmill.cli import main
 from speechmill.errors import SpeechmillError
 
@@ -124,3 +124,11 @@ def test_lock_lies_inside_a_folder_whose_parent_may_not_be_written_to(
     with locked(run):
         assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*")] == [Path("run"), Path("run/.lock")]
     assert list(run.iterdir()) == []
+
+
+def test_a_lock_that_a_killed_command_left_is_tidied_and_one_that_is_held_stays(tmp_path: Path) -> None:
+    out, lock = tmp_path / "a.parquet", tmp_path / ".a.parquet.lock"
+    tidy(out)
+    lock.touch()
+    tidy(out)
+    assert not lock.exists()

@@ -127,6 +127,16 @@ def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
         os.close(descriptor)
 
 
+def tidy(path: Path) -> None:
+    """Remove the lock file of a command that was killed between finishing the artefact `path` and giving back its lock.
+
+    One that is held stays, and one on a disk that may not be written to.
+    """
+    if path.resolve().with_name(f".{path.name}.lock").exists():
+        with contextlib.suppress(SpeechmillError), locked(path):
+            pass
+
+
 def _lock(lock: Path, path: Path, deadline: float) -> int:
     while True:
         lock.parent.mkdir(parents=True, exist_ok=True)  # who held it may have removed the folder when all was done

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from speechmill.artefact import fingerprint, locked, read_json, sha256_file, write_json
+from speechmill.artefact import fingerprint, locked, read_json, sha256_file, tidy, write_json
 from speechmill.errors import SpeechmillError
 from speechmill.ledger import ledger_path, select_account, select_ledger, write_ledger
 from speechmill.manifest import SCHEMA, SPLITS, is_untimed, read_ids, scan_manifest, slices, written_rows
@@ -78,6 +78,7 @@ def select_manifest(manifest: Path, out: Path, settings: SelectSettings) -> Sele
     lists = {name: sorted(_ids(settings, name) or ()) for name in _LISTS}
     name = fingerprint([_VERSION, sha256_file(manifest), settings.model_dump(mode="json"), lists])
     if summary := _finished(out, name):
+        tidy(out)
         return Selected(out, True, summary)
     choice = choose(table, settings)
     words = {split: WordCounts() for split in SPLITS}

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import sentencepiece
 
-from speechmill.artefact import disk_errors, fingerprint, locked, read_json, sha256, write_json, written
+from speechmill.artefact import disk_errors, fingerprint, locked, read_json, sha256, tidy, write_json, written
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import scan_manifest
 from speechmill.settings import TokenizerSettings
@@ -88,6 +88,7 @@ def train_tokenizer(manifest: Path, out: Path, settings: TokenizerSettings) -> t
     if out.is_file() and _note_path(out).is_file():
         there = load_tokenizer(out)
         if read_json(_note_path(out)).get("source", source) == source and there.settings == settings:
+            tidy(out)
             return there, True
         raise SpeechmillError(
             f"{out}: a tokenizer of another text or other settings; remove it or choose another name."

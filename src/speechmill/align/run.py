@@ -34,6 +34,7 @@ from speechmill.artefact import (
     locked,
     read_json,
     sha256_file,
+    tidy,
     write_json,
     written,
     written_folder,
@@ -126,6 +127,7 @@ def align_manifest(
     jobs = _jobs(table, out, settings, aligner, open_aligner(aligner).version)
     whole = fingerprint([job.name for job in jobs])
     if report := _finished(out, whole):
+        tidy(out)
         return AlignReport(out, len(jobs), len(jobs), True, report)
     mine = jobs[worker[0] - 1 :: worker[1]]
     _align_all([job for job in mine if not _is_done(job)], len(mine), processes)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from speechmill.artefact import fingerprint, locked, read_json, sha256_file, write_json, written
+from speechmill.artefact import fingerprint, locked, read_json, sha256_file, tidy, write_json, written
 from speechmill.corpora.base import ImportResult, Limits, Opened
 from speechmill.corpora.bizspeech import open_bizspeech
 from speechmill.corpora.commonvoice import open_commonvoice
@@ -93,6 +93,7 @@ def import_corpus(
     }
     name = fingerprint([settings, _listing(opened.files)])
     if report := _finished(out, name):
+        tidy(out)
         return Imported(out, True, report)
     result = opened.read(include, exclude, limits)
     with locked(out):

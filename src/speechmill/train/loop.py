@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from speechmill.artefact import locked
+from speechmill.artefact import locked, tidy
 from speechmill.errors import SpeechmillError
 from speechmill.group import ALONE, check_size, is_rank, joined
 from speechmill.launch import launch
@@ -69,6 +69,7 @@ def train(recipe: Recipe, run: Path) -> TrainReport:
             group.barrier()  # so that nobody looks at the run before it is locked
             with stop_on_signals() as stop:  # from here on: a signal while data are opened must not end the job
                 return _train(prepare(recipe, run, group), stop)
+    tidy(run)
     if recipe.search != read_config(run).search:
         with locked(run):
             change_search(recipe, run)
