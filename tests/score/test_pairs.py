@@ -70,6 +70,29 @@ def test_one_file_with_both_sides(tmp_path: Path) -> None:
     assert counted(score(tmp_path / "m.json", tmp_path / "m.json")) == {"a": (1, 2)}
 
 
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        (
+            [{"text": "a b", "pred_text": "a"}, {"text": "c"}],
+            "m.json, line 2: has no text of a hypothesis; expected pred_",
+        ),
+        ([{"text": "a b"}], "m.json, line 1: has no text of a hypothesis; expected one of hypothesis, hyp, pred_text"),
+    ],
+)
+def test_a_reference_is_no_hypothesis(tmp_path: Path, records: list[dict[str, str]], message: str) -> None:
+    (tmp_path / "m.json").write_text("\n".join(map(json.dumps, records)))
+    with pytest.raises(SpeechmillError, match=message):
+        score(tmp_path / "m.json", tmp_path / "m.json")
+
+
+def test_a_hypothesis_has_one_name_in_a_file(tmp_path: Path) -> None:
+    one = '{"text": "a"}\n{"text": "b"}\n'
+    with pytest.raises(SpeechmillError, match=r"h\.jsonl, line 1: has no text of a hypothesis; expected pred_text"):
+        scored(tmp_path, one, '{"text": "a"}\n{"text": "b", "pred_text": "c"}\n', "r.jsonl h.jsonl")
+    assert counted(scored(tmp_path, one, one, "r.jsonl h.jsonl")) == {"1": (0, 1), "2": (0, 1)}
+
+
 def test_folders_by_name(tmp_path: Path) -> None:
     reference = lay(tmp_path / "ref", {"c2.txt": "good day\nand so\n", "x/c1.aligned.nlp": "token\nGood\n"})
     hypothesis = lay(tmp_path / "hyp", {"x/c1.ctm": "rec 1 0 1 good\n", "c2.txt": "good\nand so on\n", "c3.txt": "x"})
@@ -290,6 +313,7 @@ def test_groups_of_the_references_themselves(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text(
         '{"id": "u1", "text": "a", "call": "c1", "native": false}\n{"id": "u2", "text": "b"}\n'
     )
-    found = score(tmp_path / "r.jsonl", tmp_path / "r.jsonl", by=["native", "recording"])
+    (tmp_path / "h.txt").write_text("u1 a\nu2 b\n")
+    found = score(tmp_path / "r.jsonl", tmp_path / "h.txt", by=["native", "recording"])
     assert dict(found.items[0].attributes) == {"native": "false", "recording": "c1", "call": "c1"}
     assert dict(found.items[1].attributes) == {"recording": "u2"}

@@ -92,6 +92,7 @@ class Pairing:
         yield from ((item, hypotheses[identifier]) for identifier, item in references.items())
 
     def _files(self, reference: Source, hypothesis: Source, folder: bool) -> Iterator[tuple[Item, Item]]:
+        hypothesis = replace(hypothesis, both=reference.path.samefile(hypothesis.path))
         reference, hypothesis = _told(reference, hypothesis, folder)
         references, hypotheses = self._parsed(reference, False).items, self._parsed(hypothesis, True).items
         unnamed = reference.format in UNNAMED or hypothesis.format in UNNAMED
