@@ -93,6 +93,35 @@ def test_a_hypothesis_has_one_name_in_a_file(tmp_path: Path) -> None:
     assert counted(scored(tmp_path, one, one, "r.jsonl h.jsonl")) == {"1": (0, 1), "2": (0, 1)}
 
 
+@pytest.mark.parametrize("normalize", [None, "none"])
+@pytest.mark.parametrize(
+    ("hypothesis", "name"),
+    [
+        ('"Good Day," he said - WELL... (I\'m $3.5 <inaudible>).', "h.txt"),
+        ("r 1 0 1 GOOD\nr 1 1 1 DAY\nr 1 2 1 HE\nr 1 3 1 SAID\nr 1 4 1 WELL\nr 1 5 1 I'M\nr 1 6 1 $3.5\n"
+         "r 1 7 1 <inaudible>\n", "h.ctm"),
+        ("token\nGood\nDay\nhe\nsaid\nwell\nI'm\n$3.5\n<inaudible>\n", "h.nlp"),
+    ],
+)  # fmt: skip
+def test_beside_nlp_the_formats_rule_holds_for_both(
+    tmp_path: Path, hypothesis: str, name: str, normalize: str | None
+) -> None:
+    reference = "token|punctuation\nGood|\nday|,\nhe|\nsaid|.\nWell|,\nI'm|\n$3.5|\n<inaudible>|.\n"
+    found = scored(tmp_path, reference, hypothesis, f"r.nlp {name}", normalize=normalize)
+    assert counted(found) == {"r": (0, 8)}
+    lay(tmp_path / "heard", {"r.nlp" if name == "h.nlp" else name.replace("h", "r", 1): hypothesis})
+    assert counted(score(tmp_path / "r.nlp", tmp_path / "heard", normalize=normalize)) == {"r": (0, 8)}
+
+
+@pytest.mark.parametrize("names", [("a.nlp", "b.txt"), ("b.nlp", "a.txt")])
+def test_the_default_of_a_mixed_folder_is_one(tmp_path: Path, names: tuple[str, str]) -> None:
+    reference = lay(tmp_path / "ref", {names[0]: "token\nGood\n", names[1]: "Good day."})
+    hypothesis = lay(tmp_path / "hyp", {names[0].replace("nlp", "txt"): "good", names[1]: "good day"})
+    found = score(reference, hypothesis)
+    assert found.normalization.startswith("thesis")
+    assert found.rates.word.errors == 0
+
+
 def test_folders_by_name(tmp_path: Path) -> None:
     reference = lay(tmp_path / "ref", {"c2.txt": "good day\nand so\n", "x/c1.aligned.nlp": "token\nGood\n"})
     hypothesis = lay(tmp_path / "hyp", {"x/c1.ctm": "rec 1 0 1 good\n", "c2.txt": "good\nand so on\n", "c3.txt": "x"})

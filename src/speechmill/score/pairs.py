@@ -73,28 +73,38 @@ class Pairing:
     def _folder_and_file(self) -> Iterator[tuple[Item, Item]]:
         """One file has the utterances, or recordings, of all files of the other side's folder."""
         sides: list[dict[str, Item]] = []
+        nlp_ids: list[set[str]] = []
         for path, form, hypothesis in (
             (self.reference, self.reference_format, False),
             (self.hypothesis, self.hypothesis_format, True),
         ):
             files = self._names(path) if path.is_dir() else {reading.name_of(path): path}
             items: list[Item] = []
+            tokens: set[str] = set()
             for name, file in files.items():
                 source = open_source(file, form, name)
                 if source.format == TEXT:
                     folder_name = name if path.is_dir() else None
                     ids = look_like_ids(source.lines, folder_name)
                     source = replace(source, format=IDS if ids else RECORDING)
-                items += self._parsed(source, hypothesis).items
+                parsed = self._parsed(source, hypothesis).items
+                items += parsed
+                tokens.update(item.id for item in parsed if source.format == NLP)
+            nlp_ids.append(tokens)
             sides.append(_by_id(items, path))
         references, hypotheses = sides
         self._check(references, hypotheses, self.reference, self.hypothesis)
-        yield from ((item, hypotheses[identifier]) for identifier, item in references.items())
+        as_tokens = nlp_ids[0] - nlp_ids[1]
+        for identifier, item in references.items():
+            heard = hypotheses[identifier]
+            yield item, nlp.as_tokens(heard) if identifier in as_tokens else heard
 
     def _files(self, reference: Source, hypothesis: Source, folder: bool) -> Iterator[tuple[Item, Item]]:
         hypothesis = replace(hypothesis, both=reference.path.samefile(hypothesis.path))
         reference, hypothesis = _told(reference, hypothesis, folder)
         references, hypotheses = self._parsed(reference, False).items, self._parsed(hypothesis, True).items
+        if reference.format == NLP != hypothesis.format:
+            hypotheses = tuple(map(nlp.as_tokens, hypotheses))
         unnamed = reference.format in UNNAMED or hypothesis.format in UNNAMED
         if unnamed and len(references) == len(hypotheses) == 1:
             name = references[0] if reference.format in UNNAMED else hypotheses[0]
