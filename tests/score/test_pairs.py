@@ -122,6 +122,23 @@ def test_the_default_of_a_mixed_folder_is_one(tmp_path: Path, names: tuple[str, 
     assert found.rates.word.errors == 0
 
 
+@pytest.mark.parametrize("hypothesis", ["h.ctm", "h.jsonl", "h.txt"])
+@pytest.mark.parametrize(
+    ("reference", "name"),
+    [("good day\nall\n", "r.txt"), ("c1 A 0 1 good\nc1 A 1 1 day\nc1 A 2 1 all\n", "r.ctm"),
+     ("token\ngood\nday\nall\n", "r.nlp"), ('{"id": "c1", "text": "good day all"}', "r.jsonl")],
+)  # fmt: skip
+def test_nothing_recognised(tmp_path: Path, reference: str, name: str, hypothesis: str) -> None:
+    content = ";; nothing\n" if hypothesis == "h.ctm" else ""
+    found = scored(tmp_path, reference, content, f"{name} {hypothesis}")
+    assert [(item.rates.word.errors, item.rates.word.words) for item in found.items] == [(3, 3)]
+    heard = lay(tmp_path / "heard", {hypothesis.replace("h", "r"): content})
+    known = lay(tmp_path / "known", {name: reference})
+    assert [item.rates.word.errors for item in score(known, heard).items] == [3]
+    if name in ("r.txt", "r.nlp"):
+        assert [item.rates.word.errors for item in score(tmp_path / name, heard).items] == [3]
+
+
 def test_folders_by_name(tmp_path: Path) -> None:
     reference = lay(tmp_path / "ref", {"c2.txt": "good day\nand so\n", "x/c1.aligned.nlp": "token\nGood\n"})
     hypothesis = lay(tmp_path / "hyp", {"x/c1.ctm": "rec 1 0 1 good\n", "c2.txt": "good\nand so on\n", "c3.txt": "x"})

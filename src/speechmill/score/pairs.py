@@ -9,9 +9,21 @@ from pathlib import Path
 
 from speechmill.errors import SpeechmillError
 from speechmill.score.formats import nlp, reading
-from speechmill.score.formats.item import Item, Transcript
+from speechmill.score.formats.item import Item, Transcript, plain_item
 from speechmill.score.formats.lines import look_like_ids
-from speechmill.score.formats.reading import IDS, LINES, NLP, RECORDING, TEXT, UNNAMED, Source, open_source, parse
+from speechmill.score.formats.reading import (
+    CTM,
+    IDS,
+    JSONL,
+    LINES,
+    NLP,
+    RECORDING,
+    TEXT,
+    UNNAMED,
+    Source,
+    open_source,
+    parse,
+)
 
 _NAMED = 10
 """So many names are told of those that have no partner."""
@@ -88,6 +100,8 @@ class Pairing:
                     ids = look_like_ids(source.lines, folder_name)
                     source = replace(source, format=IDS if ids else RECORDING)
                 parsed = self._parsed(source, hypothesis).items
+                if hypothesis and path.is_dir() and not parsed and source.format in (CTM, JSONL):
+                    parsed = (plain_item(name, ""),)
                 items += parsed
                 tokens.update(item.id for item in parsed if source.format == NLP)
             nlp_ids.append(tokens)
@@ -103,6 +117,8 @@ class Pairing:
         hypothesis = replace(hypothesis, both=reference.path.samefile(hypothesis.path))
         reference, hypothesis = _told(reference, hypothesis, folder)
         references, hypotheses = self._parsed(reference, False).items, self._parsed(hypothesis, True).items
+        if not hypotheses and len(references) == 1:  # nothing recognised: these formats have no line for that
+            hypotheses = (plain_item(references[0].id, ""),)
         if reference.format == NLP != hypothesis.format:
             hypotheses = tuple(map(nlp.as_tokens, hypotheses))
         unnamed = reference.format in UNNAMED or hypothesis.format in UNNAMED
@@ -183,9 +199,9 @@ def _told(reference: Source, hypothesis: Source, folder: bool) -> tuple[Source, 
     if reference.format != TEXT and hypothesis.format != TEXT:
         return reference, hypothesis
     if reference.format != TEXT:
-        return reference, replace(hypothesis, format=_text_beside(reference, hypothesis, hypothesis=False))
+        return reference, replace(hypothesis, format=_text_beside(reference, hypothesis, False, folder))
     if hypothesis.format != TEXT:
-        return replace(reference, format=_text_beside(hypothesis, reference, hypothesis=True)), hypothesis
+        return replace(reference, format=_text_beside(hypothesis, reference, True, folder)), hypothesis
     if _both_have_ids(reference, hypothesis, folder):
         return replace(reference, format=IDS), replace(hypothesis, format=IDS)
     one, other = _without_blank_ends(reference.lines, hypothesis.lines)
@@ -200,13 +216,15 @@ def _told(reference: Source, hypothesis: Source, folder: bool) -> tuple[Source, 
     return replace(reference, format=LINES, lines=one), replace(hypothesis, format=LINES, lines=other)
 
 
-def _text_beside(told: Source, text: Source, hypothesis: bool) -> str:
+def _text_beside(told: Source, text: Source, hypothesis: bool, folder: bool) -> str:
     """Return what plain text is beside a file whose format is known (a `hypothesis`, or a reference)."""
     if told.format in (LINES, IDS):
         return told.format
     if told.format in UNNAMED:
         return RECORDING
     ids = {item.id for item in parse(told, hypothesis=hypothesis).items}
+    if not ids:
+        return IDS if look_like_ids(text.lines, Path(text.name).name if folder else None) else RECORDING
     if any(line.split(None, 1)[0] in ids for line in text.lines if line.strip()):
         return IDS
     if len(ids) == 1:
