@@ -70,6 +70,75 @@ def test_one_file_with_both_sides(tmp_path: Path) -> None:
     assert counted(score(tmp_path / "m.json", tmp_path / "m.json")) == {"a": (1, 2)}
 
 
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        (
+            [{"text": "a b", "pred_text": "a"}, {"text": "c"}],
+            "m.json, line 2: has no text of a hypothesis; expected pred_",
+        ),
+        ([{"text": "a b"}], "m.json, line 1: has no text of a hypothesis; expected one of hypothesis, hyp, pred_text"),
+    ],
+)
+def test_a_reference_is_no_hypothesis(tmp_path: Path, records: list[dict[str, str]], message: str) -> None:
+    (tmp_path / "m.json").write_text("\n".join(map(json.dumps, records)))
+    with pytest.raises(SpeechmillError, match=message):
+        score(tmp_path / "m.json", tmp_path / "m.json")
+
+
+def test_a_hypothesis_has_one_name_in_a_file(tmp_path: Path) -> None:
+    one = '{"text": "a"}\n{"text": "b"}\n'
+    with pytest.raises(SpeechmillError, match=r"h\.jsonl, line 1: has no text of a hypothesis; expected pred_text"):
+        scored(tmp_path, one, '{"text": "a"}\n{"text": "b", "pred_text": "c"}\n', "r.jsonl h.jsonl")
+    assert counted(scored(tmp_path, one, one, "r.jsonl h.jsonl")) == {"1": (0, 1), "2": (0, 1)}
+
+
+@pytest.mark.parametrize("normalize", [None, "none"])
+@pytest.mark.parametrize(
+    ("hypothesis", "name"),
+    [
+        ('"Good Day," he said - WELL... (I\'m $3.5 <inaudible>).', "h.txt"),
+        ("r 1 0 1 GOOD\nr 1 1 1 DAY\nr 1 2 1 HE\nr 1 3 1 SAID\nr 1 4 1 WELL\nr 1 5 1 I'M\nr 1 6 1 $3.5\n"
+         "r 1 7 1 <inaudible>\n", "h.ctm"),
+        ("token\nGood\nDay\nhe\nsaid\nwell\nI'm\n$3.5\n<inaudible>\n", "h.nlp"),
+    ],
+)  # fmt: skip
+def test_beside_nlp_the_formats_rule_holds_for_both(
+    tmp_path: Path, hypothesis: str, name: str, normalize: str | None
+) -> None:
+    reference = "token|punctuation\nGood|\nday|,\nhe|\nsaid|.\nWell|,\nI'm|\n$3.5|\n<inaudible>|.\n"
+    found = scored(tmp_path, reference, hypothesis, f"r.nlp {name}", normalize=normalize)
+    assert counted(found) == {"r": (0, 8)}
+    lay(tmp_path / "heard", {"r.nlp" if name == "h.nlp" else name.replace("h", "r", 1): hypothesis})
+    assert counted(score(tmp_path / "r.nlp", tmp_path / "heard", normalize=normalize)) == {"r": (0, 8)}
+
+
+@pytest.mark.parametrize("names", [("a.nlp", "b.txt"), ("b.nlp", "a.txt")])
+def test_the_default_of_a_mixed_folder_is_one(tmp_path: Path, names: tuple[str, str]) -> None:
+    reference = lay(tmp_path / "ref", {names[0]: "token\nGood\n", names[1]: "Good day."})
+    hypothesis = lay(tmp_path / "hyp", {names[0].replace("nlp", "txt"): "good", names[1]: "good day"})
+    found = score(reference, hypothesis)
+    assert found.normalization.startswith("thesis")
+    assert found.rates.word.errors == 0
+
+
+@pytest.mark.parametrize("hypothesis", ["h.ctm", "h.jsonl", "h.txt"])
+@pytest.mark.parametrize(
+    ("reference", "name"),
+    [("good day\nall\n", "r.txt"), ("c1 A 0 1 good\nc1 A 1 1 day\nc1 A 2 1 all\n", "r.ctm"),
+     ("token\ngood\nday\nall\n", "r.nlp"), ('{"id": "c1", "text": "good day all"}', "r.jsonl")],
+)  # fmt: skip
+def test_nothing_recognised(tmp_path: Path, reference: str, name: str, hypothesis: str) -> None:
+    content = ";; nothing\n" if hypothesis == "h.ctm" else ""
+    found = scored(tmp_path, reference, content, f"{name} {hypothesis}")
+    assert [(item.rates.word.errors, item.rates.word.words) for item in found.items] == [(3, 3)]
+    heard = lay(tmp_path / "heard", {hypothesis.replace("h", "r"): content})
+    known = lay(tmp_path / "known", {name: reference})
+    assert [item.rates.word.errors for item in score(known, heard).items] == [3]
+    if name in ("r.txt", "r.nlp"):
+        assert [item.rates.word.errors for item in score(tmp_path / name, heard).items] == [3]
+
+
 def test_folders_by_name(tmp_path: Path) -> None:
     reference = lay(tmp_path / "ref", {"c2.txt": "good day\nand so\n", "x/c1.aligned.nlp": "token\nGood\n"})
     hypothesis = lay(tmp_path / "hyp", {"x/c1.ctm": "rec 1 0 1 good\n", "c2.txt": "good\nand so on\n", "c3.txt": "x"})
@@ -290,6 +359,7 @@ def test_groups_of_the_references_themselves(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text(
         '{"id": "u1", "text": "a", "call": "c1", "native": false}\n{"id": "u2", "text": "b"}\n'
     )
-    found = score(tmp_path / "r.jsonl", tmp_path / "r.jsonl", by=["native", "recording"])
+    (tmp_path / "h.txt").write_text("u1 a\nu2 b\n")
+    found = score(tmp_path / "r.jsonl", tmp_path / "h.txt", by=["native", "recording"])
     assert dict(found.items[0].attributes) == {"native": "false", "recording": "c1", "call": "c1"}
     assert dict(found.items[1].attributes) == {"recording": "u2"}

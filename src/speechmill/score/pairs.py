@@ -9,9 +9,21 @@ from pathlib import Path
 
 from speechmill.errors import SpeechmillError
 from speechmill.score.formats import nlp, reading
-from speechmill.score.formats.item import Item, Transcript
+from speechmill.score.formats.item import Item, Transcript, plain_item
 from speechmill.score.formats.lines import look_like_ids
-from speechmill.score.formats.reading import IDS, LINES, NLP, RECORDING, TEXT, UNNAMED, Source, open_source, parse
+from speechmill.score.formats.reading import (
+    CTM,
+    IDS,
+    JSONL,
+    LINES,
+    NLP,
+    RECORDING,
+    TEXT,
+    UNNAMED,
+    Source,
+    open_source,
+    parse,
+)
 
 _NAMED = 10
 """So many names are told of those that have no partner."""
@@ -73,27 +85,42 @@ class Pairing:
     def _folder_and_file(self) -> Iterator[tuple[Item, Item]]:
         """One file has the utterances, or recordings, of all files of the other side's folder."""
         sides: list[dict[str, Item]] = []
+        nlp_ids: list[set[str]] = []
         for path, form, hypothesis in (
             (self.reference, self.reference_format, False),
             (self.hypothesis, self.hypothesis_format, True),
         ):
             files = self._names(path) if path.is_dir() else {reading.name_of(path): path}
             items: list[Item] = []
+            tokens: set[str] = set()
             for name, file in files.items():
                 source = open_source(file, form, name)
                 if source.format == TEXT:
                     folder_name = name if path.is_dir() else None
                     ids = look_like_ids(source.lines, folder_name)
                     source = replace(source, format=IDS if ids else RECORDING)
-                items += self._parsed(source, hypothesis).items
+                parsed = self._parsed(source, hypothesis).items
+                if hypothesis and path.is_dir() and not parsed and source.format in (CTM, JSONL):
+                    parsed = (plain_item(name, ""),)
+                items += parsed
+                tokens.update(item.id for item in parsed if source.format == NLP)
+            nlp_ids.append(tokens)
             sides.append(_by_id(items, path))
         references, hypotheses = sides
         self._check(references, hypotheses, self.reference, self.hypothesis)
-        yield from ((item, hypotheses[identifier]) for identifier, item in references.items())
+        as_tokens = nlp_ids[0] - nlp_ids[1]
+        for identifier, item in references.items():
+            heard = hypotheses[identifier]
+            yield item, nlp.as_tokens(heard) if identifier in as_tokens else heard
 
     def _files(self, reference: Source, hypothesis: Source, folder: bool) -> Iterator[tuple[Item, Item]]:
+        hypothesis = replace(hypothesis, both=reference.path.samefile(hypothesis.path))
         reference, hypothesis = _told(reference, hypothesis, folder)
         references, hypotheses = self._parsed(reference, False).items, self._parsed(hypothesis, True).items
+        if not hypotheses and len(references) == 1:  # nothing recognised: these formats have no line for that
+            hypotheses = (plain_item(references[0].id, ""),)
+        if reference.format == NLP != hypothesis.format:
+            hypotheses = tuple(map(nlp.as_tokens, hypotheses))
         unnamed = reference.format in UNNAMED or hypothesis.format in UNNAMED
         if unnamed and len(references) == len(hypotheses) == 1:
             name = references[0] if reference.format in UNNAMED else hypotheses[0]
@@ -172,9 +199,9 @@ def _told(reference: Source, hypothesis: Source, folder: bool) -> tuple[Source, 
     if reference.format != TEXT and hypothesis.format != TEXT:
         return reference, hypothesis
     if reference.format != TEXT:
-        return reference, replace(hypothesis, format=_text_beside(reference, hypothesis, hypothesis=False))
+        return reference, replace(hypothesis, format=_text_beside(reference, hypothesis, False, folder))
     if hypothesis.format != TEXT:
-        return replace(reference, format=_text_beside(hypothesis, reference, hypothesis=True)), hypothesis
+        return replace(reference, format=_text_beside(hypothesis, reference, True, folder)), hypothesis
     if _both_have_ids(reference, hypothesis, folder):
         return replace(reference, format=IDS), replace(hypothesis, format=IDS)
     one, other = _without_blank_ends(reference.lines, hypothesis.lines)
@@ -189,13 +216,15 @@ def _told(reference: Source, hypothesis: Source, folder: bool) -> tuple[Source, 
     return replace(reference, format=LINES, lines=one), replace(hypothesis, format=LINES, lines=other)
 
 
-def _text_beside(told: Source, text: Source, hypothesis: bool) -> str:
+def _text_beside(told: Source, text: Source, hypothesis: bool, folder: bool) -> str:
     """Return what plain text is beside a file whose format is known (a `hypothesis`, or a reference)."""
     if told.format in (LINES, IDS):
         return told.format
     if told.format in UNNAMED:
         return RECORDING
     ids = {item.id for item in parse(told, hypothesis=hypothesis).items}
+    if not ids:
+        return IDS if look_like_ids(text.lines, Path(text.name).name if folder else None) else RECORDING
     if any(line.split(None, 1)[0] in ids for line in text.lines if line.strip()):
         return IDS
     if len(ids) == 1:

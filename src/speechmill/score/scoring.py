@@ -37,8 +37,8 @@ def score(
 
     Args:
         alternatives: a folder of Rev's `NAME.norm.json`, or one such file.
-        normalize: a normalisation (`score.normalize`); None takes the thesis's, for references in Rev's `.nlp` none
-            but the format's own.
+        normalize: a normalisation (`score.normalize`); None takes the thesis's, where all references are Rev's `.nlp`
+            none but the format's own.
         groups: a table with a column of ids and those of `by`; None takes `by` from the references themselves.
         by: columns to make groups by.
         block: a column whose values intervals are blocked by; it is kept beside those of `by`.
@@ -51,15 +51,14 @@ def score(
     pairing = Pairing(reference, hypothesis, alternatives, columns, reference_format, hypothesis_format)
     if groups is not None and not groups.is_file():  # told before the scoring, not behind it
         raise SpeechmillError(f"{groups}: no such file of groups.")
-    comparing = Comparing(normalization(normalize)) if normalize else None
+    chosen = normalization(normalize) if normalize else None
     items: list[UtteranceScore] = []
     with Progress("score", None, "recordings and utterances") as progress:
-        for one, other in pairing.pairs():
-            if comparing is None:
-                comparing = Comparing(normalization("none" if NLP in pairing.formats[0] else DEFAULT))
+        pairs = list(pairing.pairs())  # all are read first: the default rests on the formats of all references
+        comparing = Comparing(chosen or normalization("none" if set(pairing.formats[0]) == {NLP} else DEFAULT))
+        for one, other in pairs:
             items.append(comparing.compare(one, other))
             progress.advance()
-    comparing = comparing or Comparing(normalization(DEFAULT))
     names = {name for item in items for name in (item.id, item.recording)}
     items, notes = _grouped(items, read_groups(groups, names) if groups else None, columns)
     left, right = pairing.formats

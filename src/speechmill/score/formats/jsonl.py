@@ -3,9 +3,9 @@
     {"id": "call-1_0001", "text": "good morning and welcome", "speaker": "ann"}
     {"audio_filepath": "audio/call-1.wav", "offset": 2.5, "duration": 3.1, "text": "good day", "pred_text": "day"}
 
-Where both sides are in one file, the reference has a name of its own and the hypothesis another: of a record, the
-first of REFERENCE that it has is the text of the reference, the first of HYPOTHESIS that of the hypothesis. What else a
-record has can be grouped by.
+Of a record, the first of REFERENCE that it has is the text of the reference. The hypothesis has one name in all of a
+file: the first of HYPOTHESIS that any record has, else, where the references are in another file, of SHARED. A record
+without it is an error, lest a reference be scored against itself. What else a record has can be grouped by.
 """
 
 from __future__ import annotations
@@ -23,18 +23,26 @@ from speechmill.score.formats.lines import checked
 from speechmill.score.result import Sound
 
 REFERENCE = ("reference", "ref", "text", "transcript", "sentence", "answer")
-HYPOTHESIS = ("hypothesis", "hyp", "pred_text", "prediction", "text", "transcript", "sentence")
+HYPOTHESIS = ("hypothesis", "hyp", "pred_text", "prediction")
+SHARED = ("text", "transcript", "sentence")
+"""Names that a reference has too."""
 IDS = ("id", "utt_id", "utterance_id", "utterance", "utt", "key", "uid")
 AUDIO = ("audio_filepath", "audio", "wav", "file", "path")
 
 
-def parse_records(lines: Sequence[str], path: Path, hypothesis: bool) -> Transcript:
+def parse_records(lines: Sequence[str], path: Path, hypothesis: bool, both: bool = False) -> Transcript:
     """Return an item for each record. Without an id, the audio's name is one (with its offset, where one file has
-    several records), without audio the number of the record, from 1."""
-    items = [
-        _item(record, place, number, hypothesis, path)
-        for number, (place, record) in enumerate(_records(lines, path), start=1)
-    ]
+    several records), without audio the number of the record, from 1.
+
+    Args:
+        both: the file has the references too.
+
+    Raises:
+        SpeechmillError: a line is no JSON object; a record has no text, or not under the name that the others have.
+    """
+    records = _records(lines, path)
+    names = _hypothesis_names([record for _, record in records], both) if hypothesis else REFERENCE
+    items = [_item(record, place, number, names, path) for number, (place, record) in enumerate(records, start=1)]
     return Transcript(checked(_told_apart(items), path))
 
 
@@ -62,11 +70,19 @@ def _load(text: str, place: str) -> Any:
         raise SpeechmillError(f"{place}: not valid JSON ({error.msg}).") from error
 
 
-def _item(record: Mapping[str, Any], place: str, number: int, hypothesis: bool, path: Path) -> Item:
-    names = HYPOTHESIS if hypothesis else REFERENCE
+def _hypothesis_names(records: Sequence[Mapping[str, Any]], both: bool) -> tuple[str, ...]:
+    """The one name that the file's hypotheses have; all that are looked for where no record has any."""
+    names = HYPOTHESIS if both else (*HYPOTHESIS, *SHARED)
+    found = next((name for name in names if any(name in record for record in records)), None)
+    return (found,) if found else names
+
+
+def _item(record: Mapping[str, Any], place: str, number: int, names: Sequence[str], path: Path) -> Item:
     name = next((name for name in names if name in record), None)
     if name is None:
-        raise SpeechmillError(f"{place}: has no text; expected one of {', '.join(names)}.")
+        expected = f"one of {', '.join(names)}" if len(names) > 1 else f"{names[0]}, as other records have"
+        side = "text" if names is REFERENCE else "text of a hypothesis"
+        raise SpeechmillError(f"{place}: has no {side}; expected {expected}.")
     text = record[name] if record[name] is not None else ""
     if not isinstance(text, str):
         raise SpeechmillError(f"{place}: {name} is {json.dumps(text)[:40]}, expected a text.")
@@ -78,7 +94,7 @@ def _item(record: Mapping[str, Any], place: str, number: int, hypothesis: bool, 
     attributes = {
         key: str(value).lower() if isinstance(value, bool) else str(value)
         for key, value in record.items()
-        if key not in (*REFERENCE, *HYPOTHESIS) and isinstance(value, str | int | float) and value != ""
+        if key not in (*REFERENCE, *HYPOTHESIS, *SHARED) and isinstance(value, str | int | float) and value != ""
     }
     if not recording and sound:
         recording = Path(sound.path).stem

@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from speechmill.artefact import read_json
@@ -25,6 +26,10 @@ RULE = "tokens in lower case, punctuation column ignored"
 """In the words that go into every output that rests on it."""
 
 _TAG = re.compile(r"'([^':]+)(?::([^']*))?'")
+
+_OUTER = re.compile(r"^[\"“”„«»¿¡(\[{]+|[\"“”„«»)\]},.;:!?…]+$")
+_INITIALS = re.compile(r"(?:[^\W\d_]\.){2,}")  # `u.s.` is a token with its last point
+_MARK = re.compile(r"[-–—]+")
 
 Candidates = Mapping[str, tuple[str, ...]]
 """A tag's number -> what may have been said for it."""
@@ -73,6 +78,18 @@ def read_candidates(path: Path) -> tuple[Candidates, tuple[str, ...]]:
         empty += not said
         found[tag] = tuple(dict.fromkeys(said))
     return found, (f"{path}: {empty} tags have no candidates; their words as written stand.",) if empty else ()
+
+
+def as_tokens(item: Item) -> Item:
+    """Return a hypothesis of another format as this one would have it: what is compared in lower case, punctuation
+    around words and dashes by themselves dropped; brackets of tags, hyphens, apostrophes, `$` and `%` stay."""
+    pieces = tuple(_tokens(piece) if isinstance(piece, str) else piece for piece in item.pieces)
+    return replace(item, pieces=pieces)
+
+
+def _tokens(text: str) -> str:
+    words = (word if _INITIALS.fullmatch(word) else _OUTER.sub("", word) for word in text.lower().split())
+    return " ".join(word for word in words if word and not _MARK.fullmatch(word))
 
 
 def _said(words: object) -> str:

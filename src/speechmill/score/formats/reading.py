@@ -36,12 +36,14 @@ _LOOKED_AT = 1000  # lines, to tell a format
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file that was opened: its format may still be TEXT; a Parquet file has no lines."""
+    """A file that was opened: its format may still be TEXT; a Parquet file has no lines; of one with references and
+    hypotheses, `both` is true."""
 
     path: Path
     name: str
     format: str
     lines: Sequence[str]
+    both: bool = False
 
 
 def is_transcript(path: Path) -> bool:
@@ -101,7 +103,7 @@ def parse(
         IDS: lambda: lines.utterances_by_id(source.lines, source.path),
         TRN: lambda: trn.parse_trn(source.lines, source.path),
         CTM: lambda: ctm.parse_ctm(source.lines, source.path),
-        JSONL: lambda: jsonl.parse_records(source.lines, source.path, hypothesis),
+        JSONL: lambda: jsonl.parse_records(source.lines, source.path, hypothesis, source.both),
         NLP: lambda: nlp.parse_nlp(source.lines, source.path, candidates),
         PARQUET: lambda: manifest.read_parquet(source.path, columns),
     }
