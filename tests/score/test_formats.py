@@ -122,6 +122,14 @@ def test_nemo_manifest(tmp_path: Path) -> None:
     assert second.attributes["native"] == "true"
 
 
+def test_audio_of_one_name_in_two_folders(tmp_path: Path) -> None:
+    lines = [{"audio_filepath": name, "text": "a"} for name in ("a/1.wav", "b/1.wav", "b/2.wav")]
+    lines.append({"audio_filepath": "b/1.wav", "text": "b", "offset": 2.0})  # type: ignore[dict-item]
+    found = read(tmp_path / "m.json", "\n".join(map(json.dumps, lines))).items
+    assert [item.id for item in found] == ["a/1", "b/1@0.000", "2", "b/1@2.000"]
+    assert [item.recording for item in found] == ["a/1", "b/1", "2", "b/1"]
+
+
 def test_parquet_manifest(tmp_path: Path) -> None:
     table = {"id": ["u1", "u2"], "text": ["Good day.", "{a / b}"], "recording": ["/x/c1.wav"] * 2, "start": [0.0, 2.0],
              "end": [1.0, 3.0], "speaker": ["ann", None], "native": [True, None], "other": [1, 2]}  # fmt: skip
