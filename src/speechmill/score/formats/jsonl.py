@@ -11,6 +11,7 @@ without it is an error, lest a reference be scored against itself. What else a r
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -27,6 +28,7 @@ HYPOTHESIS = ("hypothesis", "hyp", "pred_text", "prediction")
 SHARED = ("text", "transcript", "sentence")
 """Names that a reference has too."""
 IDS = ("id", "utt_id", "utterance_id", "utterance", "utt", "key", "uid")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 AUDIO = ("audio_filepath", "audio", "wav", "file", "path")
 
 
@@ -65,9 +67,18 @@ def _records(lines: Sequence[str], path: Path) -> list[tuple[str, dict[str, Any]
 
 def _load(text: str, place: str) -> Any:
     try:
-        return json.loads(text)
+        found = json.loads(text)
+        if _SURROGATE.search(text):
+            json.dumps(found, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise SpeechmillError(f"{place}: not valid JSON ({error.msg}).") from error
+    except UnicodeEncodeError as error:
+        raise SpeechmillError(f"{place}: has half a character (a lone surrogate).") from error
+    except RecursionError as error:
+        raise SpeechmillError(f"{place}: JSON nested too deep.") from error
+    except ValueError as error:  # a number of thousands of figures
+        raise SpeechmillError(f"{place}: not valid JSON (a number is too long).") from error
+    return found
 
 
 def _hypothesis_names(records: Sequence[Mapping[str, Any]], both: bool) -> tuple[str, ...]:
