@@ -122,6 +122,14 @@ def test_nemo_manifest(tmp_path: Path) -> None:
     assert second.attributes["native"] == "true"
 
 
+def test_audio_of_one_name_in_two_folders(tmp_path: Path) -> None:
+    lines = [{"audio_filepath": name, "text": "a"} for name in ("a/1.wav", "b/1.wav", "b/2.wav")]
+    lines.append({"audio_filepath": "b/1.wav", "text": "b", "offset": 2.0})  # type: ignore[dict-item]
+    found = read(tmp_path / "m.json", "\n".join(map(json.dumps, lines))).items
+    assert [item.id for item in found] == ["a/1", "b/1@0.000", "2", "b/1@2.000"]
+    assert [item.recording for item in found] == ["a/1", "b/1", "2", "b/1"]
+
+
 def test_parquet_manifest(tmp_path: Path) -> None:
     table = {"id": ["u1", "u2"], "text": ["Good day.", "{a / b}"], "recording": ["/x/c1.wav"] * 2, "start": [0.0, 2.0],
              "end": [1.0, 3.0], "speaker": ["ann", None], "native": [True, None], "other": [1, 2]}  # fmt: skip
@@ -205,6 +213,9 @@ def test_the_command_line_knows_the_formats() -> None:
         ("a.jsonl", '{"text": "a"}\n{"text"\n', "a.jsonl, line 2: not valid JSON"),
         ("a.jsonl", '{"text": "a"}\n[1]\n', "a.jsonl, line 2: expected a JSON object"),
         ("a.jsonl", '{"words": "a"}\n', "a.jsonl, line 1: has no text; expected one of reference"),
+        ("a.jsonl", '{"text": "\\ud800"}\n', "a.jsonl, line 1: has half a character"),
+        ("a.jsonl", '{"text": ' + "[" * 100_000 + "]" * 100_000 + "}", "a.jsonl, line 1: JSON nested too deep"),
+        ("a.txt", '{"text": ' + "[" * 100_000 + "]" * 100_000 + "}", "a.txt, line 1: JSON nested too deep"),
         ("a.jsonl", '{"text": 3}\n', "text is 3, expected a text"),
         ("a.jsonl", '{"text": "a", "audio": "a.wav", "offset": "x"}\n', 'offset is "x", expected seconds'),
         ("a.nlp", "word|speaker\na|1\n", "a.nlp, line 1: expected a header with the column token"),

@@ -105,6 +105,10 @@ def test_every_output_tells_the_normalisation(files: tuple[str, str], capsys: py
         (["REF", "HYP", "--by", "sector"], "'sector': neither the references nor --groups have it"),
         (["REF", "HYP", "--block", "speaker"], "'speaker': neither the references"),
         (["REF", "HYP", "--alternatives", "FOLDER"], "no NAME.norm.json for any reference"),
+        (["REF", "HYP", "--seed", "-1"], "--seed -1: expected a number from 0"),
+        (["nowhere", "HYP", "--html", "."], "--html .: is a folder, expected a file"),
+        (["nowhere", "HYP", "--csv", "/dev/null/x/y.csv"], "--csv /dev/null/x/y.csv: cannot be written"),
+        (["REF", "HYP", "--csv", "-"], "--csv -: takes a file"),
         (["REF", "LATIN"], "latin.txt, line 2: not UTF-8"),
     ],
 )

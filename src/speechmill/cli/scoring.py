@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,6 +123,7 @@ def _score(args: Arguments) -> None:
     from speechmill.score.scoring import score
     from speechmill.score.terminal import report_text
 
+    _check_score(args)
     settings = {
         "alternatives": args.alternatives, "normalize": args.normalize, "groups": args.groups,
         "by": args.by, "block": args.block,
@@ -146,6 +148,24 @@ def _score(args: Arguments) -> None:
         print(report_text(found))
         if args.json:
             write_json(Path(args.json), found)
+
+
+def _check_score(args: Arguments) -> None:
+    """Tell before the scoring what would fail behind it."""
+    if args.seed < 0:
+        raise SpeechmillError(f"--seed {args.seed}: expected a number from 0.")
+    json_file = Path(args.json) if args.json and args.json != "-" else None
+    for option, path in (("--json", json_file), ("--csv", args.csv), ("--html", args.html)):
+        if path is None:
+            continue
+        if str(path) == "-":
+            raise SpeechmillError(f"{option} -: takes a file; --json - prints the scores.")
+        if path.is_dir():
+            raise SpeechmillError(f"{option} {path}: is a folder, expected a file.")
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            reason = "may not be written to" if above.is_dir() else "is no folder"
+            raise SpeechmillError(f"{option} {path}: cannot be written; {above} {reason}.")
 
 
 def add_compare(verbs: Verbs) -> None:

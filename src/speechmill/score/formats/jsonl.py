@@ -11,6 +11,7 @@ without it is an error, lest a reference be scored against itself. What else a r
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -27,6 +28,7 @@ HYPOTHESIS = ("hypothesis", "hyp", "pred_text", "prediction")
 SHARED = ("text", "transcript", "sentence")
 """Names that a reference has too."""
 IDS = ("id", "utt_id", "utterance_id", "utterance", "utt", "key", "uid")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 AUDIO = ("audio_filepath", "audio", "wav", "file", "path")
 
 
@@ -43,7 +45,7 @@ def parse_records(lines: Sequence[str], path: Path, hypothesis: bool, both: bool
     records = _records(lines, path)
     names = _hypothesis_names([record for _, record in records], both) if hypothesis else REFERENCE
     items = [_item(record, place, number, names, path) for number, (place, record) in enumerate(records, start=1)]
-    return Transcript(checked(_told_apart(items), path))
+    return Transcript(checked(_told_apart(_by_path(items, path.parent)), path))
 
 
 def _records(lines: Sequence[str], path: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -65,9 +67,18 @@ def _records(lines: Sequence[str], path: Path) -> list[tuple[str, dict[str, Any]
 
 def _load(text: str, place: str) -> Any:
     try:
-        return json.loads(text)
+        found = json.loads(text)
+        if _SURROGATE.search(text):
+            json.dumps(found, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise SpeechmillError(f"{place}: not valid JSON ({error.msg}).") from error
+    except UnicodeEncodeError as error:
+        raise SpeechmillError(f"{place}: has half a character (a lone surrogate).") from error
+    except RecursionError as error:
+        raise SpeechmillError(f"{place}: JSON nested too deep.") from error
+    except ValueError as error:  # a number of thousands of figures
+        raise SpeechmillError(f"{place}: not valid JSON (a number is too long).") from error
+    return found
 
 
 def _hypothesis_names(records: Sequence[Mapping[str, Any]], both: bool) -> tuple[str, ...]:
@@ -122,12 +133,34 @@ def _seconds(record: Mapping[str, Any], names: Sequence[str], place: str) -> flo
     return float(value)
 
 
+def _by_path(items: Sequence[Item], folder: Path) -> list[Item]:
+    """Where audio of different folders has one name (`a/1.wav`, `b/1.wav`), take its path without the ending for it."""
+    paths: dict[str, set[str]] = {}
+    for item in items:
+        if item.sound is not None:
+            paths.setdefault(Path(item.sound.path).stem, set()).add(item.sound.path)
+    done = []
+    for item in items:
+        if item.sound is not None and len(paths[stem := Path(item.sound.path).stem]) > 1:
+            sound = Path(item.sound.path).with_suffix("")
+            name = (sound.relative_to(folder) if sound.is_relative_to(folder) else sound).as_posix()
+            item = replace(
+                item,
+                id=name if item.id == stem else item.id,
+                recording=name if item.recording == stem else item.recording,
+            )
+        done.append(item)
+    return done
+
+
 def _told_apart(items: Sequence[Item]) -> list[Item]:
     """Add the start in seconds to ids that several records of one audio file share."""
     times = Counter(item.id for item in items)
     return [
         replace(item, id=f"{item.id}@{item.sound.start or 0.0:.3f}")
-        if times[item.id] > 1 and item.sound is not None and item.id == Path(item.sound.path).stem
+        if times[item.id] > 1
+        and item.sound is not None
+        and f"/{Path(item.sound.path).with_suffix('').as_posix()}".endswith(f"/{item.id}")
         else item
         for item in items
     ]

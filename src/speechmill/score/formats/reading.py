@@ -89,7 +89,9 @@ def _is_json(some: Sequence[str]) -> bool:
         return False
     try:
         return isinstance(json.loads(some[0]), dict)
-    except json.JSONDecodeError:
+    except RecursionError:
+        return True  # told where it is read
+    except ValueError:
         return False
 
 
