@@ -101,6 +101,7 @@ def configuration(folder: Path, nodes: int, cpus: int) -> str:
     """slurm.conf: every node is this machine under another name and port."""
     host = socket.gethostname()
     ports = _free_ports(nodes + 1)
+    megabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
     lines = [
         "ClusterName=here",
         f"SlurmctldHost={host}(127.0.0.1)",
@@ -130,7 +131,8 @@ def configuration(folder: Path, nodes: int, cpus: int) -> str:
         f"SlurmdLogFile={folder / 'log'}/slurmd-%n",
     ]
     for number in range(1, nodes + 1):
-        lines.append(f"NodeName=here{number} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[number]} CPUs={cpus}")
+        place = f"NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[number]}"
+        lines.append(f"NodeName=here{number} {place} CPUs={cpus} RealMemory={megabytes}")
     lines.append("PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP")
     return "\n".join(lines) + "\n"
 

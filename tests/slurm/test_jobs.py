@@ -14,7 +14,9 @@ import pytest
 import torch
 import yaml
 
+from conftest import SHARD_SETTINGS
 from slurm_cluster import Cluster
+from speechmill.artefact import sha256_file
 from speechmill.metrics import read_metrics
 from speechmill.train.checkpoint import checkpoints
 from speechmill.train.runlog import read_config
@@ -41,6 +43,23 @@ def test_the_training_job_ends_with_a_recognizer_that_can_be_scored(
         [speechmill, "evaluate", tmp_path / "run", "--split", "test", "--json", "-"], check=True, capture_output=True
     )
     assert json.loads(done.stdout)["utterances"] > 0
+
+
+def test_the_tasks_of_an_array_share_the_writing_of_shards(
+    cluster: Cluster, manifest: Path, shards: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "shards"
+    asked = [f"shard.{name}={value}" for name, value in SHARD_SETTINGS.model_dump().items()]
+    job = cluster.submit(
+        "--array=0-2", "--cpus-per-task=1", "slurm/prepare.sbatch", manifest, out, *asked,
+        f"features.sample_rate={SHARD_SETTINGS.sample_rate}", folder=tmp_path,
+    )  # fmt: skip
+    assert set(cluster.wait(job).values()) == {"COMPLETED"}, log(tmp_path)
+    assert sums(out) == sums(shards)
+
+
+def sums(folder: Path) -> dict[str, str]:
+    return {path.name: sha256_file(path) for path in folder.iterdir() if not path.name.startswith("tokens-")}
 
 
 def test_a_job_of_a_missing_recipe_fails_with_the_line_that_says_so(cluster: Cluster, tmp_path: Path) -> None:
