@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 Steps = tuple[int, int, int]
-"""Of a column: bit `i` tells whether row `low + i + 1` is reached at the least cost by an insertion (from the row before),
-by a deletion (from the column before), by a pair of words, equal or not (from the row before in the column before)."""
+"""Of a column: bit `i` tells whether row `low + i + 1` is reached at the least cost by an insertion (from the row
+before), by a deletion (from the column before), by a pair of words, equal or not (from the row before in the column
+before)."""
 
 
 class Window(NamedTuple):

@@ -1,8 +1,8 @@
 """Which of the alignments with the fewest errors have the most reference words.
 
-Between choices all paths gain the same words, so that rows differ only by the ways that were taken before: the rows of a
-column are divided into levels by the words of their best path, of which there are few. Steps that do not bring a row its
-most words are struck out.
+Between choices all paths gain the same words, so that rows differ only by the ways that were taken before: the rows of
+a column are divided into levels by the words of their best path, of which there are few (many only in long stretches
+where hardly a word agrees). Steps that do not bring a row its most words are struck out.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ what is decided between best paths is decided there, on small numbers.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from speechmill.score.choice import Fork
@@ -36,7 +37,7 @@ def narrowed(wide: Sweep) -> tuple[list[Part], list[Window]]:
         ends.append(_ends(rows, low))
     ends.reverse()
     # A row more below, as everywhere, so that no best path is in the lowest row of a window, unless that is the first.
-    windows = [Window(max(0, one.low - 1), other.high) for one, other in zip(ends, ends[1:], strict=False)]
+    windows = [Window(max(0, one.low - 1), other.high) for one, other in itertools.pairwise(ends)]
     return parts[::-1], windows
 
 

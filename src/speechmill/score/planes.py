@@ -1,4 +1,4 @@
-"""Small signed numbers, one for each row of a column, held as bit planes: to add and to compare are a few operations."""
+"""Small signed numbers, one for each row of a column, held as bit planes, so that to compare is a few operations."""
 
 from __future__ import annotations
 

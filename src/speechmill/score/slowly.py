@@ -12,8 +12,8 @@ Column = list[int]
 
 
 def align_lattice_slowly(reference: Sequence[str | Choice], hypothesis: Sequence[str]) -> list[Edit]:
-    """Return the alignment with the fewest errors, of those the one with the most reference words, of those the first by
-    the rule of `score.align`."""
+    """Return the alignment with the fewest errors, of those the one with the most reference words, of those the first
+    by the rule of `score.align`."""
     choices = [Choice(((item,),)) if isinstance(item, str) else item for item in reference]
     error = 1 + sum(max(map(len, choice.ways)) for choice in choices)  # no number of words outweighs one
     column = [error * row for row in range(len(hypothesis) + 1)]
