@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from speechmill.errors import SpeechmillError
-from speechmill.nlp import Tag, is_nlp, read_nlp
+from speechmill.nlp import Tag, is_header, read_nlp
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 HEADER = "token|speaker|ts|endTs|punctuation|prepunctuation|case|tags|wer_tags"
@@ -86,11 +86,13 @@ def test_missing_and_not_utf8(tmp_path: Path) -> None:
         read_nlp(tmp_path / "a.nlp")
 
 
-def test_guessing(tmp_path: Path) -> None:
-    assert is_nlp(write(tmp_path / "a.nlp"))
-    (tmp_path / "b.txt").write_text("the token of the day\n", encoding="utf-8")
-    (tmp_path / "c.txt").write_bytes(b"\xff\xfe\x00")
-    assert not any(is_nlp(tmp_path / name) for name in ("b.txt", "c.txt", "none.txt", "."))
+@pytest.mark.parametrize(
+    ("line", "is_one"),
+    [("token|case", True), ("speaker | token", True), ("the token of the day", False), ("the day | token", False),
+     ("token", False), ("", False)],
+)  # fmt: skip
+def test_guessing(line: str, is_one: bool) -> None:
+    assert is_header(line) == is_one
 
 
 def test_real_files_of_every_kind() -> None:

@@ -75,11 +75,18 @@ def read_nlp(path: Path) -> Nlp:
     one column twice, or a row has another number of cells than the header, no token, or a time or tag that cannot be
     read.
     """
-    lines = _LINE_END.split(read_text(path))
+    return parse_nlp(_LINE_END.split(read_text(path)), path)
+
+
+def parse_nlp(lines: Sequence[str], path: Path) -> Nlp:
+    """As `read_nlp`, of the lines of the file."""
     first = next((number for number, line in enumerate(lines) if line.strip()), None)
     if first is None:
-        raise SpeechmillError(f"{path}: the file is empty; a header token|speaker|ts|... was expected.")
-    columns = tuple(name.strip() for name in lines[first].split("|"))
+        raise SpeechmillError(
+            f"{path}: the file is empty; a header token|speaker|ts|... was expected, with nothing below "
+            "where nothing is said."
+        )
+    columns = _names(lines[first])
     if "token" not in columns or len(set(columns)) < len(columns):
         what = "no column 'token'" if "token" not in columns else "a column name occurs twice"
         raise SpeechmillError(f"{path}, line {first + 1}: not the header of an .nlp file: {what} ({lines[first]!r}).")
@@ -93,14 +100,14 @@ def read_nlp(path: Path) -> Nlp:
     return Nlp(path, columns, tokens)
 
 
-def is_nlp(path: Path) -> bool:
-    """Whether the first line is the header of an `.nlp` file: for guessing a format; False where it cannot be read."""
-    try:
-        with path.open(encoding="utf-8-sig") as stream:
-            names = [name.strip() for name in stream.readline(1000).split("|")]
-    except (OSError, UnicodeDecodeError):
-        return False
-    return len(names) > 1 and "token" in names
+def is_header(line: str) -> bool:
+    """Whether a line is the header of an `.nlp` file: for guessing a format."""
+    names = _names(line)
+    return len(names) > 1 and "token" in names and not any(" " in name for name in names)
+
+
+def _names(header: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in header.split("|"))
 
 
 def _token(path: Path, number: int, line: str, width: int, places: Sequence[int]) -> NlpToken:

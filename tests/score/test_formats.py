@@ -11,7 +11,7 @@ import pytest
 from speechmill.errors import SpeechmillError
 from speechmill.score.formats.braces import with_alternatives
 from speechmill.score.formats.item import Alternatives, Transcript, plain_item
-from speechmill.score.formats.nlp import parse_nlp, read_candidates
+from speechmill.score.formats.nlp import as_tokens, parse_transcript, read_candidates
 from speechmill.score.formats.reading import FORMATS, open_source, parse, told_by_lines
 from speechmill.score.result import Sound
 
@@ -49,7 +49,7 @@ def texts(transcript: Transcript) -> dict[str, str]:
 def test_nlp_compares_tokens_and_keeps_what_is_written(tmp_path: Path) -> None:
     (tmp_path / "call.norm.json").write_text(json.dumps(NORM))
     candidates, notes = read_candidates(tmp_path / "call.norm.json")
-    item = parse_nlp(NLP.replace("\r", "").rstrip().split("\n"), tmp_path / "call.nlp", candidates).items[0]
+    item = parse_transcript(NLP.replace("\r", "").rstrip().split("\n"), tmp_path / "call.nlp", candidates).items[0]
     assert item.id == "call"
     assert item.written == "In first quarter, Q1 2020. (twenty-five thousand) <inaudible> *"
     assert item.pieces == (
@@ -71,7 +71,7 @@ def test_nlp_as_a_file_with_columns_missing(tmp_path: Path) -> None:
 
 def test_two_entities_of_one_class_beside_each_other() -> None:
     lines = ["token|tags", "2019|['0:YEAR']", "2020|['1:YEAR']"]
-    assert parse_nlp(lines, Path("x.nlp")).items[0].pieces == (
+    assert parse_transcript(lines, Path("x.nlp")).items[0].pieces == (
         Alternatives(("2019",), "YEAR"),
         Alternatives(("2020",), "YEAR"),
     )
@@ -218,9 +218,11 @@ def test_the_command_line_knows_the_formats() -> None:
         ("a.txt", '{"text": ' + "[" * 100_000 + "]" * 100_000 + "}", "a.txt, line 1: JSON nested too deep"),
         ("a.jsonl", '{"text": 3}\n', "text is 3, expected a text"),
         ("a.jsonl", '{"text": "a", "audio": "a.wav", "offset": "x"}\n', 'offset is "x", expected seconds'),
-        ("a.nlp", "word|speaker\na|1\n", "a.nlp, line 1: expected a header with the column token"),
-        ("a.nlp", "", "a.nlp, line 1: expected a header"),
-        ("a.nlp", "token|speaker\na|1|2\n", "a.nlp, line 2: 3 columns, the header has 2"),
+        ("a.nlp", "word|speaker\na|1\n", "a.nlp, line 1: not the header of an .nlp file: no column"),
+        ("a.nlp", "", "a.nlp: the file is empty; a header"),
+        ("a.nlp", "token|tags\na|[0:YEAR]\n", "a.nlp, line 2: tags: '.0:YEAR.'; a list such as"),
+        ("a.nlp", "token|punctuation\na|,\n|.\n", "a.nlp, line 3: the row has no token"),
+        ("a.nlp", "token|speaker\na|1|2\n", "a.nlp, line 2: 3 cells, the header has 2"),
         ("a.parquet", "no table", "not a Parquet file"),
         ("a.txt", b"u1 caf\xe9\n", "a.txt, line 1: not UTF-8"),
         ("a.nlp", b"token|case\r\nok|LC\r\ncaf\xe9|LC\r\n", "a.nlp, line 3: not UTF-8"),
@@ -243,3 +245,19 @@ def test_parquet_without_text(tmp_path: Path) -> None:
     pl.DataFrame({"id": ["u1"]}).write_parquet(tmp_path / "m.parquet")
     with pytest.raises(SpeechmillError, match="no column 'text'"):
         parse(open_source(tmp_path / "m.parquet"), hypothesis=False)
+
+
+def test_nlp_is_read_as_the_importers_read_it(tmp_path: Path) -> None:
+    text = "\n token | tags \n2020|[\"0:YEAR\", '1:RANGE']\n"
+    assert read(tmp_path / "a.nlp", text).items[0].pieces == (Alternatives(("2020",), "YEAR"),)
+    assert read(tmp_path / "a.txt", text).items[0].pieces == (Alternatives(("2020",), "YEAR"),)
+
+
+def test_an_empty_nlp_is_an_empty_hypothesis(tmp_path: Path) -> None:
+    for content in ("", "\n\r\n"):
+        assert texts(read(tmp_path / "a.nlp", content, hypothesis=True)) == {"a": ""}
+
+
+def test_tags_of_other_formats_stay() -> None:
+    item = as_tokens(plain_item("a", '[Noise] so, (um) <laugh> "[no" [two words]'))
+    assert item.pieces == ("[noise] so um <laugh> no two words",)

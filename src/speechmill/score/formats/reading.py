@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from speechmill.errors import SpeechmillError
+from speechmill.nlp import is_header
 from speechmill.score.formats import ctm, jsonl, lines, manifest, nlp, trn
 from speechmill.score.formats.braces import with_alternatives
 from speechmill.score.formats.item import Item, Transcript
@@ -71,7 +72,7 @@ def told_by_lines(found: Sequence[str]) -> str:
     some = list(islice((line for line in found if line.strip() and not line.startswith(";;")), _LOOKED_AT))
     if not some:
         return TEXT
-    if some[0].startswith(nlp.HEADER):
+    if is_header(some[0]):
         return NLP
     if _is_json(some):
         return JSONL
@@ -106,7 +107,7 @@ def parse(
         TRN: lambda: trn.parse_trn(source.lines, source.path),
         CTM: lambda: ctm.parse_ctm(source.lines, source.path),
         JSONL: lambda: jsonl.parse_records(source.lines, source.path, hypothesis, source.both),
-        NLP: lambda: nlp.parse_nlp(source.lines, source.path, candidates),
+        NLP: lambda: nlp.parse_transcript(source.lines, source.path, candidates, hypothesis),
         PARQUET: lambda: manifest.read_parquet(source.path, columns),
     }
     if source.format not in readers:
