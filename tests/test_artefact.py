@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import torch
 from conftest import SHARD_SETTINGS, tokenizer_settings
 from speechmill.artefact import (
     fingerprint,
+    locked,
     partial_path,
     read_json,
     read_text,
@@ -100,6 +102,21 @@ def test_a_name_that_is_a_folder_or_below_a_file_is_refused(tmp_path: Path) -> N
         with pytest.raises(SpeechmillError, match="cannot write here"):
             write_text(path, "text")
     assert files_under(tmp_path) == ["file", "folder"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no /proc")
+def test_a_place_where_no_folder_can_be_made_is_refused() -> None:
+    with pytest.raises(SpeechmillError, match="/proc/x: no folder can be made here; choose another place"):
+        write_text(Path("/proc/x/a"), "text")
+    with pytest.raises(SpeechmillError, match="/proc/x: no folder"), locked(Path("/proc/x/a")):
+        pytest.fail("locked")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_disk_that_fails_is_one_line(number: int, tmp_path: Path) -> None:
+    with pytest.raises(SpeechmillError, match="the disk fails"), written(tmp_path / "a"):
+        raise OSError(number, "broken")
+    assert files_under(tmp_path) == []
 
 
 def test_json_and_text_come_back_and_a_byte_order_mark_goes(tmp_path: Path) -> None:

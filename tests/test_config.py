@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from speechmill.config import load_recipe, override_recipe, recipe_from_plain
+from speechmill.config import default_recipe, load_recipe, override_recipe, recipe_from_plain
 from speechmill.errors import SpeechmillError
 from speechmill.settings import CrdnnSettings, CtcSettings, Recipe
 
@@ -105,7 +105,10 @@ def test_a_wrong_value_is_named_with_its_line(load: Load, text: str, message: st
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("shard:\n  sample_rate: 8000\n", "features.sample_rate 16000 is not shard.sample_rate 8000."),
+        (
+            "shard:\n  sample_rate: 8000\nfeatures: {sample_rate: 16000}\n",
+            "features.sample_rate 16000 is not shard.sample_rate 8000.",
+        ),
         ("schedule:\n  limit_seconds: 3\n", "line 1: schedule: limit_seconds 3 is below target_seconds 180."),
         ("select:\n  min_seconds: 70\n", "line 1: select: min_seconds 70 is not below max_seconds 60."),
         ("select:\n  shares: {train: 0.5}\n", "line 2: select.shares: train + valid + test is 0.7, expected 1."),
@@ -115,6 +118,13 @@ def test_a_wrong_value_is_named_with_its_line(load: Load, text: str, message: st
 )
 def test_a_clash_names_both_sides(load: Load, text: str, message: str) -> None:
     assert message in refusal(load, text)
+
+
+def test_features_take_the_rate_of_the_shards(load: Load) -> None:
+    assert load("shard:\n  sample_rate: 8000\n").features.sample_rate == 8000
+    assert default_recipe(["shard.sample_rate=8000"]).features.sample_rate == 8000
+    with pytest.raises(SpeechmillError, match=r"^command line: unknown key 'shard\.sample_rat'"):
+        default_recipe(["shard.sample_rat=8000"])
 
 
 def test_numbers_with_an_exponent_need_no_point(load: Load) -> None:

@@ -17,7 +17,7 @@ from speechmill.errors import SpeechmillError
 from speechmill.evaluate import open_recognizer
 from speechmill.recognize import Recognizing
 from speechmill.train.runlog import read_config
-from speechmill.transcribe import Segment, Transcript, _loudness, cut_at_pauses, render, transcribe
+from speechmill.transcribe import Segment, Transcript, _loudness, cut_at_pauses, render, transcribe, without_silence
 from trained import spoken, trained_run
 
 TWO = [
@@ -63,6 +63,33 @@ def test_cuts_are_in_the_pauses() -> None:
     cuts = [end / rate for _, end in cut_at_pauses(speech, rate)[:-1]]
     assert cuts
     assert all(any(start < cut < end for start, end in pauses) for cut in cuts)
+
+
+def test_pieces_begin_and_end_with_sound() -> None:
+    rate = 8000
+    audio = np.zeros(40 * rate, np.int16)
+    said = [(1.0, 9.0), (10.5, 19.0), (30.0, 38.0)]
+    for start, end in said:
+        audio[round(start * rate) : round(end * rate)] = np.random.default_rng(1).integers(-3000, 3000)
+        audio[round(start * rate) : round(end * rate) : 2] *= -1
+    spans = without_silence(audio, rate, [(0, 10 * rate), (10 * rate, 20 * rate), (20 * rate, 29 * rate),
+                                          (29 * rate, 40 * rate)])  # fmt: skip
+    assert np.array(spans) / rate == pytest.approx(np.array([(start - 0.05, end + 0.2) for start, end in said]))
+    assert without_silence(audio[: rate // 2], rate, [(0, rate // 2)]) == []
+    assert without_silence(audio[:0], rate, [(0, 0)]) == []
+
+
+def test_steady_noise_is_kept_whole() -> None:
+    noise = np.random.default_rng(0).integers(-300, 300, 16_000).astype(np.int16)
+    assert without_silence(noise, 8000, [(0, 16_000)]) == [(0, 16_000)]
+
+
+@pytest.mark.parametrize("form", ["text", "srt"])
+def test_silence_has_no_text(form: str, recognizing: Recognizing, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silence.wav", np.zeros((3 * RATE, 2)), RATE)
+    found = transcribe(recognizing, tmp_path / "silence.wav")
+    assert (found.text, found.segments, found.seconds) == ("", [], pytest.approx(3.0))
+    assert render([found], form) == ""
 
 
 def test_text() -> None:

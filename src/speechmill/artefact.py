@@ -25,7 +25,8 @@ _FULL_TEXTS = ("No space left", "quota exceeded")
 _CUT_TEXTS = (" requested and ", "inline_container.cc")
 _LOOK_AGAIN = 0.1  # seconds between two tries for a lock that somebody else holds
 _NEXT_TO_NOTHING = 1 << 20  # bytes left on a disk that is as good as full
-_REFUSED = {errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
+_BROKEN = {errno.EIO, errno.ESTALE}
 
 
 @contextlib.contextmanager
@@ -51,6 +52,10 @@ def disk_errors(path: Path) -> Iterator[None]:
             ) from error
         if isinstance(error, OSError) and number in _REFUSED:
             raise SpeechmillError(f"{path}: cannot write here ({error.strerror}); choose another place.") from error
+        if isinstance(error, OSError) and number in _BROKEN:
+            raise SpeechmillError(
+                f"{path}: the disk fails ({error.strerror}); nothing half-written was kept."
+            ) from error
         raise
 
 
@@ -58,6 +63,15 @@ def _bytes_left(path: Path) -> int:
     """What the file system of `path` still takes from this user."""
     there = os.statvfs(next(folder for folder in path.absolute().parents if folder.exists()))
     return there.f_bavail * there.f_frsize
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it. Raises SpeechmillError where that cannot be."""
+    with disk_errors(path):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # where nobody may make one, such as /proc
+            raise SpeechmillError(f"{path}: no folder can be made here; choose another place.") from error
 
 
 def partial_path(path: Path) -> Path:
@@ -72,8 +86,7 @@ def written(path: Path) -> Iterator[Path]:
     A block that raises leaves neither file. Raises SpeechmillError when the disk is full.
     """
     partial = partial_path(path)
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     try:
         with disk_errors(path):  # looks at the disk while the partial file is still there
             yield partial
@@ -87,8 +100,8 @@ def written(path: Path) -> Iterator[Path]:
 def written_folder(path: Path) -> Iterator[Path]:
     """As `written`, for a folder; an older folder of that name is replaced."""
     partial = partial_path(path)
+    make_folder(path.parent)
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
     try:
@@ -117,8 +130,8 @@ def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
     lock = path.with_name(f".{path.name}.lock")
     if path.is_dir() and not os.access(path.parent, os.W_OK):
         lock = path / ".lock"
+    make_folder(lock.parent)
     with disk_errors(path):
-        lock.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _lock(lock, path, time.monotonic() + wait)
     try:
         yield

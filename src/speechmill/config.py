@@ -63,6 +63,13 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return _validate(source, path)
 
 
+def default_recipe(overrides: Sequence[str]) -> Recipe:
+    """Each setting as it is without a recipe, but for the overrides."""
+    source = _Source()
+    _put_overrides(source, overrides)
+    return _validate(source, Path("command line"))
+
+
 def recipe_from_plain(values: dict[str, Any], path: Path) -> Recipe:
     """The recipe of a run folder's resolved config."""
     source = _Source()

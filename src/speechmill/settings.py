@@ -170,7 +170,7 @@ class ScheduleSettings(Section):
     apart: Count = 1  # utterances fewer than this many places apart in a shard never share a batch (2: not neighbours)
     lanes: Count = 1  # L: batch i comes from lane i mod L
     order: Literal["random", "ascending", "descending"] = "random"  # of batches, by length
-    order_epochs: Natural = 1  # how many epochs follow `order`, then random; 0: all
+    order_epochs: Natural = 0  # how many epochs follow `order`, then random; 0: all
 
     @model_validator(mode="after")
     def _limits(self) -> ScheduleSettings:
@@ -318,6 +318,15 @@ class Recipe(Section):
     augment: AugmentSettings = AugmentSettings()
     search: SearchSettings = SearchSettings()
     train: TrainSettings = TrainSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_rate(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Features have the rate of the shards where the recipe names that one alone."""
+        shard, features = values.get("shard", {}), values.get("features", {})
+        if isinstance(shard, dict) and isinstance(features, dict) and "sample_rate" in shard:
+            return values | {"features": {"sample_rate": shard["sample_rate"], **features}}
+        return values
 
     @model_validator(mode="after")
     def _clashes(self) -> Recipe:

@@ -22,11 +22,14 @@ _SHORTEST, _LONGEST = 4.0, 16.0  # seconds of a piece of a longer one
 _PAUSE = 0.3  # seconds over which loudness is averaged to find a pause
 _STEP = 0.01  # seconds
 _BLOCK = 6000  # steps
+# Training utterances begin where speech does: a piece that began in a pause was given a word for it ("Thank, First").
+_FLOOR_DB = 50.0  # below the loudest moments of a recording: what is softer is no speech
+_BEFORE, _AFTER = 0.05, 0.2  # seconds of a piece kept before its first sound and behind its last
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of a recording between two silences: seconds from its start, and what was heard."""
+    """A piece of a recording from its first sound to its last: seconds from its start, and what was heard."""
 
     start: float  # seconds
     end: float  # seconds
@@ -47,7 +50,7 @@ def transcribe(recognizing: Recognizing, path: Path) -> Transcript:
     """The text of one audio file of any rate and number of channels."""
     rate = recognizing.model.log_mel.settings.sample_rate
     audio = decode(path, rate)
-    spans = cut_at_pauses(audio, rate)
+    spans = without_silence(audio, rate, cut_at_pauses(audio, rate))
     pieces = [audio[start:end] for start, end in spans]
     with Progress(f"transcribe {path.name}", len(pieces), "pieces") as progress:
         texts = recognizing.all(pieces.__getitem__, [len(piece) for piece in pieces], progress)
@@ -73,14 +76,39 @@ def cut_at_pauses(audio: Audio, rate: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
+def without_silence(audio: Audio, rate: int, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans (samples) from their first sound to their last, a little of the pauses kept; silent ones are left out.
+
+    Sound is what comes within 50 dB of the recording's loudest hundredth.
+    """
+    hop = round(_STEP * rate)
+    if len(audio) < hop:
+        return spans if audio.any() else []
+    power = _power(audio, hop)
+    sound = power > np.quantile(power, 0.99) * 10 ** (-_FLOOR_DB / 10)
+    before, after = round(_BEFORE * rate), round(_AFTER * rate)
+    found = []
+    for start, end in spans:
+        heard = np.flatnonzero(sound[start // hop : -(-end // hop)]) + start // hop
+        if len(heard):
+            first, last = int(heard[0]) * hop - before, (int(heard[-1]) + 1) * hop + after
+            found.append((max(start, first), min(end, last)))
+    return found
+
+
 def _loudness(audio: Audio, hop: int) -> npt.NDArray[np.float64]:
     """Mean square of each hop, averaged over the length of a pause around it."""
+    width = round(_PAUSE / _STEP)
+    return np.convolve(_power(audio, hop), np.ones(width) / width, mode="same")
+
+
+def _power(audio: Audio, hop: int) -> npt.NDArray[np.float64]:
+    """Mean square of each whole hop."""
     framed = audio[: len(audio) // hop * hop].reshape(-1, hop)
     power = np.empty(len(framed))
     for start in range(0, len(framed), _BLOCK):  # of hours of sound, only a block is copied at a time
         power[start : start + _BLOCK] = np.square(framed[start : start + _BLOCK].astype(np.float64)).mean(axis=1)
-    width = round(_PAUSE / _STEP)
-    return np.convolve(power, np.ones(width) / width, mode="same")
+    return power
 
 
 def render(transcripts: list[Transcript], form: str) -> str:

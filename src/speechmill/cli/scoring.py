@@ -40,7 +40,7 @@ def _evaluate(args: Arguments) -> None:
     from speechmill.evaluate import evaluate
     from speechmill.group import rank
     from speechmill.score import scores_table
-    from speechmill.score.terminal import findings
+    from speechmill.score.terminal import findings, worst_lines
 
     search = _search(args.folder, args.overrides)
     done = evaluate(
@@ -55,7 +55,16 @@ def _evaluate(args: Arguments) -> None:
         print(json.dumps(done.scores, ensure_ascii=False, indent=1))
         return
     print(f"{args.folder} ({done.scores['checkpoint']}) on {done.name}\n{scores_table(done.scores)}")
-    print("\n".join([*findings(done.scores), str(done.written), str(done.written.with_suffix(".html"))]))
+    print(
+        "\n".join(
+            [
+                *findings(done.scores),
+                *worst_lines(done.scores),
+                str(done.written),
+                str(done.written.with_suffix(".html")),
+            ]
+        )
+    )
     if args.json:
         write_json(Path(args.json), done.scores)
 
@@ -67,7 +76,10 @@ def add_transcribe(verbs: Verbs) -> None:
     )  # fmt: skip
     parser.add_argument("folder", type=Path, metavar="RUN")
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
-    parser.add_argument("--format", choices=("text", "json", "srt", "vtt"), default="text")
+    parser.add_argument(
+        "--format", choices=("text", "json", "srt", "vtt"), default="text",
+        help="json: a list, an item a file; srt, vtt: of one file (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--checkpoint", default="best", help="best, last or a number of updates (default: %(default)s)")
 
 

@@ -12,6 +12,7 @@ from speechmill.compare.tables import markdown_table, terminal_table, write_xlsx
 from speechmill.errors import SpeechmillError
 
 __all__ = [
+    "FILES",
     "Comparison",
     "Run",
     "compare",
@@ -22,6 +23,9 @@ __all__ = [
     "write_page",
     "write_xlsx",
 ]
+
+
+FILES = ("compare.html", "compare.md", "compare.xlsx")
 
 
 @dataclass(frozen=True)
@@ -61,4 +65,4 @@ def _files(out: Path) -> list[Path]:
         return [out]
     if out.is_file():
         raise SpeechmillError(f"{out}: is a file; give a folder, or a file that ends in .html, .md or .xlsx.")
-    return [out / f"compare{suffix}" for suffix in (".html", ".md", ".xlsx")]
+    return [out / name for name in FILES]
