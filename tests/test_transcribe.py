@@ -74,7 +74,7 @@ def test_pieces_begin_and_end_with_sound() -> None:
         audio[round(start * rate) : round(end * rate) : 2] *= -1
     spans = without_silence(audio, rate, [(0, 10 * rate), (10 * rate, 20 * rate), (20 * rate, 29 * rate),
                                           (29 * rate, 40 * rate)])  # fmt: skip
-    assert np.array(spans) / rate == pytest.approx(np.array([(start - 0.05, end + 0.2) for start, end in said]))
+    assert np.array(spans) / rate == pytest.approx(np.array([(start - 0.01, end + 0.2) for start, end in said]))
     assert without_silence(audio[: rate // 2], rate, [(0, rate // 2)]) == []
     assert without_silence(audio[:0], rate, [(0, 0)]) == []
 

@@ -23,8 +23,10 @@ _PAUSE = 0.3  # seconds over which loudness is averaged to find a pause
 _STEP = 0.01  # seconds
 _BLOCK = 6000  # steps
 # Training utterances begin where speech does: a piece that began in a pause was given a word for it ("Thank, First").
-_FLOOR_DB = 50.0  # below the loudest moments of a recording: what is softer is no speech
-_BEFORE, _AFTER = 0.05, 0.2  # seconds of a piece kept before its first sound and behind its last
+_DEEPEST_DB = 60.0  # below a recording's loudest moments: what is softer is no speech, however silent its pauses are
+_ABOVE_NOISE = 0.2  # of the way in dB from the softest moments (noise) to the loudest (speech)
+_CLEAR_DB = 20.0  # between noise and speech; where they are closer, pauses cannot be told
+_BEFORE, _AFTER = 0.01, 0.2  # seconds of a piece kept before its first sound and behind its last
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,13 @@ def cut_at_pauses(audio: Audio, rate: int) -> list[tuple[int, int]]:
 def without_silence(audio: Audio, rate: int, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Spans (samples) from their first sound to their last, a little of the pauses kept; silent ones are left out.
 
-    Sound is what comes within 50 dB of the recording's loudest hundredth.
+    Sound is what comes out of the recording's noise; see `_threshold`.
     """
     hop = round(_STEP * rate)
     if len(audio) < hop:
         return spans if audio.any() else []
     power = _power(audio, hop)
-    sound = power > np.quantile(power, 0.99) * 10 ** (-_FLOOR_DB / 10)
+    sound = power > _threshold(power)
     before, after = round(_BEFORE * rate), round(_AFTER * rate)
     found = []
     for start, end in spans:
@@ -94,6 +96,15 @@ def without_silence(audio: Audio, rate: int, spans: list[tuple[int, int]]) -> li
             first, last = int(heard[0]) * hop - before, (int(heard[-1]) + 1) * hop + after
             found.append((max(start, first), min(end, last)))
     return found
+
+
+def _threshold(power: npt.NDArray[np.float64]) -> float:
+    """The power above which a hop is sound, by the recording's softest twentieth and its loudest hundredth."""
+    noise, speech = 10 * np.log10(np.quantile(power, (0.05, 0.99)) + 1e-3)
+    if speech - noise < _CLEAR_DB:
+        return 0.0  # digital silence alone is told
+    noise = max(noise, speech - _DEEPEST_DB)
+    return float(10 ** ((noise + _ABOVE_NOISE * (speech - noise)) / 10))
 
 
 def _loudness(audio: Audio, hop: int) -> npt.NDArray[np.float64]:
