@@ -52,7 +52,10 @@ def transcribe(recognizing: Recognizing, path: Path) -> Transcript:
     """The text of one audio file of any rate and number of channels."""
     rate = recognizing.model.log_mel.settings.sample_rate
     audio = decode(path, rate)
-    spans = without_silence(audio, rate, cut_at_pauses(audio, rate))
+    spans = cut_at_pauses(audio, rate)
+    heard = without_silence(audio, rate, spans)
+    if len(spans) > 1 or not heard:  # a short recording is heard whole, as other toolkits hear it
+        spans = heard
     pieces = [audio[start:end] for start, end in spans]
     with Progress(f"transcribe {path.name}", len(pieces), "pieces") as progress:
         texts = recognizing.all(pieces.__getitem__, [len(piece) for piece in pieces], progress)
