@@ -14,7 +14,7 @@ from speechmill.group import Group
 from speechmill.losses import LossSum
 from speechmill.models.crdnn import CrdnnRecognizer
 from speechmill.settings import OptimSettings, Recipe, ScheduleSettings, TrainSettings
-from speechmill.strategies.step import batch_loss, in_pieces, smaller
+from speechmill.strategies.step import batch_loss, in_pieces, is_out_of_memory, smaller
 
 
 def recipe(strategy: str = "ddp", processes: int = 2) -> Recipe:
@@ -124,3 +124,27 @@ def test_a_piece_has_dropout_of_its_own() -> None:
     model = strategy_of(settings).model
     losses = [batch_loss(model, uneven(1), settings, True, piece).sum.item() for piece in (0, 1, 0)]
     assert losses[0] == losses[2] != losses[1]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("shapes do not match"), False),
+    ],
+)
+def test_what_says_that_memory_is_full(error: RuntimeError, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_out_of_memory(error) is expected
+    strategy = strategy_of(recipe("single", 1))
+
+    def fail(found: LossSum) -> LossSum:
+        del found
+        raise error
+
+    broken(monkeypatch, lambda features: features.shape[0] > 1, fail)
+    if expected:
+        assert strategy.update([uneven(1)], 0).pieces == 1
+    else:
+        with pytest.raises(RuntimeError, match="shapes"):
+            strategy.update([uneven(1)], 0)
