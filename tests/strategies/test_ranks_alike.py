@@ -18,7 +18,9 @@ from speechmill.strategies.step import batch_loss, in_pieces, is_out_of_memory, 
 
 
 def recipe(strategy: str = "ddp", processes: int = 2) -> Recipe:
-    train = TrainSettings(precision="float64", updates=100, strategy=strategy, processes=processes)
+    train = TrainSettings(
+        precision="float64", updates=100, strategy=strategy, processes=processes, average_every=1
+    )  # fmt: skip
     return Recipe(
         model=CRDNN, schedule=ScheduleSettings(batches_per_update=4), optim=OptimSettings(lr=1e-2), train=train
     )
@@ -79,8 +81,9 @@ def short_of_memory(group: Group, settings: Recipe) -> list[Any]:
     return outcome
 
 
-def test_out_of_memory_on_one_rank_cuts_batches_on_all(tmp_path: Path) -> None:
-    ranks = on_ranks(2, short_of_memory, recipe(), folder=tmp_path)
+@pytest.mark.parametrize("strategy", ["ddp", "local_sgd"])
+def test_out_of_memory_on_one_rank_cuts_batches_on_all(strategy: str, tmp_path: Path) -> None:
+    ranks = on_ranks(2, short_of_memory, recipe(strategy), folder=tmp_path)
     for ours, theirs in zip(*ranks, strict=True):
         assert ours[:3] == theirs[:3]
         assert torch.equal(ours[3], theirs[3])
