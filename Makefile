@@ -33,7 +33,7 @@ lint: env
 	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/mypy src
 
-soak: env  ## ten kills of every stage, fifty of workers that shard; writes benchmarks/results/soak*.json
+soak: env soak-train  ## ten kills of every stage, fifty of workers that shard, thirty of training processes; writes benchmarks/results/soak*.json
 	$(BIN)/python -m benchmarks.soak --kills 10 --out benchmarks/results/soak.json
 	$(BIN)/python -m benchmarks.soak --stages shard-workers --kills 50 --out benchmarks/results/soak_workers.json
 

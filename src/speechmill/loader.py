@@ -25,7 +25,7 @@ from speechmill.shards.index import Index
 from speechmill.shards.mixture import parts_of
 from speechmill.shards.tokens import token_counts
 from speechmill.tokenizer import Tokenizer
-from speechmill.workers import end_with_parent
+from speechmill.workers import GROUP_SIGNALS, end_with_parent, signals_held
 
 
 class Batch(NamedTuple):
@@ -186,13 +186,14 @@ def loader_server() -> multiprocessing.context.ForkServerContext:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["speechmill.loader_server"])
-    multiprocessing.forkserver.ensure_running()
+    with signals_held():
+        multiprocessing.forkserver.ensure_running()
     return context
 
 
 def leave_signals_to_the_parent() -> None:
     """Ctrl-C and Slurm signal the whole group: a worker that obeyed would take away what the parent needs to save."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 

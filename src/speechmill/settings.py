@@ -257,6 +257,7 @@ class TrainSettings(Section):
     keep_last: Count = 2
     keep_best: Count = 1
     log_every: Count = 50  # updates
+    monitor_seconds: Annotated[float, Field(ge=0.0)] = 120.0  # between looks at GPUs, cores and memory; 0: none
     batchnorm_batches: Count = 20  # the running statistics that validation needs come from this many batches
     max_nonfinite: Count = 20  # skipped updates in a row, then training stops
     max_damaged: Natural = 100  # utterances that cannot be read are left out; with more than this, training stops

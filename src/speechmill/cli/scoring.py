@@ -187,12 +187,18 @@ def add_compare(verbs: Verbs) -> None:
     )  # fmt: skip
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
     parser.add_argument("--out", type=Path, help="a folder, or a file that ends in .html, .md or .xlsx")
+    parser.add_argument(
+        "--wer", type=float, metavar="PERCENT",
+        help="the validation WER to which times are told; default: the lowest that all runs reached",
+    )  # fmt: skip
 
 
 def _compare(args: Arguments) -> None:
     from speechmill.compare import compare
 
-    comparison = compare(args.runs, args.out)
+    if args.wer is not None and not args.wer >= 0:
+        raise SpeechmillError(f"--wer {args.wer:g}: expected a number of per cent from 0.")
+    comparison = compare(args.runs, args.out, None if args.wer is None else args.wer / 100)
     print(comparison.text)
     for path in comparison.written:
         print(path)

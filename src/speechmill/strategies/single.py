@@ -14,7 +14,14 @@ from speechmill.loader import Batch, Damage
 from speechmill.models.base import Recognizer
 from speechmill.settings import Recipe
 from speechmill.strategies.base import Frozen, UpdateStats, share
-from speechmill.strategies.step import batch_loss, ctc_is_trained, finish_gradients, in_pieces, smaller
+from speechmill.strategies.step import (
+    batch_loss,
+    ctc_is_trained,
+    finish_gradients,
+    in_pieces,
+    is_out_of_memory,
+    smaller,
+)
 from speechmill.train.optim import learning_rate
 
 
@@ -78,14 +85,15 @@ class Single:
         sums.damaged = [damage for batch in batches for damage in batch.damaged]
         readable = [batch for batch in batches if batch.ids]
         for place, whole in enumerate(readable):
-            batch = whole.to(self.device)
-            pieces = in_pieces(batch, self.piece_limit)
+            pieces = in_pieces(whole, self.piece_limit)
             sums.pieces += len(pieces) > 1
             for index, piece in enumerate(pieces):
                 last = place == len(readable) - 1 and index == len(pieces) - 1
                 try:
-                    self.add_gradient(piece, with_ctc, index, last, sums)
-                except torch.OutOfMemoryError:
+                    self.add_gradient(piece.to(self.device), with_ctc, index, last, sums)
+                except RuntimeError as error:
+                    if not is_out_of_memory(error):
+                        raise
                     sums.limit = smaller(piece)
                 if sums.limit:
                     release(self.device)
@@ -137,10 +145,16 @@ class Single:
         """Nothing was started."""
 
 
-def release(device: torch.device) -> None:
-    """Give back what a batch that did not fit has left."""
+def settle(device: torch.device) -> None:
+    """Wait until a GPU has done what it was told; other processes must not look at it before."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def release(device: torch.device) -> None:
+    """Give back what a batch that did not fit has left."""
+    settle(device)
+    if device.type == "cuda":
         torch.cuda.empty_cache()
 
 

@@ -65,6 +65,11 @@ def in_pieces(batch: Batch, limit: int) -> list[Batch]:
     return [_rows(batch, slice(start, start + rows)) for start in range(0, len(batch.ids), rows)]
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that a GPU's memory is full: torch's own kind, or what its libraries say then."""
+    return isinstance(error, torch.OutOfMemoryError) or "_STATUS_ALLOC_FAILED" in str(error)
+
+
 def smaller(piece: Batch) -> int:
     """The limit for `in_pieces` after this piece did not fit. Raises SpeechmillError where it cannot be cut."""
     if len(piece.ids) == 1:

@@ -27,6 +27,7 @@ from speechmill.train.checkpoint import TrainState, checkpoints, prune_checkpoin
 from speechmill.train.clock import Clock
 from speechmill.train.damage import name_damage
 from speechmill.train.data import open_train_index
+from speechmill.train.monitor import NoMonitor, monitor_of
 from speechmill.train.optim import learning_rate
 from speechmill.train.prepare import (
     TOKENIZER_NAME,
@@ -95,6 +96,7 @@ def _train(work: Training, stop: StopRequest) -> TrainReport:
         Progress("train", settings.updates, "updates") as progress,
         contextlib.closing(strategy),
         contextlib.closing(load_ahead(work)) as loaded,
+        contextlib.closing(monitor_of(settings.monitor_seconds, work.device, group)) as monitor,
     ):
         progress.resume_at(state.update)
         if state.update < settings.updates:
@@ -116,6 +118,7 @@ def _train(work: Training, stop: StopRequest) -> TrainReport:
             stopping = stats.stop
             if stats.steps and state.update % settings.log_every == 0:
                 log.write(train_record(work, clock, stats))
+                log_machines(work, monitor, log)
             due = state.update % settings.validate_every == 0 or state.update == settings.updates
             saved_now = bool(stats.steps) and (due or state.update % settings.checkpoint_every == 0)
             if saved_now:
@@ -125,6 +128,7 @@ def _train(work: Training, stop: StopRequest) -> TrainReport:
                     stopping = strategy.agree(stop)
                 save(work, frozen, log, clock, refreshed=due or stopping)
             progress.advance(note=note(state, stats))
+        log_machines(work, monitor, log)
         if stopping and not finished(work):
             if not saved_now:  # else it would be written once more, without the WER of the validation just made
                 save(work, strategy.freeze(state.update), log, clock, refreshed=True)
@@ -194,7 +198,7 @@ def account(work: Training, stats: UpdateStats, clock: Clock) -> None:
         "stale": stats.staleness,
     }.items():  # fmt: skip
         sums[name] = sums.get(name, 0) + value
-    clock.add("data", stats.waited / work.recipe.train.processes)
+    clock.add("data", stats.waited)
     clock.add("communication", stats.communicated)
     if state.skipped_in_a_row >= work.recipe.train.max_nonfinite:
         raise SpeechmillError(
@@ -215,7 +219,7 @@ def count_damage(damaged: Sequence[Damage], work: Training, log: RunLog | NoLog)
 def train_record(work: Training, clock: Clock, stats: UpdateStats) -> dict[str, object]:
     """A line of the log, over the updates since the last one."""
     state, sums = work.state, work.state.interval
-    # Of the steps; Hogwild's processes train on while this one validates.
+    # Of the steps; Hogwild's processes train on while this one validates, and wait for one another before it.
     aside = () if work.recipe.train.strategy == "hogwild" else ("validation", "saving")
     waited, communicated = clock.shares("data", "communication", without=aside)
     record = {
@@ -232,7 +236,7 @@ def train_record(work: Training, clock: Clock, stats: UpdateStats) -> dict[str, 
         "skipped": state.skipped,
         "damaged": len(state.damaged),
     }
-    if work.recipe.train.strategy in ("ddp", "local_sgd"):
+    if work.recipe.train.strategy != "single":
         record["communication"] = communicated
     if work.recipe.train.strategy == "hogwild":
         record["staleness"] = sums["stale"] / sums["updates"] if sums["updates"] else None
@@ -243,10 +247,18 @@ def train_record(work: Training, clock: Clock, stats: UpdateStats) -> dict[str, 
     return record
 
 
+def log_machines(work: Training, monitor: NoMonitor, log: RunLog | NoLog) -> None:
+    """Log what the monitors of all machines have seen since the last line; each has printed it already."""
+    if work.recipe.train.monitor_seconds:
+        for record in (record for of_rank in work.group.gather(monitor.take()) for record in of_rank):
+            log.write({"event": "device", "update": work.state.update, **record})
+
+
 def validate(work: Training, frozen: Frozen, log: RunLog | NoLog, clock: Clock, stop: StopRequest) -> None:
     """Score the validation split. A stop gives it up; then it stays due."""
     state = work.state
     state.validation_due = True
+    since = clock.seconds()
     with contextlib.suppress(GivenUp), clock.spending("validation"):
         refresh(frozen.model, work.dataset, work.recipe, work.group, work.device)
         scores, damaged = validation(frozen.model, work.tokenizer, work.index, work.recipe, work.group, stop)
@@ -256,7 +268,8 @@ def validate(work: Training, frozen: Frozen, log: RunLog | NoLog, clock: Clock, 
         if wer is not None and (state.best_wer is None or wer < state.best_wer):
             state.best_wer, state.best_update = wer, state.update
         log.write({"event": "valid", "update": state.update, "seconds": clock.seconds(),
-                   "audio_seconds": audio_seconds(work), **scores})  # fmt: skip
+                   "audio_seconds": audio_seconds(work), **scores,
+                   "valid_seconds": clock.seconds() - since})  # fmt: skip
         state.validation_due = False
 
 

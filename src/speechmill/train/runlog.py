@@ -25,7 +25,7 @@ _FREE = {
     "train": {"updates", "validate_every", "validate_utterances", "checkpoint_every", "keep_last", "keep_best",
               "log_every", "max_nonfinite", "max_damaged", "loader_workers", "threads", "device", "strategy",
               "processes", "average_every", "outer_lr", "outer_momentum", "hogwild_moments", "timeout", "restarts",
-              "batchnorm_batches"},
+              "batchnorm_batches", "monitor_seconds"},
     "data": {"shards", "tokenizer", "cache", "cache_gb"},
 }  # fmt: skip
 _FREE_SECTIONS = {"name", "select", "shard", "search"}
@@ -117,12 +117,13 @@ class RunLog:
         self._board = EventFile(run / "events", update + 1)
 
     def write(self, record: dict[str, Any]) -> None:
-        """Add one record; its numbers go to TensorBoard as event/name at the record's update."""
+        """Add one record; its numbers go to TensorBoard as event/name, or event/host/name, at the record's update."""
         with disk_errors(self.path):
             self._stream.write(_line(record))
             self._stream.flush()
         numbers = {name: value for name, value in record.items() if isinstance(value, int | float) and name != "update"}
-        self._board.write({f"{record['event']}/{name}": value for name, value in numbers.items()}, record["update"])
+        place = "/".join([record["event"], *([record["host"]] if "host" in record else [])])
+        self._board.write({f"{place}/{name}": value for name, value in numbers.items()}, record["update"])
 
     def sync(self) -> None:
         """Make sure that what was written survives, before a checkpoint says that it did."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +32,6 @@ def validation(
     Raises GivenUp on all ranks where one was asked to stop: a long validation would outlast the seconds that a job has
     to save.
     """
-    started = time.monotonic()
     rows = index.rows("valid")
     limit = recipe.train.validate_utterances
     if limit and limit < len(rows):
@@ -58,7 +56,6 @@ def validation(
     rates = score_pairs([references[place] for place in scored], [hypotheses[place] for place in scored])
     scores = {
         "wer": rates.wer, "wer_p": rates.wer_p, "cer": rates.cer, "cer_p": rates.cer_p, "utterances": len(scored),
-        "valid_seconds": time.monotonic() - started,
     }  # fmt: skip
     return scores, [damaged[place] for place in sorted(damaged)]
 
