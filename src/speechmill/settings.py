@@ -194,10 +194,22 @@ class OptimSettings(Section):
     lr: Positive = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    # After the warm-up; noam: inverse square root; wsd: constant, then linear over the last decay_share;
+    # newbob: times anneal_factor where a validation brought too little.
+    schedule: Literal["constant", "linear", "cosine", "noam", "wsd", "newbob"] = "constant"
     warmup_updates: Natural = 0
-    final_lr: Share = 0.01  # of lr, where linear and cosine end
+    final_lr: Share = 0.01  # of lr, where linear, cosine and wsd end
+    decay_share: Share = 0.2  # wsd: of the updates
+    anneal_factor: Share = 0.5  # newbob
+    anneal_below: Share = 0.0025  # newbob: relative gain in WER over the validation before that is enough
+    anneal_patience: Natural = 0  # newbob: validations with less gain that are let pass
     clip_norm: Annotated[float, Field(ge=0.0)] = 5.0  # 0: no clipping
+
+    @model_validator(mode="after")
+    def _noam(self) -> OptimSettings:
+        if self.schedule == "noam" and not self.warmup_updates:
+            raise ValueError("schedule noam falls from its warm-up on; set warmup_updates")
+        return self
 
 
 class AugmentSettings(Section):
@@ -251,8 +263,15 @@ class TrainSettings(Section):
     seed: int = 0
     updates: Count = 250_000
     nominal_epoch: Count = 5000  # updates
+    # Of an exponential moving average of the weights, which is then what is validated and recognizes; 0: none.
+    average_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     validate_every: Count = 5000  # updates
     validate_utterances: Natural = 0  # of the validation split, the same ones each time; 0: all
+    # Training ends early, at a validation, after so many nominal epochs without a lower training loss (the thesis: 5),
+    # or so many validations without a lower WER; 0: never.
+    stagnant_epochs: Natural = 0
+    stagnant_share: Share = 0.01  # by which a training loss is lower that counts
+    stagnant_validations: Natural = 0
     checkpoint_every: Count = 1000  # updates
     keep_last: Count = 2
     keep_best: Count = 1

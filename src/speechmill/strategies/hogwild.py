@@ -47,7 +47,7 @@ Dataset = Any  # of batches by their number
 _POLL = 0.2  # seconds between looks at the stop request
 _IDLE = 0.002  # seconds between looks at the ceiling
 _GRACE = 10.0  # seconds that a worker has to leave
-_NEXT, _CEILING, _DONE, _LIMIT = range(4)  # places in the counters
+_NEXT, _CEILING, _DONE, _LIMIT, _ANNEALED = range(5)  # places in the counters; the last holds a float's bits
 
 
 class Counters:
@@ -55,8 +55,8 @@ class Counters:
 
     def __init__(self, path: str) -> None:
         if not Path(path).exists():
-            Path(path).write_bytes(bytes(4 * 8))
-        self._values = np.memmap(path, dtype=np.int64, mode="r+", shape=(4,))
+            Path(path).write_bytes(bytes(5 * 8))
+        self._values = np.memmap(path, dtype=np.int64, mode="r+", shape=(5,))
         self._file = Path(path).open("rb+")  # noqa: SIM115  # held as long as the counters
 
     @contextmanager
@@ -77,6 +77,15 @@ class Counters:
                 return None
             values[_NEXT] += 1
             return int(values[_NEXT]) - 1
+
+    def anneal(self, factor: float) -> None:
+        with self.locked() as values:
+            values.view(np.float64)[_ANNEALED] = factor
+
+    @property
+    def annealed(self) -> float:
+        """The factor on the schedule's learning rate."""
+        return float(self._values.view(np.float64)[_ANNEALED])
 
     def close(self) -> None:
         self._file.close()
@@ -159,6 +168,7 @@ class Hogwild:
         self.counters = Counters(path)
         with self.counters.locked() as values:
             values[_NEXT] = values[_CEILING] = values[_DONE] = first
+        self.counters.anneal(1.0)
         self._task = Task(recipe, self.shared, path, str(device), open_dataset, epoch_starts)
         self._first = first  # update at which the current stretch began
         self._finished: set[int] = set()  # updates of the stretch
@@ -259,8 +269,14 @@ class Hogwild:
         self._finished |= lost
         self._waiting += [UpdateStats(updates=0, lost=1) for _ in lost]
 
+    def anneal(self, factor: float) -> None:
+        self.counters.anneal(factor)
+
     def agree(self, stop: object) -> bool:
         return bool(stop)  # the frozen copy is complete; what workers did since is done again
+
+    def standing(self) -> Recognizer:
+        return self.shared.model  # others may be changing it
 
     def freeze(self, number: int) -> Frozen:
         """A copy of what stands after all updates below the ceiling; then training goes on."""
@@ -399,6 +415,7 @@ class Worker:
 
     def update(self, batches: list[Batch], number: int) -> UpdateStats:
         self.step.piece_limit = self.counters.read(_LIMIT)
+        self.step.anneal(self.counters.annealed)
         read_at = self.counters.read(_DONE)
         with torch.no_grad():
             for ours, theirs in zip(self.replica.parameters(), self.model.parameters(), strict=True):

@@ -41,6 +41,7 @@ class Single:
     ) -> None:
         self.model, self.optimizer, self.recipe, self.device = model, optimizer, recipe, device
         self.piece_limit = 0  # padded samples; see in_pieces
+        self.annealed = 1.0  # of the schedule's learning rate
 
     def start(self, number: int) -> None:
         """Nothing is started."""
@@ -65,8 +66,9 @@ class Single:
         norm = finish_gradients(self.model, sums.tokens, self.recipe.optim.clip_norm)
         if not (math.isfinite(sums.loss) and math.isfinite(norm)):
             return UpdateStats(skipped=1, ids=self.suspects(sums, batches), **done)
+        rate = learning_rate(self.recipe.optim, number, self.recipe.train.updates, self.annealed)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe.optim, number, self.recipe.train.updates)
+            group["lr"] = rate
         self.apply()
         return UpdateStats(loss=sums.loss, tokens=sums.tokens, gradient_norm=norm, **done)
 
@@ -122,8 +124,14 @@ class Single:
         """Utterances of the batches that were not finite; all of the update's, where only the gradient was not."""
         return sums.ids or [name for batch in batches for name in batch.ids]
 
+    def anneal(self, factor: float) -> None:
+        self.annealed = factor
+
     def agree(self, stop: object) -> bool:
         return bool(stop)
+
+    def standing(self) -> Recognizer:
+        return self.model
 
     def freeze(self, number: int) -> Frozen:
         del number

@@ -26,6 +26,7 @@ from speechmill.strategies import build_strategy
 from speechmill.strategies.base import Strategy
 from speechmill.strategies.step import effective_precision
 from speechmill.tokenizer import Tokenizer, load_tokenizer
+from speechmill.train.average import MovingAverage
 from speechmill.train.checkpoint import (
     TrainState,
     checkpoints,
@@ -36,6 +37,7 @@ from speechmill.train.checkpoint import (
     read_state,
 )  # fmt: skip
 from speechmill.train.data import batches_of, open_dataset, open_train_index, open_train_tokenizer
+from speechmill.train.early import early_stop
 from speechmill.train.optim import build_optimizer
 from speechmill.train.runlog import write_config, write_environment
 from speechmill.workers import threads_of
@@ -58,6 +60,7 @@ class Training:
     state: TrainState
     device: torch.device
     group: Group
+    average: MovingAverage | None = None
 
 
 def prepare(recipe: Recipe, run: Path, group: Group) -> Training:
@@ -75,13 +78,15 @@ def prepare(recipe: Recipe, run: Path, group: Group) -> Training:
     saved = [run / "checkpoints" / name for name in group.broadcast([path.name for path in checkpoints(run)])]
     state = read_state(saved[-1]) if saved else TrainState(shards=index.fingerprint)
     check_run_shards(run, state, index)
+    if state.early:  # with more patience than before it goes on
+        state.early = early_stop(recipe.train, state.epoch_losses, state.wers)
     dataset = batches_of(index, tokenizer, recipe, state.epoch_starts)
     torch.manual_seed(recipe.train.seed)
     model = build_model(recipe, len(tokenizer))
     if recipe.train.precision == "float64":
         model = model.double()
     if saved:
-        load_weights(saved[-1], model, recipe.model_fingerprint())
+        load_weights(saved[-1], model, recipe.model_fingerprint(), trained=True)
     elif group.leads:
         tokenizer.save(run / TOKENIZER_NAME)
         start_run(recipe, run, device, model, dataset.schedule)
@@ -100,7 +105,19 @@ def prepare(recipe: Recipe, run: Path, group: Group) -> Training:
         strategy.resume(*load_strategy(saved[-1], recipe.train.strategy, group.rank))
     if saved and group.leads:
         prune_checkpoints(run, recipe.train.keep_last, recipe.train.keep_best)  # a killed run may not have come to it
-    return Training(recipe, run, index, dataset.schedule, dataset, tokenizer, strategy, state, device, group)
+    average = _moving_average(recipe, strategy, state, saved[-1] if saved else None)
+    return Training(recipe, run, index, dataset.schedule, dataset, tokenizer, strategy, state, device, group, average)
+
+
+def _moving_average(
+    recipe: Recipe, strategy: Strategy, state: TrainState, saved: Path | None
+) -> MovingAverage | None:
+    if not recipe.train.average_decay:
+        return None
+    average = MovingAverage(strategy.standing(), recipe.train.average_decay, state.update)
+    if saved is not None:
+        load_weights(saved, average.model, recipe.model_fingerprint())
+    return average
 
 
 def start_run(recipe: Recipe, run: Path, device: torch.device, model: Recognizer, schedule: Schedule) -> None:
