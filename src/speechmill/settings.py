@@ -154,7 +154,30 @@ class CtcSettings(Section):
     dropout: Share = 0.1
 
 
-ModelSettings = Annotated[CrdnnSettings | CtcSettings, Field(discriminator="kind")]
+class ConformerSettings(Section):
+    """Conformer blocks behind strided convolutions, a Transformer decoder, joint CTC."""
+
+    kind: Literal["conformer"] = "conformer"
+    channels: Count = 32  # of the strided 2-D convolutions
+    stride: Literal[4, 8] = 4  # frames into one
+    size: Count = 144
+    heads: Count = 4
+    layers: Count = 8
+    feedforward: Count = 576
+    kernel: Count = 15  # of the depthwise convolutions, in steps; odd
+    decoder_layers: Count = 2
+    dropout: Share = 0.1
+
+    @model_validator(mode="after")
+    def _sizes(self) -> ConformerSettings:
+        if self.size % self.heads or self.size % 2:
+            raise ValueError(f"size {self.size} is no multiple of heads {self.heads}, or odd")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel {self.kernel} is even; it has a middle only where it is odd")
+        return self
+
+
+ModelSettings = Annotated[CrdnnSettings | CtcSettings | ConformerSettings, Field(discriminator="kind")]
 
 
 class ScheduleSettings(Section):
@@ -185,6 +208,8 @@ class LossSettings(Section):
     ctc_weight: Share = 0.5
     ctc_epochs: Natural = 15  # nominal epochs with CTC, the rest without; 0: always with
     label_smoothing: Share = 0.1
+    # Updates that fit the CTC head anew to an encoder that went on without it: word times need the head.
+    refit_updates: Count = 300
 
 
 class OptimSettings(Section):
@@ -213,13 +238,19 @@ class OptimSettings(Section):
 
 
 class AugmentSettings(Section):
-    """Augmentation on the training device, seeded by (seed, batch number)."""
+    """Augmentation on the training device, seeded by (seed, utterance, epoch)."""
 
     speed: tuple[Positive, Positive] = (1.0, 1.0)  # range of factors; resamples, so that pitch moves along
     warp: tuple[Positive, Positive] = (1.0, 1.0)  # range of factors that stretch the mel axis (vocal tract length)
     tilt: Share = 0.0  # up to this slope of a one-tap filter, either way: another microphone
     gain_db: Annotated[float, Field(ge=0.0)] = 0.0  # up to so many decibels louder or softer
-    noise_db: tuple[float, float] | None = None  # signal-to-noise ratios between which white or coloured noise is added
+    noise_db: tuple[float, float] | None = None  # signal-to-noise ratios between which noise is added
+    # Drawn for each utterance: white (to red), babble (six voices of the train split), folder (noise_folder).
+    noise_kinds: Annotated[list[Literal["white", "babble", "folder"]], Field(min_length=1)] = ["white"]
+    noise_share: Share = 1.0  # of the utterances that get some
+    noise_folder: str = ""  # with audio files
+    reverb_folder: str = ""  # with impulse responses of rooms
+    reverb_share: Share = 0.5  # of the utterances that are put into one
     time_masks: Natural = 0
     time_mask_frames: Natural = 0
     time_mask_share: Share = 0.2  # of an utterance, at most, for each mask
@@ -232,6 +263,8 @@ class AugmentSettings(Section):
             limits = getattr(self, name)
             if limits is not None and limits[0] > limits[1]:
                 raise ValueError(f"{name}: from {limits[0]:g} to {limits[1]:g}; the lower number comes first")
+        if (self.noise_db is not None and "folder" in self.noise_kinds) != bool(self.noise_folder):
+            raise ValueError("noise_folder, noise_kinds with folder and noise_db go together; set all or none")
         if self.time_masks and not (self.time_mask_frames and self.time_mask_share):
             raise ValueError(f"time_masks {self.time_masks} have no width; set time_mask_frames and time_mask_share")
         if self.frequency_masks and not self.frequency_mask_bins:
@@ -244,6 +277,8 @@ class SearchSettings(Section):
 
     kind: Literal["greedy", "beam"] = "greedy"
     beam: Count = 8
+    ctc_weight: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # of CTC prefix scores in an attention model's beam
+    lm: Literal["ngram", "neural"] = "ngram"
     lm_order: Natural = 0  # of a token n-gram model from the train text; 0: none
     lm_weight: Annotated[float, Field(ge=0.0)] = 0.5
     length_bonus: float = 0.0  # added to a hypothesis's log probability for each token
@@ -344,8 +379,8 @@ class Recipe(Section):
             raise ValueError(
                 f"features.sample_rate {self.features.sample_rate} is not shard.sample_rate {self.shard.sample_rate}"
             )
-        if isinstance(self.model, CrdnnSettings) and self.search.kind == "beam" and self.search.lm_order:
-            raise ValueError("search.lm_order works with model.kind ctc; set search.lm_order=0")
+        if isinstance(self.model, CtcSettings) and self.search.ctc_weight:
+            raise ValueError("search.ctc_weight is of attention models; with model.kind ctc set search.ctc_weight=0")
         if self.optim.warmup_updates >= self.train.updates:
             raise ValueError(
                 f"optim.warmup_updates {self.optim.warmup_updates} is not below train.updates {self.train.updates}"

@@ -37,6 +37,7 @@ from speechmill.errors import SpeechmillError
 from speechmill.loader import Batch, batches
 from speechmill.models.base import Recognizer
 from speechmill.settings import Recipe
+from speechmill.sounds import Sounds
 from speechmill.strategies.base import Frozen, UpdateStats, parameters_of, share
 from speechmill.strategies.single import Single
 from speechmill.train.optim import build_optimizer
@@ -144,6 +145,7 @@ class Task:
     device: str
     open_dataset: Callable[[Recipe, list[int]], Dataset]
     epoch_starts: list[int]
+    sounds: Sounds | None = None
 
 
 class Hogwild:
@@ -156,7 +158,7 @@ class Hogwild:
 
     def __init__(
         self, model: Recognizer, moments: dict[str, Any], recipe: Recipe, device: torch.device, first: int,
-        open_dataset: Callable[[Recipe, list[int]], Dataset], epoch_starts: list[int],
+        open_dataset: Callable[[Recipe, list[int]], Dataset], epoch_starts: list[int], sounds: Sounds | None = None,
     ) -> None:  # fmt: skip
         self.recipe = recipe
         self.model = copy.deepcopy(model)  # what validation and checkpoints see
@@ -169,7 +171,7 @@ class Hogwild:
         with self.counters.locked() as values:
             values[_NEXT] = values[_CEILING] = values[_DONE] = first
         self.counters.anneal(1.0)
-        self._task = Task(recipe, self.shared, path, str(device), open_dataset, epoch_starts)
+        self._task = Task(recipe, self.shared, path, str(device), open_dataset, epoch_starts, sounds)
         self._first = first  # update at which the current stretch began
         self._finished: set[int] = set()  # updates of the stretch
         self._workers: dict[int, tuple[Any, Connection]] = {}
@@ -389,7 +391,7 @@ class Worker:
         self.model = task.shared.model
         self.replica = copy.deepcopy(self.model).train()
         optimizer = task.shared.optimizers[rank % len(task.shared.optimizers)]
-        self.step = Step(self.replica, self.model, optimizer, self.recipe, torch.device(task.device))
+        self.step = Step(self.replica, self.model, optimizer, self.recipe, torch.device(task.device), task.sounds)
 
     def stretch(self, dataset: Dataset, pipe: Connection) -> None:
         """All updates that this process gets below the ceiling."""
@@ -434,9 +436,9 @@ class Step(Single):
 
     def __init__(
         self, replica: Recognizer, shared: Recognizer, optimizer: torch.optim.Optimizer, recipe: Recipe,
-        device: torch.device,
+        device: torch.device, sounds: Sounds | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(replica, optimizer, recipe, device)
+        super().__init__(replica, optimizer, recipe, device, sounds)
         self.shared = shared
 
     def begin(self) -> None:

@@ -13,6 +13,7 @@ import torch
 from speechmill.loader import Batch, Damage
 from speechmill.models.base import Recognizer
 from speechmill.settings import Recipe
+from speechmill.sounds import Sounds
 from speechmill.strategies.base import Frozen, UpdateStats, share
 from speechmill.strategies.step import batch_loss, ctc_is_trained, finish_gradients, in_pieces, smaller
 from speechmill.train.optim import learning_rate
@@ -37,8 +38,10 @@ class Single:
     """The reference for every other strategy."""
 
     def __init__(
-        self, model: Recognizer, optimizer: torch.optim.Optimizer, recipe: Recipe, device: torch.device
-    ) -> None:
+        self, model: Recognizer, optimizer: torch.optim.Optimizer, recipe: Recipe, device: torch.device,
+        sounds: Sounds | None = None,
+    ) -> None:  # fmt: skip
+        self.sounds = sounds.to(device) if sounds else None  # that augmentation mixes in
         self.model, self.optimizer, self.recipe, self.device = model, optimizer, recipe, device
         self.piece_limit = 0  # padded samples; see in_pieces
         self.annealed = 1.0  # of the schedule's learning rate
@@ -97,7 +100,7 @@ class Single:
         return sums
 
     def add_gradient(self, piece: Batch, with_ctc: bool, index: int, last: bool, sums: Sums) -> None:
-        loss = batch_loss(self.model, piece, self.recipe, with_ctc, index)
+        loss = batch_loss(self.model, piece, self.recipe, with_ctc, index, self.sounds)
         self.backward(loss.sum, last)
         value = loss.sum.item()
         sums.loss += value

@@ -39,8 +39,13 @@ class MovingAverage:
 
 
 def decay_at(decay: float, update: int) -> float:
-    """The share of the old average that update `update` (from 0) leaves: less at first, so that the start is forgotten."""
+    """The share of the old average that update `update` (from 0) leaves: less at first, to forget the start."""
     return min(decay, (1.0 + update) / (10.0 + update))
+
+
+def is_average(which: str) -> bool:
+    """Whether `which` names several checkpoints, and not one of them."""
+    return "-" in which
 
 
 def checkpoints_to_average(run: Path, which: str) -> list[Path]:

@@ -91,6 +91,11 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted(path for path in _folder(run).glob("step_*") if (path / "state.json").is_file())
 
 
+def update_of(path: Path) -> int:
+    """The updates that a checkpoint has done, by its name."""
+    return int(path.name.removeprefix("step_"))
+
+
 def read_state(path: Path) -> TrainState:
     values = read_json(path / "state.json")
     values.pop("model", None)
@@ -112,9 +117,9 @@ def find_checkpoint(run: Path, which: str) -> Path:
         validated = [(wer, path) for path in found if (wer := read_state(path).valid_wer) is not None]
         return min(validated, key=lambda pair: pair[0])[1] if validated else found[-1]
     for path in found:
-        if which.isdigit() and int(which) == int(path.name.removeprefix("step_")):
+        if which.isdigit() and int(which) == update_of(path):
             return path
-    names = ", ".join(str(int(path.name.removeprefix("step_"))) for path in found)
+    names = ", ".join(str(update_of(path)) for path in found)
     raise SpeechmillError(f"{run}: no checkpoint {which!r}; there are best, last, {names}.")
 
 

@@ -24,7 +24,15 @@ from speechmill.strategies import needs_launch
 from speechmill.strategies.base import Frozen, UpdateStats
 from speechmill.tokenizer import load_tokenizer
 from speechmill.train.batchnorm import refresh
-from speechmill.train.checkpoint import TrainState, checkpoints, prune_checkpoints, read_state, save_checkpoint
+from speechmill.train.checkpoint import (
+    TrainState,
+    checkpoints,
+    find_checkpoint,
+    prune_checkpoints,
+    read_state,
+    save_checkpoint,
+    update_of,
+)
 from speechmill.train.clock import Clock
 from speechmill.train.damage import name_damage
 from speechmill.train.data import open_train_index
@@ -38,9 +46,11 @@ from speechmill.train.prepare import (
     prepare,
     save_language_model,
 )  # fmt: skip
+from speechmill.train.refit import head_is_stale
 from speechmill.train.runlog import NoLog, RunLog, check_same_experiment, read_config, write_config
 from speechmill.train.signals import StopRequest, stop_on_signals
 from speechmill.train.validation import validation
+from speechmill.train.weights import open_weights
 
 
 @dataclass(frozen=True)
@@ -140,8 +150,17 @@ def _train(work: Training, stop: StopRequest) -> TrainReport:
                        "best_wer": state.best_wer, "early": state.early})  # fmt: skip
             log.sync()
     log.close()
+    if finished(work):
+        fit_best_head(work)
     name = next((name for name in group.gather(stop.name) if name), "")
     return TrainReport(run, state.update, finished(work), False, state.best_wer, state.best_update, name, state.early)
+
+
+def fit_best_head(work: Training) -> None:
+    """Fit the CTC head of the best checkpoint, where the recipe stopped training it: now the batches are at hand."""
+    best = find_checkpoint(work.run, "best")
+    if work.strategy.standing().ctc_head_apart() is not None and head_is_stale(work.recipe, update_of(best)):
+        open_weights(work.run, work.recipe, str(update_of(best)), work.tokenizer, work.device, work.group)
 
 
 def finished(work: Training) -> bool:
@@ -243,8 +262,9 @@ def train_record(work: Training, clock: Clock, stats: UpdateStats) -> dict[str, 
         "audio_seconds": audio_seconds(work),
         "epoch": work.schedule.locate(state.update * work.recipe.schedule.batches_per_update - 1)[0],
         "loss": sums["loss"] / sums["tokens"] if sums["tokens"] else None,
-        "lr": learning_rate(work.recipe.optim, state.update - 1, work.recipe.train.updates,
-                            annealing(work.recipe.optim, state.wers)),
+        "lr": learning_rate(
+            work.recipe.optim, state.update - 1, work.recipe.train.updates, annealing(work.recipe.optim, state.wers)
+        ),
         "grad_norm": sums["norm"] / sums["updates"] if sums["updates"] else None,
         "padding": 1.0 - sums["samples"] / sums["padded"] if sums["padded"] else None,
         "data_wait": waited,
@@ -273,7 +293,9 @@ def validate(work: Training, frozen: Frozen, log: RunLog | NoLog, clock: Clock, 
     state.validation_due = True
     with contextlib.suppress(GivenUp), clock.spending("validation"):
         refresh(recognizer(work, frozen), work.dataset, work.recipe, work.group, work.device)
-        scores, damaged = validation(recognizer(work, frozen), work.tokenizer, work.index, work.recipe, work.group, stop)
+        scores, damaged = validation(
+            recognizer(work, frozen), work.tokenizer, work.index, work.recipe, work.group, stop
+        )
         count_damage(damaged, work, log)
         wer = scores["wer"]
         state.valid_wer = wer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import torch
 
@@ -54,7 +55,7 @@ def annealing(settings: OptimSettings, wers: Sequence[float]) -> float:
     factor, patience = 1.0, settings.anneal_patience
     if settings.schedule != "newbob":
         return factor
-    for before, now in zip(wers[:-1], wers[1:], strict=True):
+    for before, now in pairwise(wers):
         gained = (before - now) / before if before else 0.0
         if gained >= settings.anneal_below:
             continue

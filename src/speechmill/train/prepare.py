@@ -22,6 +22,7 @@ from speechmill.schedule import Schedule
 from speechmill.settings import Recipe
 from speechmill.shards.foreign import open_reader
 from speechmill.shards.index import Index
+from speechmill.sounds import open_sounds
 from speechmill.strategies import build_strategy
 from speechmill.strategies.base import Strategy
 from speechmill.strategies.step import effective_precision
@@ -100,7 +101,10 @@ def prepare(recipe: Recipe, run: Path, group: Group) -> Training:
     optimizer = build_optimizer(model.parameters(), recipe.optim)
     if saved:
         load_optimizer(saved[-1], optimizer)
-    strategy = build_strategy(model, optimizer, recipe, device, group, state.update, open_dataset, state.epoch_starts)
+    strategy = build_strategy(
+        model, optimizer, recipe, device, group, state.update, open_dataset, state.epoch_starts,
+        open_sounds(recipe, index),
+    )  # fmt: skip
     if saved:
         strategy.resume(*load_strategy(saved[-1], recipe.train.strategy, group.rank))
     if saved and group.leads:
@@ -109,9 +113,7 @@ def prepare(recipe: Recipe, run: Path, group: Group) -> Training:
     return Training(recipe, run, index, dataset.schedule, dataset, tokenizer, strategy, state, device, group, average)
 
 
-def _moving_average(
-    recipe: Recipe, strategy: Strategy, state: TrainState, saved: Path | None
-) -> MovingAverage | None:
+def _moving_average(recipe: Recipe, strategy: Strategy, state: TrainState, saved: Path | None) -> MovingAverage | None:
     if not recipe.train.average_decay:
         return None
     average = MovingAverage(strategy.standing(), recipe.train.average_decay, state.update)

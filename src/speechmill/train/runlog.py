@@ -26,6 +26,7 @@ _FREE = {
               "log_every", "max_nonfinite", "max_damaged", "loader_workers", "threads", "device", "strategy",
               "processes", "average_every", "outer_lr", "outer_momentum", "hogwild_moments", "timeout", "restarts",
               "batchnorm_batches", "stagnant_epochs", "stagnant_share", "stagnant_validations"},
+    "loss": {"refit_updates"},
     "data": {"shards", "tokenizer", "cache", "cache_gb"},
 }  # fmt: skip
 # Learning rates that do not depend on how many updates there will be.

@@ -39,7 +39,7 @@ def validation(
     if limit and limit < len(rows):
         rows = rows[permutation(len(rows), 0)[:limit]]
     reader = open_reader(index)
-    recognizing = Recognizing(model, tokenizer, SearchSettings(), None, next(model.parameters()).device)
+    recognizing = Recognizing(model, tokenizer, SearchSettings(), None, next(model.parameters()).device, times=False)
     silent: dict[int, Damage] = {}
     with Progress("validate", len(rows), "utterances") as progress:
         hypotheses = recognizing.spread(
@@ -55,7 +55,7 @@ def validation(
         except SpeechmillError as error:
             damaged[place] = Damage(index.id(row), str(error))
     scored = [place for place in references if place not in damaged]
-    rates = score_pairs([references[place] for place in scored], [hypotheses[place] for place in scored])
+    rates = score_pairs([references[place] for place in scored], [hypotheses[place].text for place in scored])
     scores = {
         "wer": rates.wer, "wer_p": rates.wer_p, "cer": rates.cer, "cer_p": rates.cer_p, "utterances": len(scored),
         "valid_seconds": time.monotonic() - started,
