@@ -21,7 +21,6 @@ from speechmill.group import ALONE, Group, is_rank, joined
 from speechmill.hypothesis import Hypothesis
 from speechmill.launch import launch, run_rank
 from speechmill.manifest import check_recordings, is_untimed, read_manifest
-from speechmill.models.ngram import NgramModel
 from speechmill.progress import Progress
 from speechmill.recognize import Audio, Recognizing
 from speechmill.score import score_utterance
@@ -35,7 +34,8 @@ from speechmill.shards.store import open_shards
 from speechmill.shards.write import cut
 from speechmill.tokenizer import load_tokenizer
 from speechmill.train.checkpoint import find_checkpoint
-from speechmill.train.prepare import LANGUAGE_MODEL_NAME, TOKENIZER_NAME, choose_device
+from speechmill.train.language import open_language_model
+from speechmill.train.prepare import TOKENIZER_NAME, choose_device
 from speechmill.train.runlog import read_config
 from speechmill.train.weights import open_weights, weights_name
 
@@ -156,21 +156,7 @@ def open_recognizer(
     tokenizer = load_tokenizer(run / TOKENIZER_NAME)
     model = open_weights(run, recipe, checkpoint, tokenizer, device, group)
     search = search or recipe.search
-    language_model = None
-    if search.kind == "beam" and search.lm_order:
-        language_model = _language_model(run / LANGUAGE_MODEL_NAME, search.lm_order)
-    return Recognizing(model, tokenizer, search, language_model, device)
-
-
-def _language_model(path: Path, order: int) -> NgramModel:
-    found = NgramModel.load(path) if path.is_file() else None
-    if found is None or found.order != order:
-        there = f"has order {found.order}" if found else "is not there"
-        raise SpeechmillError(
-            f"{path}: the language model {there}, search.lm_order is {order}; training counts one, "
-            f"so set search.lm_order in its recipe, or 0 for a search without."
-        )
-    return found
+    return Recognizing(model, tokenizer, search, open_language_model(run, search, device), device)
 
 
 def open_set(on: str | None, split: str | None, recipe: Recipe) -> EvaluationSet:

@@ -278,10 +278,15 @@ class SearchSettings(Section):
     kind: Literal["greedy", "beam"] = "greedy"
     beam: Count = 8
     ctc_weight: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # of CTC prefix scores in an attention model's beam
-    lm: Literal["ngram", "neural"] = "ngram"
-    lm_order: Natural = 0  # of a token n-gram model from the train text; 0: none
+    lm: Literal["ngram", "neural"] = "ngram"  # over tokens, from the train text; neural: an LSTM
+    lm_order: Natural = 0  # of the n-gram model; 0: none
+    lm_size: Count = 256  # of the neural model's two layers
+    lm_updates: Count = 2000  # that it is trained
     lm_weight: Annotated[float, Field(ge=0.0)] = 0.5
     length_bonus: float = 0.0  # added to a hypothesis's log probability for each token
+
+    def reads_language_model(self) -> bool:
+        return self.kind == "beam" and (self.lm == "neural" or self.lm_order > 0)
 
 
 class TrainSettings(Section):

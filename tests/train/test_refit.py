@@ -73,8 +73,5 @@ def test_training_leaves_a_head_that_fits(run: Path, recipe: Recipe, tokenizer_p
 def test_it_is_fitted_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from speechmill.train import weights
 
-    def refuse(*args: object) -> None:
-        raise AssertionError("fitted again")
-
-    monkeypatch.setattr(weights, "fit_head", refuse)
+    monkeypatch.setattr(weights, "fit_head", lambda *_: pytest.fail("fitted again"))
     open_recognizer(run, read_config(run), "best")

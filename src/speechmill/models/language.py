@@ -14,8 +14,6 @@ class LanguageModel(Protocol):
     Token 0 (blank, BOS and EOS in one) stands for the end of the sentence.
     """
 
-    order: int
-
     def score(self, prefix: Sequence[int], token: int) -> float:
         """log P(token | prefix), natural logarithm, for a search that goes prefix by prefix."""
 

@@ -37,15 +37,9 @@ from speechmill.train.clock import Clock
 from speechmill.train.damage import name_damage
 from speechmill.train.data import open_train_index
 from speechmill.train.early import early_stop
+from speechmill.train.language import needs_language_model, save_language_model
 from speechmill.train.optim import annealing, learning_rate
-from speechmill.train.prepare import (
-    TOKENIZER_NAME,
-    Training,
-    check_run_shards,
-    needs_language_model,
-    prepare,
-    save_language_model,
-)  # fmt: skip
+from speechmill.train.prepare import TOKENIZER_NAME, Training, check_run_shards, prepare
 from speechmill.train.refit import head_is_stale
 from speechmill.train.runlog import NoLog, RunLog, check_same_experiment, read_config, write_config
 from speechmill.train.signals import StopRequest, stop_on_signals

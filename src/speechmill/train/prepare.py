@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +15,9 @@ from speechmill.group import ALONE, Group
 from speechmill.loader import BatchDataset, batches, loader_server
 from speechmill.models import build_model
 from speechmill.models.base import Recognizer
-from speechmill.models.ngram import NgramModel
-from speechmill.progress import Progress, track
+from speechmill.progress import Progress
 from speechmill.schedule import Schedule
 from speechmill.settings import Recipe
-from speechmill.shards.foreign import open_reader
 from speechmill.shards.index import Index
 from speechmill.sounds import open_sounds
 from speechmill.strategies import build_strategy
@@ -39,12 +36,17 @@ from speechmill.train.checkpoint import (
 )  # fmt: skip
 from speechmill.train.data import batches_of, open_dataset, open_train_index, open_train_tokenizer
 from speechmill.train.early import early_stop
+from speechmill.train.language import (
+    LANGUAGE_MODEL_NAME,
+    NEURAL_MODEL_NAME,
+    needs_language_model,
+    save_language_model,
+)
 from speechmill.train.optim import build_optimizer
 from speechmill.train.runlog import write_config, write_environment
 from speechmill.workers import threads_of
 
 TOKENIZER_NAME = "tokenizer.model"
-LANGUAGE_MODEL_NAME = "lm.npz"
 
 
 @dataclass
@@ -133,7 +135,8 @@ def start_run(recipe: Recipe, run: Path, device: torch.device, model: Recognizer
     }
     write_environment(run, device, about)
     shutil.rmtree(run / "events", ignore_errors=True)
-    (run / LANGUAGE_MODEL_NAME).unlink(missing_ok=True)  # of a run that was begun with other data
+    for name in (LANGUAGE_MODEL_NAME, NEURAL_MODEL_NAME):
+        (run / name).unlink(missing_ok=True)  # of a run that was begun with other data
 
 
 def choose_device(recipe: Recipe, group: Group = ALONE) -> torch.device:
@@ -170,26 +173,6 @@ def set_statistics(model: Recognizer, dataset: BatchDataset, recipe: Recipe, gro
             progress.advance()
             group.alive()
     model.log_mel.set_statistics(*total.result())
-
-
-def needs_language_model(recipe: Recipe, run: Path) -> bool:
-    """Whether the recipe's search reads an n-gram model that the run does not have yet."""
-    path, search = run / LANGUAGE_MODEL_NAME, recipe.search
-    if search.kind != "beam" or search.lm_order == 0:
-        return False
-    return not path.is_file() or NgramModel.load(path).order != search.lm_order
-
-
-def save_language_model(recipe: Recipe, run: Path, index: Index, tokenizer: Tokenizer, group: Group) -> None:
-    """Count the n-gram model of the recipe's search from the train text."""
-    reader, rows = open_reader(index), index.rows("train").tolist()
-
-    def sentences() -> Iterator[list[int]]:
-        for row in track(rows, "language model", len(rows), "utterances"):
-            group.alive()
-            yield tokenizer.encode(reader.about(row)["text"])
-
-    NgramModel.train(sentences(), recipe.search.lm_order, len(tokenizer)).save(run / LANGUAGE_MODEL_NAME)
 
 
 def check_run_shards(run: Path, state: TrainState, index: Index) -> None:
