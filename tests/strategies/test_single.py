@@ -123,6 +123,21 @@ def test_a_batch_has_the_same_loss_whatever_ran_before() -> None:
     assert batch_loss(model, make_batch(5), other_seed, True).sum.item() != first
 
 
+def test_augmentation_does_not_see_the_pieces() -> None:
+    augment = AugmentSettings(speed=(0.9, 1.1), tilt=0.5, gain_db=6, noise_db=(10, 20), time_masks=1,
+                              time_mask_frames=10, frequency_masks=1, frequency_mask_bins=5)  # fmt: skip
+    settings = recipe(dropout=0.0, augment=augment)
+    model = build(settings).train()
+    whole = make_batch(5)
+    assert len(whole.ids) > 1
+    pieces = in_pieces(whole, whole.audio.shape[1])
+    assert len(pieces) == len(whole.ids)
+    parts = [batch_loss(model, piece, settings, True, index).sum.item() for index, piece in enumerate(pieces)]
+    assert sum(parts) == pytest.approx(batch_loss(model, whole, settings, True).sum.item(), rel=1e-10)
+    later = whole._replace(epoch=1)
+    assert batch_loss(model, later, settings, True).sum.item() != sum(parts)
+
+
 def test_ctc_is_trained_for_so_many_nominal_epochs() -> None:
     settings = recipe(loss=LossSettings(ctc_epochs=2), train=TrainSettings(nominal_epoch=10))
     assert [ctc_is_trained(settings, update) for update in (0, 19, 20, 100)] == [True, True, False, False]
