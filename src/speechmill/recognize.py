@@ -41,6 +41,7 @@ class Recognizing:
     device: torch.device
 
     times: bool = True  # whether hypotheses have the times of their words
+    mend: bool = True  # whether CTC's text stands where the decoder went astray; its head must fit the encoder
 
     @torch.inference_mode()
     def batch(self, audio: list[Audio]) -> list[Hypothesis]:
@@ -49,13 +50,13 @@ class Recognizing:
         samples = stacked.to(self.device).to(next(self.model.parameters()).dtype) / 32768.0
         encoded = self.model.encoded(*self.model.log_mel(samples, lengths.to(self.device)))
         found = self.model.search(encoded, self.search, self.language_model)
-        if not self.times and not any(one.caught for one in found):
-            return [Hypothesis(self.tokenizer.decode(one.tokens)) for one in found]
+        if not self.times and not (self.mend and any(one.caught for one in found)):
+            return [Hypothesis(self.tokenizer.decode(one.tokens), caught=one.caught) for one in found]
         log_probs = log_softmax(self.model.ctc_logits(encoded))
         heard = ctc_greedy(log_probs, encoded.steps)
         rows = zip(found, heard, log_probs.cpu(), encoded.steps.tolist(), strict=True)
         return [
-            self._hypothesis(heard if one.caught else one.tokens, one.caught, scores[:steps])
+            self._hypothesis(heard if self.mend and one.caught else one.tokens, one.caught, scores[:steps])
             for one, heard, scores, steps in rows
         ]
 

@@ -51,8 +51,8 @@ def test_output_does_not_depend_on_the_batch(stride: int) -> None:
             alone = model.encoded(features[row : row + 1, :count], counted[row : row + 1])
             steps = int(alone.steps[0])
             assert steps == alone.states.shape[1] == together.steps[row] == -(-count // stride)
-            torch.testing.assert_close(together.states[row, :steps], alone.states[0], atol=1e-9, rtol=0)
-            torch.testing.assert_close(said[row], model.decoded(tokens[row : row + 1], alone)[0], atol=1e-9, rtol=0)
+            torch.testing.assert_close(together.states[row, :steps], alone.states[0], atol=1e-6, rtol=0)
+            torch.testing.assert_close(said[row], model.decoded(tokens[row : row + 1], alone)[0], atol=1e-6, rtol=0)
 
 
 def test_joint_loss_has_finite_gradients() -> None:

@@ -19,7 +19,7 @@ from speechmill.settings import (
     TrainSettings,
 )
 from speechmill.strategies.single import Single
-from speechmill.strategies.step import batch_loss, ctc_is_trained
+from speechmill.strategies.step import batch_loss, ctc_is_trained, in_pieces
 from speechmill.train.optim import build_optimizer
 
 

@@ -67,7 +67,7 @@ def test_training_leaves_a_head_that_fits(run: Path, recipe: Recipe, tokenizer_p
 
     fitted = loss()
     opened.load_state_dict(before)
-    assert fitted < 0.8 * loss()
+    assert fitted < 0.9 * loss()
 
 
 def test_it_is_fitted_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,12 +40,19 @@ class ConformerRecognizer(Recognizer):
         self._inside: Tensor | None = None
         for layer in self.transformer.encoder.layers:
             layer.convolution_module.conv.register_forward_pre_hook(self._mask_convolution)
+            layer.mha_layer.dropout_att.register_forward_hook(self._as_weights)
 
     def _mask_convolution(self, module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
         """SpeechBrain masks what comes out of the convolution; what goes in must not have padding either."""
         del module
         assert self._inside is not None
         return inputs[0] * self._inside[:, None, :]
+
+    def _as_weights(self, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        """SpeechBrain's attention weights are float32 whatever the model is; training in float64 needs its own."""
+        del module, inputs
+        dtype = self.stem.project.weight.dtype
+        return output.to(dtype) if dtype == torch.float64 else output
 
     def encoded(self, features: Tensor, frames: Tensor) -> Encoded:
         x, steps = self.stem(features, frames)

@@ -288,7 +288,7 @@ def validate(work: Training, frozen: Frozen, log: RunLog | NoLog, clock: Clock, 
     with contextlib.suppress(GivenUp), clock.spending("validation"):
         refresh(recognizer(work, frozen), work.dataset, work.recipe, work.group, work.device)
         scores, damaged = validation(
-            recognizer(work, frozen), work.tokenizer, work.index, work.recipe, work.group, stop
+            recognizer(work, frozen), work.tokenizer, work.index, work.recipe, work.group, stop, state.update
         )
         count_damage(damaged, work, log)
         wer = scores["wer"]
