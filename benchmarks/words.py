@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,15 @@ import polars as pl
 
 from benchmarks.machine import machine
 from speechmill.artefact import write_json
-from speechmill.evaluate import evaluate
+from speechmill.evaluate import open_recognizer
+from speechmill.hypothesis import Hypothesis
+from speechmill.ordering import permutation
+from speechmill.progress import Progress
 from speechmill.score.align import align
+from speechmill.shards.foreign import open_reader
 from speechmill.text import normalize
+from speechmill.train.data import open_train_index
+from speechmill.train.runlog import read_config
 
 Times = list[tuple[str, float, float]]  # word as written, start and end in seconds from the start of the recording
 
@@ -33,20 +40,29 @@ def main() -> None:
     parser.add_argument("demo", type=Path)
     parser.add_argument("--run", type=Path, help="default: DEMO/run")
     parser.add_argument("--split", default="test")
+    parser.add_argument("--utterances", type=int, default=0, help="so many, drawn once and for all; 0: all")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/words.json"))
     args = parser.parse_args()
     run = args.run or args.demo / "run"
-    done = evaluate(run, split=args.split)
-    lines = done.written.with_suffix(".utterances.jsonl").read_text(encoding="utf-8").splitlines()
-    found = compared([json.loads(line) for line in lines], args.demo / "selected.parquet")
-    search = done.scores["search"]
-    record = machine() | {"split": args.split, "wer": done.scores["wer"], "search": search, **found}
+    recipe = read_config(run)
+    index = open_train_index(recipe)
+    rows = index.rows(args.split)
+    rows = rows[permutation(len(rows), 0)[: args.utterances or len(rows)]].tolist()
+    reader = open_reader(index)
+    recognizing = open_recognizer(run, recipe, "best")
+    with Progress("recognize", len(rows), "utterances") as progress:
+        heard = recognizing.all(
+            lambda place: reader.audio(rows[place]), [int(index.samples[row]) for row in rows], progress
+        )
+    search = recognizing.search.model_dump(mode="json")
+    record = machine() | {"recipe": recipe.name, "split": args.split, "utterances": len(rows), "search": search}
+    record |= compared([index.id(row) for row in rows], heard, args.demo / "selected.parquet")
     write_json(args.out, record)
     print(json.dumps(record, indent=1))
 
 
-def compared(rows: list[dict[str, Any]], manifest: Path) -> dict[str, Any]:
-    """The figures, over the utterances of a scored set."""
+def compared(ids: Sequence[str], hypotheses: Sequence[Hypothesis], manifest: Path) -> dict[str, Any]:
+    """The figures, over some utterances."""
     known = {row["id"]: row for row in pl.read_parquet(manifest).iter_rows(named=True)}
     tables: dict[Path, dict[str, Times]] = {}
     starts: list[float] = []
@@ -54,23 +70,22 @@ def compared(rows: list[dict[str, Any]], manifest: Path) -> dict[str, Any]:
     right: list[float] = []
     wrong: list[float] = []
     total = 0
-    for row in rows:
-        about = known[row["id"]]
+    for name, hypothesis in zip(ids, hypotheses, strict=True):
+        about = known[name]
         path = Path(about["recording"]).with_name("words.tsv")
         if path not in tables:
             tables[path] = read_words(path)
-        true = single(tables[path][row["id"].rpartition("_")[2]])
-        heard = [(word, times) for word, *times in row["times"] if len(normalize(word).split()) == 1]
+        true = single(tables[path][name.rpartition("_")[2]])
+        heard = [word for word in hypothesis.words if len(normalize(word.text).split()) == 1]
         total += len(true)
         ours = theirs = 0
-        for edit in align([normalize(word) for word, _, _ in true], [normalize(word) for word, _ in heard]):
+        for edit in align([normalize(word) for word, _, _ in true], [normalize(word.text) for word in heard]):
             if edit.op == "=":
-                start, end, confidence = heard[theirs][1]
-                starts.append(start + about["start"] - true[ours][1])
-                ends.append(end + about["start"] - true[ours][2])
-                right.append(confidence)
+                starts.append(heard[theirs].start + about["start"] - true[ours][1])
+                ends.append(heard[theirs].end + about["start"] - true[ours][2])
+                right.append(heard[theirs].confidence)
             elif edit.op in "SI":
-                wrong.append(heard[theirs][1][2])
+                wrong.append(heard[theirs].confidence)
             ours += edit.op != "I"
             theirs += edit.op != "D"
     return figures(np.array(starts), np.array(ends), total) | confidences(np.array(right), np.array(wrong))

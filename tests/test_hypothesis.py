@@ -51,12 +51,11 @@ def test_times_and_confidence_by_hand(tokenizer: Tokenizer) -> None:
         probs[4 * place + 1, token], probs[4 * place + 1, 0] = 0.5, 0.1
     log_probs = (probs / probs.sum(-1, keepdim=True)).log()
     first, second = words_of(tokens, log_probs, tokenizer, 0.1, -0.05)
-    bare = [place for place, token in enumerate(tokens) if not tokenizer.letters(token)]
-    begins = bare[1] + 1 if len(bare) > 1 else next(p for p, t in enumerate(tokens) if p and tokenizer.begins_word(t))
+    begins = next(place for place, token in enumerate(tokens) if place and tokenizer.begins_word(token))
     assert (first.text, second.text) == ("cash", "debt")
     assert second.start == pytest.approx((4 * begins + 1) * 0.1 - 0.05)
     assert second.end == pytest.approx((4 * (len(tokens) - 1) + 2) * 0.1 - 0.05)
-    spoken_tokens = list(range(begins, len(tokens)))
+    spoken_tokens = [place for place in range(begins, len(tokens)) if tokenizer.letters(tokens[place])]
     sure = [float(log_probs[4 * place + 1, tokens[place]]) for place in spoken_tokens]
     assert second.confidence == pytest.approx(math.exp(sum(sure) / len(sure)), abs=1e-4)
 

@@ -56,7 +56,7 @@ class Counters:
 
     def __init__(self, path: str) -> None:
         if not Path(path).exists():
-            Path(path).write_bytes(bytes(5 * 8))
+            Path(path).write_bytes(bytes(_ANNEALED * 8) + np.float64(1.0).tobytes())
         self._values = np.memmap(path, dtype=np.int64, mode="r+", shape=(5,))
         self._file = Path(path).open("rb+")  # noqa: SIM115  # held as long as the counters
 
@@ -170,7 +170,6 @@ class Hogwild:
         self.counters = Counters(path)
         with self.counters.locked() as values:
             values[_NEXT] = values[_CEILING] = values[_DONE] = first
-        self.counters.anneal(1.0)
         self._task = Task(recipe, self.shared, path, str(device), open_dataset, epoch_starts, sounds)
         self._first = first  # update at which the current stretch began
         self._finished: set[int] = set()  # updates of the stretch
