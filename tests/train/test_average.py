@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from speechmill.evaluate import evaluate, open_recognizer
 from speechmill.metrics import read_metrics
 from speechmill.models import build_model
 from speechmill.settings import Recipe
-from speechmill.strategies.base import Frozen
+from speechmill.strategies.base import Frozen, UpdateStats
+from speechmill.strategies.single import Single
 from speechmill.train.average import MovingAverage, average_weights, checkpoints_to_average, decay_at
 from speechmill.train.checkpoint import TrainState, checkpoints, read_state, read_weights, save_checkpoint
 from speechmill.train.loop import train
@@ -117,17 +119,21 @@ def test_training_is_what_it_is_without(run: Path, recipe: Recipe, tmp_path: Pat
     assert all(torch.equal(mine[name], value) for name, value in plain.items())
 
 
-def test_an_interrupted_average_goes_on(
-    run: Path, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "settings", [[], ["optim.schedule=newbob", "optim.anneal_below=0.9", "train.validate_every=4"]]
+)
+def test_an_interrupted_run_goes_on_bit_for_bit(
+    settings: list[str], recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from speechmill.strategies.single import Single
-
-    class Interrupted(Exception):
-        pass
-
+    """Its moving average too, and the learning rate that hangs on validations."""
+    recipe = override_recipe(recipe, settings)
     true_update = Single.update
 
-    def update(self, batches, number, *stop):  # type: ignore[no-untyped-def]
+    def update(self: Single, batches: Any, number: int, *stop: Any) -> UpdateStats:
         if number == 14:
             raise Interrupted
         return true_update(self, batches, number, *stop)
@@ -137,9 +143,17 @@ def test_an_interrupted_average_goes_on(
         with pytest.raises(Interrupted):
             train(recipe, tmp_path / "run")
     train(recipe, tmp_path / "run")
+    train(recipe, tmp_path / "whole")
     fingerprint = recipe.model_fingerprint()
-    found, whole = (read_weights(checkpoints(one)[-1], fingerprint) for one in (tmp_path / "run", run))
-    assert all(torch.equal(found[name], value) for name, value in whole.items())
+    found, whole = (checkpoints(tmp_path / name)[-1] for name in ("run", "whole"))
+    for trained in (False, True):
+        expected = read_weights(whole, fingerprint, trained=trained)
+        mine = read_weights(found, fingerprint, trained=trained)
+        assert all(torch.equal(mine[name], value) for name, value in expected.items())
+    rates = [[record["lr"] for record in read_metrics(tmp_path / name) if record["event"] == "train"]
+             for name in ("run", "whole")]  # fmt: skip
+    assert rates[0] == rates[1]
+    assert not settings or rates[0][-1] < 0.5 * max(rates[0])
 
 
 def test_evaluate_averages(run: Path) -> None:
