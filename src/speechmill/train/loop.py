@@ -145,16 +145,17 @@ def _train(work: Training, stop: StopRequest) -> TrainReport:
             log.sync()
     log.close()
     if finished(work):
-        fit_best_head(work)
+        fit_best_head(work, stop)
     name = next((name for name in group.gather(stop.name) if name), "")
     return TrainReport(run, state.update, finished(work), False, state.best_wer, state.best_update, name, state.early)
 
 
-def fit_best_head(work: Training) -> None:
+def fit_best_head(work: Training, stop: StopRequest) -> None:
     """Fit the CTC head of the best checkpoint, where the recipe stopped training it: now the batches are at hand."""
     best = find_checkpoint(work.run, "best")
     if work.strategy.standing().ctc_head_apart() is not None and head_is_stale(work.recipe, update_of(best)):
-        open_weights(work.run, work.recipe, str(update_of(best)), work.tokenizer, work.device, work.group)
+        with contextlib.suppress(GivenUp):  # then it is fitted when the checkpoint is first opened
+            open_weights(work.run, work.recipe, str(update_of(best)), work.tokenizer, work.device, work.group, stop)
 
 
 def finished(work: Training) -> bool:

@@ -134,7 +134,8 @@ def start_run(recipe: Recipe, run: Path, device: torch.device, model: Recognizer
         "precision": effective_precision(recipe, device),
     }
     write_environment(run, device, about)
-    shutil.rmtree(run / "events", ignore_errors=True)
+    for name in ("events", "ctc_heads"):
+        shutil.rmtree(run / name, ignore_errors=True)
     for name in (LANGUAGE_MODEL_NAME, NEURAL_MODEL_NAME):
         (run / name).unlink(missing_ok=True)  # of a run that was begun with other data
 

@@ -26,11 +26,12 @@ def head_is_stale(recipe: Recipe, update: int) -> bool:
 
 
 def fit_head(
-    model: Recognizer, head: torch.nn.Module, dataset: BatchDataset, recipe: Recipe, device: torch.device, group: Group
-) -> None:
+    model: Recognizer, head: torch.nn.Module, dataset: BatchDataset, recipe: Recipe, group: Group,
+    stop: object = False,
+) -> bool:  # fmt: skip
     """Train `head`, the model's CTC head, on the first `loss.refit_updates` batches; nothing else changes.
 
-    The encoder is as it recognizes: in evaluation mode, without augmentation.
+    The encoder is as it recognizes: in evaluation mode, without augmentation. False where `stop` became true meanwhile.
     """
     model.eval()
     optimizer = torch.optim.Adam(head.parameters(), lr=_LR)
@@ -43,9 +44,11 @@ def fit_head(
         for number, whole in enumerate(loaded):
             progress.advance()
             group.alive()
+            if stop:
+                return False
             if not whole.ids:
                 continue  # all damage
-            batch = whole.to(device)
+            batch = whole.to(next(model.parameters()).device)
             with torch.no_grad():
                 audio = batch.audio.to(next(model.parameters()).dtype) / 32768.0
                 encoded = model.encoded(*model.log_mel(audio, batch.lengths))
@@ -57,6 +60,7 @@ def fit_head(
             optimizer.zero_grad()
             (loss.sum / max(1, loss.count)).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+    return True
 
 
 def save_head(head: torch.nn.Module, path: Path) -> None:

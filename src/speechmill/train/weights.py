@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from speechmill.group import ALONE, Group
 from speechmill.loader import BatchDataset
 from speechmill.models import build_model
 from speechmill.models.base import Recognizer
+from speechmill.recognize import GivenUp
 from speechmill.settings import Recipe
 from speechmill.tokenizer import Tokenizer
 from speechmill.train.average import average_weights, checkpoints_to_average, is_average
@@ -26,12 +28,14 @@ def weights_name(run: Path, which: str) -> str:
 
 
 def open_weights(
-    run: Path, recipe: Recipe, which: str, tokenizer: Tokenizer, device: torch.device, group: Group = ALONE
-) -> Recognizer:
+    run: Path, recipe: Recipe, which: str, tokenizer: Tokenizer, device: torch.device, group: Group = ALONE,
+    stop: object = False,
+) -> Recognizer:  # fmt: skip
     """A run's model in evaluation mode, on the device.
 
     Args:
         which: a checkpoint (see `find_checkpoint`), or best-K or last-K.
+        stop: true once this process was asked to stop; where a head has to be fitted, GivenUp is raised then.
     Raises SpeechmillError where there is none, or the train shards are gone that an average of a model with batch
     normalisation needs, or a CTC head that the recipe has stopped training.
     """
@@ -48,12 +52,23 @@ def open_weights(
     head = model.ctc_head_apart()
     if head is not None and head_is_stale(recipe, update_of(paths[-1])):
         path = run / "ctc_heads" / f"{fingerprint([one.name for one in paths])}.pt"
-        if group.leads and not path.is_file():
-            fit_head(model, head, data(), recipe, device, group)
-            save_head(head, path)
-        group.barrier()
+        if not group.broadcast(
+            path.is_file() or (group.leads and _fitted(model, head, path, data, recipe, group, stop))
+        ):
+            raise GivenUp
         load_head(head, path)
     return model.eval()
+
+
+def _fitted(
+    model: Recognizer, head: torch.nn.Module, path: Path, data: Callable[[], BatchDataset], recipe: Recipe,
+    group: Group, stop: object,
+) -> bool:  # fmt: skip
+    """Fit the head and keep it in `path`; False after a stop."""
+    if not fit_head(model, head, data(), recipe, group, stop):
+        return False
+    save_head(head, path)
+    return True
 
 
 class _TrainData:
