@@ -99,7 +99,7 @@ def test_text() -> None:
 def test_json() -> None:
     rows = json.loads(render([*TWO, SILENT], "json"))
     assert [row["file"] for row in rows] == ["a.wav", "b.wav", "c.wav"]
-    assert rows[0]["segments"][1] == {"start": 3723.5, "end": 3725.0, "text": "Three."}
+    assert rows[0]["segments"][1] == {"start": 3723.5, "end": 3725.0, "text": "Three.", "words": [], "caught": ""}
     assert rows[2] == {"file": "c.wav", "seconds": 1.0, "text": "", "segments": []}
 
 
@@ -150,7 +150,10 @@ def test_any_rate_and_two_channels(recognizing: Recognizing, tmp_path: Path) -> 
     plain = transcribe(recognizing, tmp_path / "mono.wav")
     assert plain.seconds == pytest.approx(len(mono) / RATE)
     assert plain.text.lower().rstrip(".").split() == said
-    assert plain.segments == [Segment(0.0, round(plain.seconds, 3), plain.text)]
+    (segment,) = plain.segments
+    assert [word.text.lower().rstrip(".") for word in segment.words] == said
+    assert (segment.start, segment.end) == (segment.words[0].start, segment.words[-1].end)
+    assert 0.0 <= segment.start < segment.end <= plain.seconds
     assert transcribe(recognizing, tmp_path / "stereo.flac").text == plain.text
     assert transcribe(recognizing, tmp_path / "fast.wav").seconds == pytest.approx(plain.seconds, abs=1e-3)
 
@@ -165,6 +168,9 @@ def test_a_long_recording_comes_in_timed_segments(recognizing: Recognizing, tmp_
     assert found.text == " ".join(segment.text for segment in found.segments)
     assert all(a.end <= b.start for a, b in zip(found.segments[:-1], found.segments[1:], strict=True))
     assert found.segments[-1].end <= found.seconds + 1e-3
+    heard = [word for segment in found.segments for word in segment.words]
+    assert " ".join(word.text for word in heard) == found.text
+    assert all(a.start < a.end <= b.start + 1e-3 for a, b in itertools.pairwise(heard))
 
 
 def test_json_alone_on_stdout(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,10 +36,11 @@ class Batch(NamedTuple):
     targets: Tensor  # int64 [batch, length], zero behind each utterance
     target_lengths: Tensor  # int64 [batch]
     damaged: tuple[Damage, ...] = ()  # utterances of the schedule's batch that could not be read and are left out
+    epoch: int = 0
 
     def to(self, device: torch.device) -> Batch:
         audio, lengths, targets, target_lengths = (part.to(device, non_blocking=True) for part in self[2:6])
-        return Batch(self.number, self.ids, audio, lengths, targets, target_lengths, self.damaged)
+        return Batch(self.number, self.ids, audio, lengths, targets, target_lengths, self.damaged, self.epoch)
 
 
 class Damage(NamedTuple):
@@ -53,6 +54,7 @@ class Request(NamedTuple):
     number: int
     rows: npt.NDArray[np.integer]  # of the index
     ahead: list[int]  # shards that will be read soon
+    epoch: int = 0
 
 
 class BatchDataset(Dataset[Batch]):
@@ -66,7 +68,8 @@ class BatchDataset(Dataset[Batch]):
 
     def request(self, number: int) -> Request:
         rows = self.schedule.utterances.rows[self.schedule.batch(number)]
-        return Request(number, rows, self.schedule.shards_ahead(number).tolist())
+        epoch = self.schedule.locate(number)[0]
+        return Request(number, rows, self.schedule.shards_ahead(number).tolist(), epoch)
 
     def __getitem__(self, number: int) -> Batch:
         return self.assembler.batch(self.request(number))
@@ -119,7 +122,7 @@ class Assembler:
         audio = torch.from_numpy(into[: len(ids), : max(lengths, default=1)])
         tokens, token_lengths = padded(targets, np.int64)
         known = torch.tensor(lengths, dtype=torch.int64)
-        return Batch(request.number, ids, audio, known, tokens, token_lengths, tuple(damaged))
+        return Batch(request.number, ids, audio, known, tokens, token_lengths, tuple(damaged), request.epoch)
 
     def _by_utterance(self, request: Request) -> Batch:
         ids, sounds, targets, damaged = [], [], [], []
@@ -136,7 +139,7 @@ class Assembler:
             targets.append(np.array(target, dtype=np.int64))
         audio, lengths = padded(sounds, np.int16)
         tokens, token_lengths = padded(targets, np.int64)
-        return Batch(request.number, ids, audio, lengths, tokens, token_lengths, tuple(damaged))
+        return Batch(request.number, ids, audio, lengths, tokens, token_lengths, tuple(damaged), request.epoch)
 
 
 def padded(rows: Sequence[npt.NDArray[Any]], kind: type[np.generic]) -> tuple[Tensor, Tensor]:
@@ -235,7 +238,9 @@ class _Answers(Dataset[Any]):
     def _handed(self, request: Request, lender: Lender) -> _Handed:
         lent, into = lender.take(*self._assembler.shape(request))
         batch = self._assembler.batch_into(request, into)
-        return _Handed(batch.number, batch.ids, lent, *(part.numpy() for part in batch[3:6]), batch.damaged)
+        return _Handed(
+            batch.number, batch.ids, lent, *(part.numpy() for part in batch[3:6]), batch.damaged, batch.epoch
+        )
 
 
 class _Handed:
@@ -245,10 +250,10 @@ class _Handed:
         self._parts = (number, ids, audio, *rest)
 
     def batch(self) -> Batch:
-        number, ids, lent, lengths, targets, target_lengths, damaged = self._parts
+        number, ids, lent, lengths, targets, target_lengths, damaged, epoch = self._parts
         audio = Borrower.receive(lent)[: len(ids), : int(lengths.max(initial=1))]
         lengths, targets, target_lengths = map(torch.from_numpy, (lengths, targets, target_lengths))
-        return Batch(number, ids, audio, lengths, targets, target_lengths, damaged)
+        return Batch(number, ids, audio, lengths, targets, target_lengths, damaged, epoch)
 
     def pin_memory(self, device: object = None) -> Batch:
         """What torch's pinning thread calls."""

@@ -17,6 +17,7 @@ from speechmill.settings import TokenizerSettings
 from speechmill.text import normalize
 
 BLANK = 0
+_MARK = "\u2581"  # SentencePiece's, for a space
 _THREADS = 4  # fixed: the unigram trainer's sums depend on it
 
 
@@ -48,6 +49,14 @@ class Tokenizer:
         """The text of ids; 0 (unknown) is left out."""
         text: str = self._pieces.decode([token for token in ids if token != BLANK])
         return text
+
+    def begins_word(self, token: int) -> bool:
+        """Whether a token has the mark of a new word."""
+        return str(self._pieces.id_to_piece(token)).startswith(_MARK)
+
+    def letters(self, token: int) -> str:
+        """A token's characters without that mark."""
+        return str(self._pieces.id_to_piece(token)).removeprefix(_MARK)
 
     def save(self, path: Path, source: str | None = None) -> None:
         """Write the SentencePiece model at `path` and its settings beside it, those last: they say that it is whole.

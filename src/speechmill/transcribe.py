@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from speechmill.audio import decode
 from speechmill.errors import SpeechmillError
+from speechmill.hypothesis import Hypothesis, Word
 from speechmill.progress import Progress
 from speechmill.recognize import Audio, Recognizing
 
@@ -36,6 +37,8 @@ class Segment:
     start: float  # seconds
     end: float  # seconds
     text: str
+    words: tuple[Word, ...] = ()  # with their times from the start of the recording
+    caught: str = ""  # see Hypothesis
 
 
 @dataclass(frozen=True)
@@ -53,18 +56,28 @@ def transcribe(recognizing: Recognizing, path: Path) -> Transcript:
     rate = recognizing.model.log_mel.settings.sample_rate
     audio = decode(path, rate)
     spans = cut_at_pauses(audio, rate)
-    heard = without_silence(audio, rate, spans)
-    if len(spans) > 1 or not heard:  # a short recording is heard whole, as other toolkits hear it
-        spans = heard
+    sounding = without_silence(audio, rate, spans)
+    if len(spans) > 1 or not sounding:  # a short recording is heard whole, as other toolkits hear it
+        spans = sounding
     pieces = [audio[start:end] for start, end in spans]
     with Progress(f"transcribe {path.name}", len(pieces), "pieces") as progress:
-        texts = recognizing.all(pieces.__getitem__, [len(piece) for piece in pieces], progress)
+        heard = recognizing.all(pieces.__getitem__, [len(piece) for piece in pieces], progress)
     segments = [
-        Segment(round(start / rate, 3), round(end / rate, 3), text)
-        for (start, end), text in zip(spans, texts, strict=True)
-        if text
+        _segment(hypothesis, start / rate, end / rate)
+        for (start, end), hypothesis in zip(spans, heard, strict=True)
+        if hypothesis.text
     ]
     return Transcript(str(path), len(audio) / rate, " ".join(segment.text for segment in segments), segments)
+
+
+def _segment(hypothesis: Hypothesis, start: float, end: float) -> Segment:
+    """From the first word to the last, where their times are known; else the piece as it was cut."""
+    words = tuple(
+        replace(word, start=round(start + word.start, 3), end=round(min(end, start + word.end), 3))
+        for word in hypothesis.words
+    )
+    first, last = (words[0].start, words[-1].end) if words else (round(start, 3), round(end, 3))
+    return Segment(first, last, hypothesis.text, words, hypothesis.caught)
 
 
 def cut_at_pauses(audio: Audio, rate: int) -> list[tuple[int, int]]:

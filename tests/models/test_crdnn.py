@@ -7,7 +7,8 @@ import torch
 
 from speechmill.config import load_recipe
 from speechmill.models import build_model
-from speechmill.models.crdnn import CrdnnRecognizer
+from speechmill.models.crdnn import CrdnnRecognizer, _Stepping
+from speechmill.models.ngram import NgramModel
 from speechmill.settings import CrdnnSettings, LossSettings, Recipe, SearchSettings
 
 TOKENS = 9
@@ -88,6 +89,24 @@ def test_search_runs(kind: str) -> None:
     assert all(0 < token < TOKENS for tokens in found for token in tokens)
 
 
+def test_token_by_token_is_the_whole_at_once() -> None:
+    model = tiny().eval()
+    features, frames, targets, _ = batch()
+    with torch.inference_mode():
+        encoded = model.encoded(features, frames)
+        bos = torch.cat([torch.zeros_like(targets[:, :1]), targets], dim=1)
+        relative = (encoded.steps / encoded.states.shape[1]).float()
+        whole = model.head(model.decoder(model.embedding(bos), encoded.states, relative)[0])
+        stepping = _Stepping(model)
+        state = stepping.begin(encoded, 2)
+        order = torch.tensor([1, 0, 3, 3])  # rows change places within their utterance
+        for place in range(bos.shape[1]):
+            logits, state = stepping.step(bos[:, place].repeat_interleave(2), state)
+            torch.testing.assert_close(logits[::2], whole[:, place], atol=1e-5, rtol=0)
+            torch.testing.assert_close(logits[1::2], whole[:, place], atol=1e-5, rtol=0)
+            state = stepping.select(state, order)
+
+
 @pytest.mark.parametrize("kind", ["greedy", "beam"])
 def test_the_shortest_audio(kind: str) -> None:
     model = tiny().eval()
@@ -107,4 +126,10 @@ def test_search_finds_what_was_trained() -> None:
     features, frames, _, _ = batch()
     with torch.inference_mode():
         assert model.transcribe(features, frames, SearchSettings(), None) == [[1, 2, 3], [4, 5]]
-        assert model.transcribe(features, frames, SearchSettings(kind="beam", beam=3), None) == [[1, 2, 3], [4, 5]]
+        for search in (
+            SearchSettings(kind="beam", beam=3),
+            SearchSettings(kind="beam", beam=3, ctc_weight=0.4),
+            SearchSettings(kind="beam", beam=3, ctc_weight=0.4, lm_order=2, lm_weight=0.1),
+        ):
+            language = NgramModel.train([[1, 2, 3], [4, 5]], 2, TOKENS) if search.lm_order else None
+            assert model.transcribe(features, frames, search, language) == [[1, 2, 3], [4, 5]], search

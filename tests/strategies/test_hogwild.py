@@ -277,3 +277,14 @@ def test_all_dead_is_an_error(recipe: Recipe, tmp_path: Path, monkeypatch: pytes
 def test_the_device_is_the_worker_s(tmp_path: Path) -> None:
     recipe = settings(processes=1)
     assert worker(recipe, Shared(build(recipe), recipe), tmp_path / "counters").step.device == CPU
+
+
+def test_workers_hear_of_the_annealed_rate(tmp_path: Path) -> None:
+    recipe = settings(processes=1)
+    shared = Shared(build(recipe).train(), recipe)
+    one = worker(recipe, shared, tmp_path / "counters")
+    one.update([uneven(0)], 0)
+    assert one.step.optimizer.param_groups[0]["lr"] == 1e-2
+    one.counters.anneal(0.25)
+    one.update([uneven(1)], 1)
+    assert one.step.optimizer.param_groups[0]["lr"] == 0.25e-2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -24,6 +25,7 @@ def add_evaluate(verbs: Verbs) -> None:
     )  # fmt: skip
     parser.add_argument("--split", help="default: test of the run's own shards; all rows of another set")
     parser.add_argument("--checkpoint", default="best", help="best, last or a number of updates (default: %(default)s)")
+    _average_argument(parser)
     parser.add_argument("--processes", type=int, default=1, help="that recognize (default: %(default)s)")
     parser.add_argument(
         "--by", action="append", default=[], metavar="COLUMN",
@@ -32,6 +34,12 @@ def add_evaluate(verbs: Verbs) -> None:
     parser.add_argument("--json", metavar="FILE", help="write the scores there too; - prints them alone")
     parser.add_argument(
         "overrides", nargs="*", metavar="search.key=value", help="another search, e.g. search.kind=greedy"
+    )
+
+
+def _average_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--average", metavar="best-K|last-K", help="the mean of the weights of K checkpoints, e.g. best-5"
     )
 
 
@@ -45,7 +53,7 @@ def _evaluate(args: Arguments) -> None:
     search = _search(args.folder, args.overrides)
     done = evaluate(
         args.folder, on=args.on, split=args.split, checkpoint=args.checkpoint, search=search, by=args.by,
-        processes=args.processes,
+        processes=args.processes, average=args.average,
     )  # fmt: skip
     if rank():
         return
@@ -81,6 +89,7 @@ def add_transcribe(verbs: Verbs) -> None:
         help="json: a list, an item a file; srt, vtt: of one file (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--checkpoint", default="best", help="best, last or a number of updates (default: %(default)s)")
+    _average_argument(parser)
 
 
 def _transcribe(args: Arguments) -> int:
@@ -89,7 +98,7 @@ def _transcribe(args: Arguments) -> int:
     from speechmill.transcribe import check_format, render, transcribe
 
     check_format(args.format, len(args.files))
-    recognizing = open_recognizer(args.folder, read_config(args.folder), args.checkpoint)
+    recognizing = open_recognizer(args.folder, read_config(args.folder), args.average or args.checkpoint)
     done, failed = [], False
     for file in args.files:
         try:

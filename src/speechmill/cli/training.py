@@ -64,5 +64,6 @@ def _train(args: Arguments) -> int:
               f"run the same command to go on")  # fmt: skip
         return 130
     done = " (already there, nothing to do)" if report.already_whole else ""
-    print(f"{args.folder}: {report.updates} updates{best}{done}")
+    early = f"; {report.early}" if report.early else ""
+    print(f"{args.folder}: {report.updates} updates{best}{early}{done}")
     return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
 from speechbrain.decoders.seq2seq import S2SRNNBeamSearcher, S2SRNNGreedySearcher
 from speechbrain.lobes.models.CRDNN import CRDNN
@@ -12,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from speechmill.losses import LossSum, ctc_loss, joint, log_softmax, smoothed_nll
-from speechmill.models.base import Recognizer
-from speechmill.models.ngram import NgramModel
+from speechmill.models.base import Encoded, Found, Recognizer
+from speechmill.models.joint import joint_search
+from speechmill.models.language import LanguageModel
+from speechmill.models.plain import plain_search
 from speechmill.settings import CrdnnSettings, FeatureSettings, LossSettings, SearchSettings
 from speechmill.tokenizer import BLANK
 
@@ -30,6 +34,7 @@ class CrdnnRecognizer(Recognizer):
     def __init__(self, features: FeatureSettings, settings: CrdnnSettings, loss: LossSettings, tokens: int) -> None:
         super().__init__(features)
         self.settings = settings
+        self.step_frames, self.step_begins = settings.time_pooling, -0.5  # step k has frames k pooling and on
         self.loss_settings = loss
         self.encoder = _encoder(features, settings)
         self.embedding = Embedding(num_embeddings=tokens, embedding_dim=settings.embedding_size)
@@ -68,21 +73,59 @@ class CrdnnRecognizer(Recognizer):
         ctc = ctc_loss(ctc_log_probs, steps, targets, target_lengths)
         return joint([(1.0 - weight, nll), (weight, ctc)], ctc.count)
 
-    def transcribe(
-        self, features: Tensor, frames: Tensor, search: SearchSettings, language_model: NgramModel | None
-    ) -> list[list[int]]:
-        del language_model  # the recipe's checks keep it away
-        encoded = self.encode(features)
-        relative = (self.steps(frames, encoded.shape[1]) / encoded.shape[1]).float()
+    def encoded(self, features: Tensor, frames: Tensor) -> Encoded:
+        states = self.encode(features)
+        return Encoded(states, self.steps(frames, states.shape[1]))
+
+    def ctc_logits(self, encoded: Encoded) -> Tensor:
+        logits: Tensor = self.ctc_head(encoded.states)
+        return logits
+
+    def ctc_head_apart(self) -> nn.Module:
+        head: nn.Module = self.ctc_head
+        return head
+
+    def search(self, encoded: Encoded, search: SearchSettings, language_model: LanguageModel | None) -> list[Found]:
+        if search.kind == "beam" and (search.ctc_weight or language_model is not None):
+            ctc_logits = self.ctc_logits(encoded) if search.ctc_weight else None
+            return joint_search(_Stepping(self), encoded, ctc_logits, search, language_model)
         parts = {"embedding": self.embedding, "decoder": self.decoder, "linear": self.head}
-        limits = {"bos_index": _EDGE, "eos_index": _EDGE, "min_decode_ratio": 0.0, "max_decode_ratio": 1.0}
-        searcher: nn.Module
-        if search.kind == "greedy":
-            searcher = S2SRNNGreedySearcher(**parts, **limits)
-        else:
-            searcher = S2SRNNBeamSearcher(**parts, **limits, beam_size=search.beam)
-        hypotheses = searcher(encoded, relative)[0]
-        return [[int(token) for token in tokens if int(token) != _EDGE] for tokens in hypotheses]
+        return plain_search(S2SRNNGreedySearcher, S2SRNNBeamSearcher, parts, encoded, search)
+
+
+class _Stepping:
+    """The decoder, token by token: see `StepDecoder`. SpeechBrain's attention remembers rows of states itself."""
+
+    def __init__(self, model: CrdnnRecognizer) -> None:
+        self.model = model
+        self.decoder: Any = model.decoder
+
+    def begin(self, encoded: Encoded, beam: int) -> _State:
+        self.decoder.attn.reset()
+        states = encoded.states.repeat_interleave(beam, 0)
+        context = states.new_zeros(len(states), self.model.settings.attention_size)
+        return _State(states, encoded.steps.repeat_interleave(beam, 0), None, context)
+
+    def step(self, tokens: Tensor, state: _State) -> tuple[Tensor, _State]:
+        out, hidden, context, _ = self.decoder.forward_step(
+            self.model.embedding(tokens), state.hidden, state.context, state.states, state.steps
+        )
+        return self.model.head(out), state._replace(hidden=hidden, context=context)
+
+    def select(self, state: _State, rows: Tensor) -> _State:
+        attention = self.decoder.attn
+        attention.prev_attn = attention.prev_attn[rows]
+        assert state.hidden is not None
+        return state._replace(hidden=state.hidden[:, rows], context=state.context[rows])
+
+
+class _State(NamedTuple):
+    """Rows of one utterance have the same states and steps, so that selecting rows leaves those as they are."""
+
+    states: Tensor
+    steps: Tensor
+    hidden: Tensor | None
+    context: Tensor
 
 
 def _encoder(features: FeatureSettings, settings: CrdnnSettings) -> nn.Module:

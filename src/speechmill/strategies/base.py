@@ -61,8 +61,14 @@ class Strategy(Protocol):
             stop: true once this process was asked to stop.
         """
 
+    def anneal(self, factor: float) -> None:
+        """Multiply the learning rate of the updates from here on, beside what the schedule says, by `factor`."""
+
     def agree(self, stop: object) -> bool:
         """Whether all processes stop here, where an update has just been frozen or none has begun."""
+
+    def standing(self) -> Recognizer:
+        """The model as it stands between updates, for a look."""
 
     def freeze(self, number: int) -> Frozen:
         """What stands after `number` updates."""

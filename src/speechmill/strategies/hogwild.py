@@ -34,6 +34,7 @@ from speechmill.errors import SpeechmillError
 from speechmill.loader import Batch
 from speechmill.models.base import Recognizer
 from speechmill.settings import Recipe
+from speechmill.sounds import Sounds
 from speechmill.strategies.base import Frozen, UpdateStats
 from speechmill.strategies.hogwild_worker import Dataset, Task, work
 from speechmill.strategies.shared import CEILING, DONE, LIMIT, NEXT, Counters, Shared
@@ -54,7 +55,7 @@ class Hogwild:
 
     def __init__(
         self, model: Recognizer, moments: dict[str, Any], recipe: Recipe, device: torch.device, first: int,
-        open_dataset: Callable[[Recipe, list[int]], Dataset], epoch_starts: list[int],
+        open_dataset: Callable[[Recipe, list[int]], Dataset], epoch_starts: list[int], sounds: Sounds | None = None,
     ) -> None:  # fmt: skip
         self.recipe, self.device = recipe, device
         self.model = copy.deepcopy(model)  # what validation and checkpoints see
@@ -66,7 +67,7 @@ class Hogwild:
         self.counters = Counters(path, recipe.train.processes)
         with self.counters.locked() as values:
             values[NEXT] = values[CEILING] = values[DONE] = first
-        self._task = Task(recipe, self.shared, path, str(device), open_dataset, epoch_starts)
+        self._task = Task(recipe, self.shared, path, str(device), open_dataset, epoch_starts, sounds)
         self._first = first  # update at which the current stretch began
         self._finished: set[int] = set()  # updates of the stretch
         self._workers: dict[int, tuple[Any, Connection]] = {}
@@ -181,8 +182,14 @@ class Hogwild:
         if again and self._listener is not None:
             self._listener.expect()
 
+    def anneal(self, factor: float) -> None:
+        self.counters.anneal(factor)
+
     def agree(self, stop: object) -> bool:
         return bool(stop)  # the frozen copy is complete; what workers did since is done again
+
+    def standing(self) -> Recognizer:
+        return self.shared.model  # others may be changing it
 
     def freeze(self, number: int) -> Frozen:
         """A copy of what stands after all updates below the ceiling; then training goes on."""

@@ -18,6 +18,7 @@ from speechmill.errors import SpeechmillError
 from speechmill.loader import Batch, batches
 from speechmill.models.base import Recognizer
 from speechmill.settings import Recipe
+from speechmill.sounds import Sounds
 from speechmill.strategies.base import UpdateStats, share
 from speechmill.strategies.shared import CEILING, DONE, LIMIT, Counters, Shared
 from speechmill.strategies.single import Single, settle
@@ -38,6 +39,7 @@ class Task:
     device: str
     open_dataset: Callable[[Recipe, list[int]], Dataset]
     epoch_starts: list[int]
+    sounds: Sounds | None = None
 
 
 def work(rank: int, task: Task, pipe: Connection) -> None:
@@ -76,7 +78,7 @@ class Worker:
         self.model = task.shared.model
         self.replica = copy.deepcopy(self.model).train()
         optimizer = task.shared.optimizers[rank % len(task.shared.optimizers)]
-        self.step = Step(self.replica, self.model, optimizer, self.recipe, torch.device(task.device))
+        self.step = Step(self.replica, self.model, optimizer, self.recipe, torch.device(task.device), task.sounds)
         self.idle = 0.0  # seconds at the ceiling that no update has told yet
 
     def stretch(self, dataset: Dataset, pipe: Connection, numbers: Iterator[int]) -> None:
@@ -105,6 +107,7 @@ class Worker:
     def update(self, batches: list[Batch], number: int) -> UpdateStats:
         self.counters.begin(self.rank, number)
         self.step.piece_limit = self.counters.read(LIMIT)
+        self.step.anneal(self.counters.annealed)
         read_at = self.counters.read(DONE)
         with torch.no_grad():
             for ours, theirs in zip(self.replica.parameters(), self.model.parameters(), strict=True):
@@ -124,9 +127,9 @@ class Step(Single):
 
     def __init__(
         self, replica: Recognizer, shared: Recognizer, optimizer: torch.optim.Optimizer, recipe: Recipe,
-        device: torch.device,
+        device: torch.device, sounds: Sounds | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(replica, optimizer, recipe, device)
+        super().__init__(replica, optimizer, recipe, device, sounds)
         self.shared = shared
 
     def begin(self) -> None:

@@ -18,8 +18,9 @@ from speechmill.strategies.base import parameters_of
 from speechmill.train.optim import build_optimizer
 
 # Places in the counters: the next update to be taken, the one before which taking ends, updates done, the limit of
-# pieces where memory is short; then for each process the update that it has begun, plus one.
-NEXT, CEILING, DONE, LIMIT, BEGUN = range(5)
+# pieces where memory is short, the bits of the factor on the learning rate; then for each process the update that it
+# has begun, plus one.
+NEXT, CEILING, DONE, LIMIT, _ANNEALED, BEGUN = range(6)
 
 
 class Counters:
@@ -27,7 +28,7 @@ class Counters:
 
     def __init__(self, path: str, processes: int) -> None:
         if not Path(path).exists():
-            Path(path).write_bytes(bytes((BEGUN + processes) * 8))
+            Path(path).write_bytes(bytes(_ANNEALED * 8) + np.float64(1.0).tobytes() + bytes(processes * 8))
         self._values = np.memmap(path, dtype=np.int64, mode="r+", shape=(BEGUN + processes,))
         self._file = Path(path).open("rb+")  # noqa: SIM115  # held as long as the counters
 
@@ -57,6 +58,15 @@ class Counters:
     def begun(self, rank: int) -> int:
         """The last update that a process began; -1 where it has begun none."""
         return self.read(BEGUN + rank) - 1
+
+    def anneal(self, factor: float) -> None:
+        with self.locked() as values:
+            values.view(np.float64)[_ANNEALED] = factor
+
+    @property
+    def annealed(self) -> float:
+        """The factor on the schedule's learning rate."""
+        return float(self._values.view(np.float64)[_ANNEALED])
 
     def close(self) -> None:
         self._file.close()

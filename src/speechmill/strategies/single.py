@@ -13,6 +13,7 @@ import torch
 from speechmill.loader import Batch, Damage
 from speechmill.models.base import Recognizer
 from speechmill.settings import Recipe
+from speechmill.sounds import Sounds
 from speechmill.strategies.base import Frozen, UpdateStats, share
 from speechmill.strategies.step import (
     batch_loss,
@@ -44,10 +45,13 @@ class Single:
     """The reference for every other strategy."""
 
     def __init__(
-        self, model: Recognizer, optimizer: torch.optim.Optimizer, recipe: Recipe, device: torch.device
-    ) -> None:
+        self, model: Recognizer, optimizer: torch.optim.Optimizer, recipe: Recipe, device: torch.device,
+        sounds: Sounds | None = None,
+    ) -> None:  # fmt: skip
+        self.sounds = sounds.to(device) if sounds else None  # that augmentation mixes in
         self.model, self.optimizer, self.recipe, self.device = model, optimizer, recipe, device
         self.piece_limit = 0  # padded samples; see in_pieces
+        self.annealed = 1.0  # of the schedule's learning rate
 
     def start(self, number: int) -> None:
         """Nothing is started."""
@@ -72,8 +76,9 @@ class Single:
         norm = finish_gradients(self.model, sums.tokens, self.recipe.optim.clip_norm)
         if not (math.isfinite(sums.loss) and math.isfinite(norm)):
             return UpdateStats(skipped=1, ids=self.suspects(sums, batches), **done)
+        rate = learning_rate(self.recipe.optim, number, self.recipe.train.updates, self.annealed)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe.optim, number, self.recipe.train.updates)
+            group["lr"] = rate
         self.apply()
         return UpdateStats(loss=sums.loss, tokens=sums.tokens, gradient_norm=norm, **done)
 
@@ -103,7 +108,7 @@ class Single:
         return sums
 
     def add_gradient(self, piece: Batch, with_ctc: bool, index: int, last: bool, sums: Sums) -> None:
-        loss = batch_loss(self.model, piece, self.recipe, with_ctc, index)
+        loss = batch_loss(self.model, piece, self.recipe, with_ctc, index, self.sounds)
         self.backward(loss.sum, last)
         value = loss.sum.item()
         sums.loss += value
@@ -130,8 +135,14 @@ class Single:
         """Utterances of the batches that were not finite; all of the update's, where only the gradient was not."""
         return sums.ids or [name for batch in batches for name in batch.ids]
 
+    def anneal(self, factor: float) -> None:
+        self.annealed = factor
+
     def agree(self, stop: object) -> bool:
         return bool(stop)
+
+    def standing(self) -> Recognizer:
+        return self.model
 
     def freeze(self, number: int) -> Frozen:
         del number

@@ -21,14 +21,18 @@ from speechmill.shards.foreign import open_reader
 from speechmill.shards.index import Index
 from speechmill.shards.read import ShardReader
 from speechmill.tokenizer import Tokenizer
+from speechmill.train.refit import head_is_stale
 from speechmill.train.signals import StopRequest
 
 
 def validation(
-    model: Recognizer, tokenizer: Tokenizer, index: Index, recipe: Recipe, group: Group, stop: StopRequest
-) -> tuple[dict[str, Any], list[Damage]]:
+    model: Recognizer, tokenizer: Tokenizer, index: Index, recipe: Recipe, group: Group, stop: StopRequest,
+    update: int = 0,
+) -> tuple[dict[str, Any], list[Damage]]:  # fmt: skip
     """The scores of a model and the utterances that could not be read and are left out of them, on every rank.
 
+    Args:
+        update: that the model has come to: from it is known whether its CTC head fits.
     Raises GivenUp on all ranks where one was asked to stop: a long validation would outlast the seconds that a job has
     to save.
     """
@@ -37,7 +41,8 @@ def validation(
     if limit and limit < len(rows):
         rows = rows[permutation(len(rows), 0)[:limit]]
     reader = open_reader(index)
-    recognizing = Recognizing(model, tokenizer, SearchSettings(), None, next(model.parameters()).device)
+    device, mend = next(model.parameters()).device, not head_is_stale(recipe, update)
+    recognizing = Recognizing(model, tokenizer, SearchSettings(), None, device, times=False, mend=mend)
     silent: dict[int, Damage] = {}
     with Progress("validate", len(rows), "utterances") as progress:
         hypotheses = recognizing.spread(
@@ -53,7 +58,7 @@ def validation(
         except SpeechmillError as error:
             damaged[place] = Damage(index.id(row), str(error))
     scored = [place for place in references if place not in damaged]
-    rates = score_pairs([references[place] for place in scored], [hypotheses[place] for place in scored])
+    rates = score_pairs([references[place] for place in scored], [hypotheses[place].text for place in scored])
     scores = {
         "wer": rates.wer, "wer_p": rates.wer_p, "cer": rates.cer, "cer_p": rates.cer_p, "utterances": len(scored),
     }  # fmt: skip
