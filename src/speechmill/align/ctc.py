@@ -178,7 +178,7 @@ class RunEmitter:
         if isinstance(model, CtcRecognizer):
             found = model.log_probs(features, frames)[0][-1]
         elif isinstance(model, CrdnnRecognizer):
-            found = model.ctc_head(model.encode(features)).log_softmax(-1)
+            found = model.ctc_head(model.encode(features, frames)[0]).log_softmax(-1)
         else:
             raise TypeError(type(model))
         return found[0].cpu(), len(samples) / RATE / max(1, found.shape[1])
