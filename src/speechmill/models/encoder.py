@@ -53,7 +53,9 @@ class CrdnnEncoder(nn.Module):
         steps = self.steps(frames)
         x = bidirectional(rnn.rnn, x, steps)
         inside = torch.arange(total, device=x.device) < steps[:, None]
-        dense = self._dense(x[inside])
+        if not self.training:
+            return self._dense(x) * inside[..., None]
+        dense = self._dense(x[inside])  # batch normalisation takes what counts only
         return dense.new_zeros(*inside.shape, dense.shape[-1]).masked_scatter(inside[..., None], dense)
 
     def _convolved(self, features: Tensor, frames: Tensor | None) -> Tensor:
