@@ -5,12 +5,15 @@ Nothing here is ours but the sizes: a recipe of this project, and the weights wh
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import speechbrain as sb
 import torch
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.lobes.features import Fbank
+from speechbrain.nnet.attention import LocationAwareAttention
 from speechbrain.nnet.embedding import Embedding
 from speechbrain.nnet.linear import Linear
 from speechbrain.nnet.losses import ctc_loss, nll_loss
@@ -135,3 +138,26 @@ def brain_batch(batch: Batch, dtype: torch.dtype = torch.float32) -> PaddedBatch
             }
         )
     return PaddedBatch(examples)
+
+
+@contextlib.contextmanager
+def exact_attention() -> Iterator[None]:
+    """SpeechBrain's first attention weights are 1 / length in float32; in here in the type of the rest.
+
+    Without this its location-aware attention does not run in float64 at all.
+    """
+    original = LocationAwareAttention.forward
+
+    class Length(Tensor):
+        """A length whose `float()` is as wide as the encoder's output."""
+
+    def forward(attention: LocationAwareAttention, states: Tensor, length: Tensor, query: Tensor) -> object:
+        wide = length.as_subclass(Length)
+        wide.float = lambda: length.to(states.dtype)  # type: ignore[method-assign]
+        return original(attention, states, wide, query)
+
+    LocationAwareAttention.forward = forward
+    try:
+        yield
+    finally:
+        LocationAwareAttention.forward = original

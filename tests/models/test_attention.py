@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from speechbrain.nnet.attention import LocationAwareAttention
+from benchmarks.brain import exact_attention
 from speechbrain.nnet.RNN import AttentionalRNNDecoder
 from test_encoder import close
 
@@ -22,24 +22,6 @@ SMALL = CrdnnSettings(
 )  # fmt: skip
 
 
-@pytest.fixture
-def _wide_attention(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SpeechBrain's first attention weights are 1 / length in float32; here in float64, as all else."""
-    original = LocationAwareAttention.forward
-
-    def forward(
-        self: LocationAwareAttention, states: torch.Tensor, length: torch.Tensor, query: torch.Tensor
-    ) -> object:
-        class Wide(torch.Tensor):
-            def float(self) -> torch.Tensor:
-                return self.as_subclass(torch.Tensor).to(states.dtype)
-
-        return original(self, states, length.as_subclass(Wide), query)
-
-    monkeypatch.setattr(LocationAwareAttention, "forward", forward)
-
-
-@pytest.mark.usefixtures("_wide_attention")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("loop", ["fast_loop", "reference_loop"])
 @pytest.mark.parametrize("thesis", [False, True])
@@ -55,7 +37,8 @@ def test_outputs_and_gradients_are_speechbrains(
     encoded = torch.randn(3, 15, settings.dnn_size, dtype=dtype, requires_grad=True)
     steps = torch.tensor([15, 9, 4])
     leaves = [embedded, encoded, *decoder.parameters()]
-    theirs, _ = AttentionalRNNDecoder.forward(decoder, embedded, encoded, steps / 15)
+    with exact_attention():
+        theirs, _ = AttentionalRNNDecoder.forward(decoder, embedded, encoded, steps / 15)
     ours = decoder.teach(embedded, encoded, steps)
     close(ours, theirs)
     weight = torch.randn_like(theirs)

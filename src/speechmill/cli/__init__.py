@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from speechmill.cli import corpora, scoring, shards, training, whole
+from speechmill.cli import corpora, exchange, scoring, shards, training, whole
 from speechmill.cli.verb import Arguments
 from speechmill.errors import SpeechmillError
 
@@ -28,6 +28,8 @@ _IN_ORDER = (
     scoring.add_transcribe,
     scoring.add_score,
     scoring.add_compare,
+    exchange.add_export,
+    exchange.add_import_model,
     corpora.add_inspect,
 )
 
