@@ -23,6 +23,7 @@ _IN_ORDER = (
     shards.add_shard,
     shards.add_shards,
     training.add_tokenizer,
+    training.add_fit_batch,
     training.add_train,
     scoring.add_evaluate,
     scoring.add_transcribe,

@@ -46,7 +46,7 @@ class CrdnnEncoder(nn.Module):
         pooling = self.settings.time_pooling
         total = features.shape[1] // pooling
         x = self._convolved(features, frames)[:, : total * pooling]
-        x = x.reshape(len(x), total, pooling, *x.shape[2:]).amax(2).flatten(2)
+        x = x.reshape(len(x), total, pooling, *x.shape[2:]).max(2).values.flatten(2)
         rnn: Any = self.RNN
         if frames is None:
             return self._dense(rnn(x)[0])
@@ -124,12 +124,11 @@ def convolve_plainly(images: Tensor, ends: Tensor | None, block: Block) -> Tenso
         ends: [batch], where each image ends and is mirrored; None: where all do.
     """
     margin = block.weight.shape[2] // 2
-    x = functional.pad(images.permute(0, 3, 1, 2), (margin,) * 4, mode="reflect")
-    if ends is not None:
-        batch = torch.arange(len(ends), device=ends.device)
-        x = x.clone()
-        for k in range(1, margin + 1):
-            x[batch, :, ends + (margin - 1 + k)] = x[batch, :, ends + (margin - 1 - k)]
+    x = functional.pad(images.permute(0, 3, 1, 2), (margin, margin, 0, 0), mode="reflect")
+    place = torch.arange(-margin, images.shape[1] + margin, device=images.device).abs().expand(images.shape[0], -1)
+    last = (images.shape[1] if ends is None else ends[:, None]) - 1
+    source = torch.where(place > last, 2 * last - place, place).clamp(min=0)  # behind the margin anything will do
+    x = x.gather(2, source[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
     x = functional.conv2d(x, block.weight.transpose(2, 3), block.bias).permute(0, 2, 3, 1)
     x = functional.layer_norm(x, x.shape[2:], block.norm_weight, block.norm_bias, block.eps)
     x = functional.leaky_relu(x, SLOPE)

@@ -31,6 +31,6 @@ def bidirectional(lstm: nn.LSTM, x: Tensor, steps: Tensor) -> Tensor:
 
 def _direction(lstm: nn.LSTM, x: Tensor, name: str) -> Tensor:
     weights = [getattr(lstm, f"{part}_{name}") for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-    start = x.new_zeros(1, len(x), lstm.hidden_size)
+    start = x.new_zeros(1, x.shape[0], lstm.hidden_size)
     found: Tensor = torch._VF.lstm(x, (start, start), weights, True, 1, 0.0, lstm.training, False, True)[0]
     return found
