@@ -66,9 +66,8 @@ class AttentionDecoder(AttentionalRNNDecoder):  # type: ignore[misc]
             attention.mlp_loc.weight, attention.conv_loc.weight[:, 0], attention.mlp_attn.weight[0],
             attention.mlp_out.weight, attention.mlp_out.bias,
         )  # fmt: skip
-        loop = reference_loop if embedded.device.type != "cpu" else fast_loop
         with torch.autocast(embedded.device.type, enabled=False):
-            hidden, context = loop(
+            hidden, context = fast_loop(
                 gates.to(dtype), keys.to(dtype), encoded.to(dtype), steps, keep,
                 Weights(*(weight.to(dtype) for weight in weights)),
             )  # fmt: skip

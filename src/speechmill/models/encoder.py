@@ -62,17 +62,16 @@ class CrdnnEncoder(nn.Module):
         """[batch, frames or more, bins, channels]"""
         settings = self.settings
         margin = settings.cnn_kernel // 2
-        if frames is None:
-            ends = torch.full((len(features),), features.shape[1], device=features.device)
-        else:
-            ends = frames.clamp(min=max(settings.time_pooling, margin + 1))
+        ends = None if frames is None else frames.clamp(min=max(settings.time_pooling, margin + 1))
         images = features[..., None]
         if torch.is_autocast_enabled(features.device.type):
             images = images.to(torch.get_autocast_dtype(features.device.type))
         if self.plain or features.device.type != "cpu":
             for block in self._blocks(images):
-                images = convolve_plainly(images, None if frames is None else ends, block)
+                images = convolve_plainly(images, ends, block)
             return images
+        if ends is None:
+            ends = torch.full((len(features),), features.shape[1], device=features.device)
         x = pad(images, ends, margin)
         for block in self._blocks(images):
             x = convolve(x, block)
