@@ -168,9 +168,9 @@ class Processes:
         errors = words = 0
         for one in tests:
             features, frames = model.log_mel(one.audio / 32768.0, one.lengths)
-            encoded = model.encode(features)
+            encoded, lengths = model.encode(features, frames)
             best = model.ctc_head(encoded).argmax(-1)
-            for row, steps in enumerate(model.steps(frames, encoded.shape[1]).tolist()):
+            for row, steps in enumerate(lengths.tolist()):
                 path = torch.unique_consecutive(best[row, :steps])
                 target = one.targets[row, : one.target_lengths[row]].tolist()
                 errors += Levenshtein.distance(path[path > 0].tolist(), target)
@@ -206,7 +206,7 @@ def _refresh(model: CrdnnRecognizer, batches: Sequence[Batch]) -> None:
         layer.track_running_stats = True
         layer.train()
     for one in batches:
-        model.encode(model.log_mel(one.audio / 32768.0, one.lengths)[0])
+        model.encode(*model.log_mel(one.audio / 32768.0, one.lengths))
 
 
 def run(variant: Variant, seed: int, audio: int, rate: float) -> list[float]:

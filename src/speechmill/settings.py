@@ -140,6 +140,14 @@ class CrdnnSettings(Section):
     attention_size: Count = 512
     attention_channels: Count = 10
     attention_kernel: Count = 100  # the window is twice this plus one frames
+    # Whether padding is kept from an utterance; SpeechBrain's encoder, and so the thesis's, hears it.
+    mask_padding: bool = False
+
+    @model_validator(mode="after")
+    def _kernel(self) -> CrdnnSettings:
+        if self.cnn_kernel % 2 == 0:
+            raise ValueError(f"cnn_kernel {self.cnn_kernel} is even; it has a middle where it is odd")
+        return self
 
 
 class CtcSettings(Section):
@@ -418,7 +426,9 @@ class Recipe(Section):
     def model_fingerprint(self) -> str:
         """Names what a checkpoint's weights fit: features, model and tokenizer settings."""
         parts = {"features": self.features, "model": self.model, "tokenizer": self.tokenizer}
-        return fingerprint({name: part.model_dump(mode="json") for name, part in parts.items()})
+        plain = {name: part.model_dump(mode="json") for name, part in parts.items()}
+        plain["model"].pop("mask_padding", None)  # changes no weight; and older runs do not name it
+        return fingerprint(plain)
 
 
 def recipe_text(recipe: Recipe) -> str:

@@ -118,12 +118,11 @@ def test_the_shortest_audio(kind: str) -> None:
 def test_search_finds_what_was_trained() -> None:
     model = tiny()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    for _ in range(50):
+    for _ in range(100):
         optimizer.zero_grad()
         model.loss(*batch(), with_ctc=True).sum.backward()
         optimizer.step()
-    model.eval()
-    features, frames, _, _ = batch()
+    features, frames, _, _ = batch()  # still in training mode: batch normalisation has no statistics but the batch's
     with torch.inference_mode():
         assert model.transcribe(features, frames, SearchSettings(), None) == [[1, 2, 3], [4, 5]]
         for search in (
@@ -133,3 +132,32 @@ def test_search_finds_what_was_trained() -> None:
         ):
             language = NgramModel.train([[1, 2, 3], [4, 5]], 2, TOKENS) if search.lm_order else None
             assert model.transcribe(features, frames, search, language) == [[1, 2, 3], [4, 5]], search
+
+
+@pytest.mark.parametrize("kind", ["greedy", "beam"])
+def test_masked_hypotheses_do_not_depend_on_the_batch(kind: str) -> None:
+    """Also those that find no end: alone, an utterance has as many tokens as steps at most."""
+    torch.manual_seed(2)
+    sizes = tiny().settings.model_copy(update={"mask_padding": True})
+    model = build_model(Recipe(model=sizes), TOKENS).double().eval()
+    frames = torch.tensor([83, 60, 41, 7, 2])
+    features = torch.randn(5, 83, 40, dtype=torch.float64)
+    for row, length in enumerate(frames.tolist()):
+        features[row, length:] = 0.0  # as the features' normalisation leaves it
+    search = SearchSettings(kind=kind, beam=3)
+    with torch.inference_mode():
+        together = model.transcribe(features, frames, search, None)
+        for row, length in enumerate(frames.tolist()):
+            given = features[row : row + 1, :length], frames[row : row + 1], search, None
+            assert model.transcribe(*given) == together[row : row + 1]
+    assert len({len(tokens) for tokens in together}) > 1
+
+
+def test_padding_heard_is_speechbrains() -> None:
+    """Without the mask, what stands behind an utterance changes its encoding, as in the thesis."""
+    model = tiny().eval()
+    features, frames, _, _ = batch()
+    with torch.inference_mode():
+        heard, _ = model.encode(features, frames)
+        alone, _ = model.encode(features[1:, :41], frames[1:])
+    assert not torch.allclose(heard[1, :10], alone[0, :10])

@@ -67,3 +67,28 @@ def _train(args: Arguments) -> int:
     early = f"; {report.early}" if report.early else ""
     print(f"{args.folder}: {report.updates} updates{best}{early}{done}")
     return 0
+
+
+def add_fit_batch(verbs: Verbs) -> None:
+    parser = verb(
+        verbs, "fit-batch", _fit_batch, "the largest padded seconds of a training step that fit this device, by length",
+        "speechmill fit-batch hparams/train.yaml --margin 0.1",
+    )  # fmt: skip
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument(
+        "--margin", type=float, default=0.1, help="share of the memory left free (default: %(default)s)"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="settings that replace the recipe's")
+
+
+def _fit_batch(args: Arguments) -> None:
+    from speechmill.train.fit import fit
+
+    found, budget = fit(recipe_of(args), args.margin)
+    print(f"{budget / 1e9:.1f} GB, {args.margin:.0%} of it left free")
+    print("utterance s   utterances   schedule.limit_seconds   MB per padded s")
+    for one in found:
+        print(
+            f"{one.seconds:11g}   {one.utterances:10d}   {one.limit_seconds:22.0f}   {one.bytes_per_second / 1e6:15.1f}"
+        )
+    print(f"for all lengths: schedule.limit_seconds={min(one.limit_seconds for one in found):.0f}")

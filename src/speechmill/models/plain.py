@@ -26,13 +26,13 @@ def plain_search(
         parts: what both are made of.
     """
     limits = {"bos_index": _EDGE, "eos_index": _EDGE, "min_decode_ratio": 0.0, "max_decode_ratio": 1.0}
-    total = encoded.states.shape[1]
-    relative = (encoded.steps / total).float()
+    relative = (encoded.steps / encoded.states.shape[1]).float()
     chosen, width = (greedy, {}) if search.kind == "greedy" else (beam, {"beam_size": search.beam})
     searcher = chosen(**parts, **limits, **width)
     hypotheses = searcher(encoded.states, relative)[0]
     found = []
-    for hypothesis in hypotheses:
-        tokens = [int(token) for token in hypothesis if int(token) != _EDGE]
-        found.append(Found(tokens, caught(tokens, len(tokens) < total)))
+    # The searchers' limit is the batch's longest; alone, an utterance has as many tokens as steps at most.
+    for hypothesis, most in zip(hypotheses, encoded.steps.tolist(), strict=True):
+        tokens = [int(token) for token in hypothesis[:most] if int(token) != _EDGE]
+        found.append(Found(tokens, caught(tokens, len(tokens) < most)))
     return found
