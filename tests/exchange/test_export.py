@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,8 @@ def test_speechbrain_transcribes_the_same(run: Path, recordings: list[Path], kin
     assert main(["export", str(run), str(out), f"search.kind={kind}", "search.beam=4"]) == 0
     theirs = EncoderDecoderASR.from_hparams(source=str(out), savedir=str(out))
     recipe = override_recipe(read_config(run), [f"search.kind={kind}", "search.beam=4"])
-    ours = open_recognizer(run, recipe, "best")
+    # Ours puts CTC's text where the decoder repeats itself; SpeechBrain has nothing of the kind.
+    ours = replace(open_recognizer(run, recipe, "best"), mend=False)
     found = [transcribe(ours, path).text for path in recordings]
     assert found == [theirs.transcribe_file(str(path)) for path in recordings]
     assert len(set(found)) > 10, "too few different texts to show much"
@@ -88,7 +90,7 @@ def test_it_loads_in_another_process_without_a_network(run: Path, recordings: li
         f"print(EncoderDecoderASR.from_hparams(source={str(out)!r}).transcribe_file({str(recordings[0])!r}))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
-    ours = open_recognizer(run, read_config(run), "best")
+    ours = replace(open_recognizer(run, read_config(run), "best"), mend=False)
     assert done.stdout.splitlines()[-1].strip() == transcribe(ours, recordings[0]).text.strip()
 
 
