@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[1]
-_PATIENCE = 240.0  # seconds for a job; one that needs longer hangs
+_PATIENCE = 600.0  # seconds for a job; one that needs longer hangs
 
 
 def _slurm_here() -> ModuleType:
