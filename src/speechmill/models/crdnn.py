@@ -73,6 +73,18 @@ class CrdnnRecognizer(Recognizer):
     ) -> list[list[int]]:
         del language_model  # the recipe's checks keep it away
         encoded, steps = self.encode(features, frames)
+        if search.kind == "greedy" or not self.settings.mask_padding:
+            return self._search(encoded, steps, search)
+        # SpeechBrain's beam ends after as many tokens as the batch's longest has steps, and what it then gives depends
+        # on that: so that it does not, only utterances of as many steps are searched together.
+        found: dict[int, list[int]] = {}
+        for most in sorted(set(steps.tolist())):
+            rows = (steps == most).nonzero()[:, 0]
+            tokens = self._search(encoded[rows, :most], steps[rows], search)
+            found.update(zip(rows.tolist(), tokens, strict=True))
+        return [found[row] for row in range(len(frames))]
+
+    def _search(self, encoded: Tensor, steps: Tensor, search: SearchSettings) -> list[list[int]]:
         relative = (steps / encoded.shape[1]).float()
         parts = {"embedding": self.embedding, "decoder": self.decoder, "linear": self.head}
         limits = {"bos_index": _EDGE, "eos_index": _EDGE, "min_decode_ratio": 0.0, "max_decode_ratio": 1.0}
