@@ -35,7 +35,7 @@ from benchmarks.brain import (
     same_parameters,
 )
 from benchmarks.machine import machine
-from speechmill.artefact import write_json, write_text
+from speechmill.artefact import read_json, write_json, write_text
 from speechmill.config import load_recipe
 from speechmill.loader import Batch
 from speechmill.models import build_model
@@ -271,11 +271,15 @@ def on_cpu(quick: bool) -> dict[str, Any]:
     }
     if not quick:
         figures["demo_bfloat16"] = compare("demo", "cpu", rounds["demo"], "bfloat16")
-        figures["peak_mb_per_padded_second"] = {
-            name: {side: round(memory_per_second(name, side) / 1e6, 1) for side in ("ours", "speechbrain")}
-            for name in RECIPES
-        }
     return figures
+
+
+def memory() -> dict[str, Any]:
+    found = {
+        name: {side: round(memory_per_second(name, side) / 1e6, 1) for side in ("ours", "speechbrain")}
+        for name in RECIPES
+    }
+    return {"peak_mb_per_padded_second": found}
 
 
 def on_cuda(quick: bool) -> dict[str, Any]:
@@ -300,6 +304,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     parser.add_argument("--json", metavar="PATH", type=Path, default=RESULT, help="-: print it (default: %(default)s)")
+    parser.add_argument("--only", choices=("times", "memory", "profile"), help="the other parts stay as they are")
     parser.add_argument("--memory-of", choices=tuple(RECIPES), help=argparse.SUPPRESS)
     parser.add_argument("--side", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -308,16 +313,19 @@ def main() -> None:
     if args.memory_of:
         print(_memory(args.memory_of, args.side))
         return
-    result = on_cpu(args.quick) | (on_cuda(args.quick) if args.device == "cuda" else {})
-    if args.device == "cpu":
-        result |= {"cuda": NOT_MEASURED}
-    result |= {"machine": machine()}
-    if str(args.json) == "-":
+    printed = str(args.json) == "-"
+    result: dict[str, Any] = read_json(args.json) if args.only and args.json.is_file() else {}
+    if args.only in (None, "times"):
+        result |= on_cpu(args.quick) | (on_cuda(args.quick) if args.device == "cuda" else {"cuda": NOT_MEASURED})
+        result |= {"machine": machine()}
+    if args.only == "memory" or not (args.only or args.quick):
+        result |= memory()
+    if printed:
         json.dump(result, sys.stdout, indent=1)
         print()
         return
     write_json(args.json, result)
-    if not args.quick:
+    if args.only == "profile" or not (args.only or args.quick):
         write_text(PROFILE, "\n\n".join(profiles(name, args.device) for name in RECIPES) + "\n")
 
 

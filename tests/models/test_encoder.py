@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from speechmill.config import load_recipe
-from speechmill.models.convolution import Block, convolve, pad
+from speechmill.models.convolution import Block, convolve, largest, pad
 from speechmill.models.encoder import CrdnnEncoder, convolve_plainly, reference_encoder
 from speechmill.models.products import Columns, Direct, Product, Winograd
 from speechmill.models.recurrent import bidirectional
@@ -26,18 +26,18 @@ def sizes(**changed: object) -> CrdnnSettings:
 
 def close(found: Tensor, expected: Tensor, scale: float = 0.0) -> None:
     """To the tolerance of the type, of the tensor's largest number, or of `scale` where that is larger."""
-    largest = max(float(expected.abs().max()), scale)
-    assert float((found - expected).abs().max()) <= TOLERANCE[expected.dtype] * largest
+    most = max(float(expected.detach().abs().max()), scale)
+    assert float((found - expected).detach().abs().max()) <= TOLERANCE[expected.dtype] * most
 
 
 def same_gradients(found: nn.Module, expected: nn.Module) -> None:
     """Of all parameters. A bias before batch normalisation has none but rounding: the scale is that of its layer."""
-    largest = dict(expected.named_parameters())
+    theirs = dict(expected.named_parameters())
     for name, parameter in found.named_parameters():
-        other = largest[name]
+        other = theirs[name]
         assert parameter.grad is not None, name
         assert other.grad is not None, name
-        beside = largest.get(name.replace(".bias", ".weight"), other)
+        beside = theirs.get(name.replace(".bias", ".weight"), other)
         assert beside.grad is not None
         close(parameter.grad, other.grad, float(beside.grad.abs().max()))
 
@@ -193,3 +193,12 @@ def test_bfloat16_is_near() -> None:
     assert float((found - expected).abs().mean()) < 0.05 * float(expected.abs().max())
     found.float().sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in ours.parameters() if parameter.grad is not None)
+
+
+def test_the_largest_of_equals_is_the_first() -> None:
+    x = torch.tensor([[[1.0, 5.0], [3.0, 5.0], [3.0, 2.0]]], requires_grad=True)
+    found = largest(x)
+    assert found.tolist() == [[3.0, 5.0]]
+    found.backward(torch.tensor([[7.0, 8.0]]))
+    assert x.grad is not None
+    assert x.grad.tolist() == [[[0.0, 8.0], [7.0, 0.0], [0.0, 0.0]]]

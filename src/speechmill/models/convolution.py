@@ -139,13 +139,52 @@ class _Convolve(torch.autograd.Function):
         return of_data, None, None, of_weight.to(weight.dtype), of_bias.to(bias.dtype), *of_norm, None, None, None, None
 
 
+def largest(x: Tensor) -> Tensor:
+    """The largest over the last dimension but one, a small one: [..., places, channels] -> [..., channels].
+
+    The gradient goes to the first place, where several are largest.
+    """
+    found: Tensor = _Largest.apply(x)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Largest(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        found = _maximum(list(x.unbind(-2)))
+        ctx.save_for_backward(x, found)
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        x, found = ctx.saved_tensors
+        of_x = torch.empty_like(x)
+        _deal(grad, found, list(x.unbind(-2)), list(of_x.unbind(-2)))
+        return of_x
+
+
+def _maximum(parts: list[Tensor]) -> Tensor:
+    """Place by place; a new tensor."""
+    found = torch.maximum(parts[0], parts[-1])
+    for part in parts[1:-1]:
+        torch.maximum(found, part, out=found)
+    return found
+
+
+def _deal(grad: Tensor, found: Tensor, parts: list[Tensor], places: list[Tensor]) -> None:
+    """Write the gradient of `_maximum` to `places`: the first part that is the largest gets it."""
+    left = grad.clone()
+    for part, place in zip(parts[:-1], places[:-1], strict=True):
+        torch.mul(left, part == found, out=place)
+        left -= place
+    places[-1].copy_(left)
+
+
 def _activate(normed: Tensor, pool: int, keep: Tensor | None, target: Tensor) -> None:
     """Pool, LeakyReLU, dropout; `normed` is used up."""
     if pool > 1:
-        parts = _parts(normed, pool)
-        normed = torch.maximum(parts[0], parts[1])
-        for part in parts[2:]:
-            torch.maximum(normed, part, out=normed)
+        normed = _maximum(_parts(normed, pool))
     if keep is None:
         torch._C._nn.leaky_relu(normed, SLOPE, out=target)
     else:
@@ -155,16 +194,10 @@ def _activate(normed: Tensor, pool: int, keep: Tensor | None, target: Tensor) ->
 def _unpool(grad: Tensor, normed: Tensor, pool: int) -> Tensor:
     """The gradient of `normed` from that of LeakyReLU of its largest; the first one, where several are largest."""
     parts = _parts(normed, pool)
-    largest = torch.maximum(parts[0], parts[1])
-    for part in parts[2:]:
-        torch.maximum(largest, part, out=largest)
-    left = torch.ops.aten.leaky_relu_backward(grad, largest, SLOPE, False)
+    pooled = _maximum(parts)
+    of_pooled = torch.ops.aten.leaky_relu_backward(grad, pooled, SLOPE, False)
     found = torch.zeros_like(normed) if normed.shape[2] % pool else torch.empty_like(normed)
-    places = _parts(found, pool)
-    for part, place in zip(parts[:-1], places[:-1], strict=True):
-        torch.mul(left, part == largest, out=place)
-        left -= place
-    places[-1].copy_(left)
+    _deal(of_pooled, pooled, parts, _parts(found, pool))
     return found
 
 

@@ -89,7 +89,8 @@ class CrdnnRecognizer(Recognizer):
             ctc_logits = self.ctc_logits(encoded) if search.ctc_weight else None
             return joint_search(_Stepping(self), encoded, ctc_logits, search, language_model)
         parts = {"embedding": self.embedding, "decoder": self.decoder, "linear": self.head}
-        return plain_search(S2SRNNGreedySearcher, S2SRNNBeamSearcher, parts, encoded, search)
+        apart = self.settings.mask_padding
+        return plain_search(S2SRNNGreedySearcher, S2SRNNBeamSearcher, parts, encoded, search, apart)
 
 
 class _Stepping:

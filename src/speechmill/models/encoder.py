@@ -10,7 +10,7 @@ from speechbrain.nnet.RNN import LSTM
 from torch import Tensor, nn
 from torch.nn import functional
 
-from speechmill.models.convolution import SLOPE, Block, convolve, pad
+from speechmill.models.convolution import SLOPE, Block, convolve, largest, pad
 from speechmill.models.recurrent import bidirectional
 from speechmill.settings import CrdnnSettings, FeatureSettings
 
@@ -46,7 +46,8 @@ class CrdnnEncoder(nn.Module):
         pooling = self.settings.time_pooling
         total = features.shape[1] // pooling
         x = self._convolved(features, frames)[:, : total * pooling]
-        x = x.reshape(len(x), total, pooling, *x.shape[2:]).max(2).values.flatten(2)
+        x = x.reshape(x.shape[0], total, pooling, -1)
+        x = x.max(2).values if self.plain or x.device.type != "cpu" else largest(x)
         rnn: Any = self.RNN
         if frames is None:
             return self._dense(rnn(x)[0])
@@ -129,7 +130,7 @@ def convolve_plainly(images: Tensor, ends: Tensor | None, block: Block) -> Tenso
     source = torch.where(place > last, 2 * last - place, place).clamp(min=0)  # behind the margin anything will do
     x = x.gather(2, source[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
     x = functional.conv2d(x, block.weight.transpose(2, 3), block.bias).permute(0, 2, 3, 1)
-    x = functional.layer_norm(x, x.shape[2:], block.norm_weight, block.norm_bias, block.eps)
+    x = functional.layer_norm(x, block.norm_weight.shape, block.norm_weight, block.norm_bias, block.eps)
     x = functional.leaky_relu(x, SLOPE)
     if block.pool > 1:
         x = functional.max_pool2d(x.permute(0, 3, 1, 2), (1, block.pool)).permute(0, 2, 3, 1)
