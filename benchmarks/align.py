@@ -132,7 +132,7 @@ class Tally:
 
 def sentences(aligner: Aligner, written: Sequence[Written]) -> list[Sentence]:
     """A transcript as the aligner takes it."""
-    return [Sentence(place, one.text, tuple(aligner.read(one.text))) for place, one in enumerate(written)]
+    return [Sentence(place, one.text, tuple(aligner.read(one.text)), one.speaker) for place, one in enumerate(written)]
 
 
 def one_recording(aligner: Aligner, samples: Pcm, written: Sequence[Written], tally: Tally) -> tuple[Outcome, ...]:
