@@ -38,9 +38,8 @@ class Sphinx:
         self._dictionary = Path(self._folder.name) / "transcript.dict"
         self._listener: Any = None
         self._fitter: Any = None
-        self._careful: Any = None
         self._phones: pocket.PhoneAligner | None = None
-        self._voices: dict[str, Any] = {}
+        self._voices: dict[str, Path] = {}
         self._passages: dict[Passage, list[tuple[str, str, mllr.Array]]] = {}
         self._counts = Counts()
         self._known: set[str] = set()
@@ -53,7 +52,7 @@ class Sphinx:
         """Make the decoders anew: dictionary of the transcript's words, language model of the transcript."""
         self._counts = count(sentences)
         self._known = pocket.write_dictionary(self._counts.ones, self._dictionary)
-        self._careful, self._phones, self._voices, self._passages = None, None, {}, {}
+        self._phones, self._voices, self._passages = None, {}, {}
         if self._known:
             self._listener = pocket.decoder(self._dictionary, **self._tuning)
             self._fitter = pocket.decoder(self._dictionary, bestpath=False)
@@ -87,11 +86,11 @@ class Sphinx:
         for passage in passages if self._known else ():
             for speaker, phone, frames in self._spoken(samples, passage):
                 spoken.setdefault(speaker, []).append((phone, frames))
-        path = Path(self._folder.name) / "voice.mllr"
         for speaker, part in spoken.items():
             if sum(len(frames) for _, frames in part) * SECONDS >= _VOICE:
+                path = Path(self._folder.name) / f"voice-{len(self._voices)}.mllr"
+                path = self._voices.setdefault(speaker, path)
                 mllr.write(mllr.estimate(mllr.gaussians(pocket.model_folder()), part), path)
-                self._voices[speaker] = pocket.decoder(self._dictionary, **self._tuning, mllr=str(path))
 
     def _spoken(self, samples: Pcm, passage: Passage) -> list[tuple[str, str, mllr.Array]]:
         """Speaker, phone and frames of each phone in a passage; nothing where its words do not fit."""
@@ -117,23 +116,21 @@ class Sphinx:
         wanted: dict[str, list[str]] = {}
         for sentence in expected:
             wanted.setdefault(sentence.speaker, []).extend(first_reading(list(sentence.tokens)))
-        decoders = {speaker: self._voices.get(speaker) or self._without_voice() for speaker in wanted}
-        for decoder in {id(decoder): decoder for decoder in decoders.values()}.values():
-            self._speak_like(decoder, counts)
+        ears = {path: self._ears(path, counts) for path in {self._voices.get(speaker) for speaker in wanted}}
         found = levels(samples)
         heard: list[Heard] = []
         for first, last in pieces(found):
-            tries = [
-                (self._hear(decoder, samples, found, first, last), wanted[speaker])
-                for speaker, decoder in decoders.items()
-            ]
+            each = {path: self._hear(decoder, samples, found, first, last) for path, decoder in ears.items()}
+            tries = [(each[self._voices.get(speaker)], words) for speaker, words in wanted.items()]
             heard += max(tries, key=lambda one: _agreeing(*one))[0]
         return heard
 
-    def _without_voice(self) -> Any:
-        if self._careful is None:
-            self._careful = pocket.decoder(self._dictionary, **(self._tuning | {"ds": 1}))
-        return self._careful
+    def _ears(self, voice: Path | None, counts: Counts) -> Any:
+        """A decoder for a voice, made for one gap and not kept: it starts in 12 ms, and a call has many speakers."""
+        tuning = self._tuning | ({"mllr": str(voice)} if voice else {"ds": 1})
+        decoder = pocket.decoder(self._dictionary, **tuning)
+        self._speak_like(decoder, counts)
+        return decoder
 
     def fit(self, samples: Pcm, words: Sequence[str]) -> list[Heard] | None:
         """See `Aligner.fit`."""
