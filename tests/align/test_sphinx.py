@@ -14,6 +14,7 @@ from speechmill.align.base import Passage, Sentence
 from speechmill.align.match import match
 from speechmill.align.pronounce import from_letters, pronounce
 from speechmill.align.recording import align_recording
+from speechmill.align.sound import FRAME
 from speechmill.align.sphinx import Sphinx
 from speechmill.align.spoken import first_reading
 from speechmill.audio import RATE, decode
@@ -105,7 +106,7 @@ def test_phones_of_a_text_and_their_cepstra(clips: tuple[np.ndarray, list[str]],
     assert {phone.word for phone in phones} == set(range(len(words)))
     assert all(before.last <= after.first for before, after in itertools.pairwise(phones))
     assert phones[-1].last <= len(cepstra) == pytest.approx(100 * seconds, abs=4)
-    assert where(samples[:RATE], words)[0] == []  # a second is not enough
+    assert where(samples[: 3 * FRAME * len(words)], words)[0] == []  # 30 ms a word are not enough
 
 
 def _first() -> str:
