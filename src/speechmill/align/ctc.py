@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from speechmill.align.base import Heard, Sentence
+from speechmill.align.base import Heard, Passage, Sentence
 from speechmill.align.sound import FRAME, SECONDS, levels, pieces
 from speechmill.align.spoken import Token
 from speechmill.artefact import fingerprint
@@ -101,6 +101,10 @@ class Ctc:
         if len(words) == 1:
             self._written.setdefault(words[0], written)
         return words
+
+    def learn_voices(self, samples: Pcm, passages: Sequence[Passage]) -> None:
+        """See `Aligner.learn_voices`: the model knows many voices; it learns none."""
+        del samples, passages
 
     def listen_again(self, samples: Pcm, expected: Sequence[Sentence]) -> list[Heard] | None:
         """See `Aligner.listen_again`: the first listening was as careful."""
