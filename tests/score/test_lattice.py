@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from speechmill.score import lattice
 from speechmill.score.align import align, align_slowly, distance, tally
 from speechmill.score.lattice import Choice, align_lattice
+from speechmill.score.slowly import align_lattice_slowly
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=400)
 
@@ -82,6 +83,36 @@ def test_without_choices_it_is_the_plain_alignment(reference: list[str], heard: 
 
 
 @repeatable
+@given(LATTICE, HEARD, st.sampled_from([1, 200, 10**6]))
+def test_fast_is_slow(reference: Lattice, heard: list[str], table_bytes: int) -> None:
+    assert align_lattice(reference, heard, table_bytes)[0] == align_lattice_slowly(reference, heard)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_fast_is_slow_on_longer_texts(seed: int) -> None:
+    dice = random.Random(seed)
+    vocabulary = "abcdefgh"[: 2 + seed % 7]
+    reference: Lattice = [
+        Choice(tuple(tuple(dice.choices(vocabulary, k=dice.randrange(5))) for _ in range(dice.randrange(1, 6))))
+        if dice.random() < 0.3
+        else dice.choice(vocabulary)
+        for _ in range(60)
+    ]
+    words = [word for item in reference for word in ((item,) if isinstance(item, str) else dice.choice(item.ways))]
+    heard = [dice.choice(vocabulary) if dice.random() < 0.3 else word for word in words if dice.random() < 0.9]
+    with mock.patch.multiple(lattice, _SHORT=0, _RUN=dice.choice([2, 256])):
+        assert align_lattice(reference, heard, dice.choice([1, 10**6]))[0] == align_lattice_slowly(reference, heard)
+
+
+@repeatable
+@given(LATTICE, HEARD)
+def test_of_the_fewest_errors_the_most_words(reference: Lattice, heard: list[str]) -> None:
+    counts = tally(align_lattice(reference, heard)[0])
+    of_paths = [(distance(path, heard), -len(path)) for path in paths(reference)]
+    assert (counts.errors, -counts.words) == min(of_paths)
+
+
+@repeatable
 @given(LATTICE, HEARD)
 def test_an_alternative_more_never_costs(reference: Lattice, heard: list[str]) -> None:
     fewer = [Choice(item.ways[:1]) if isinstance(item, Choice) else item for item in reference]
@@ -114,10 +145,14 @@ def test_long_texts_with_and_without_blocks(seed: int) -> None:
         ("{a b|c d}", "c", "=c Dd"),
         ("{a|b} c", "x c", "Sa =c"),  # of equal ways, the first
         ("{*|}", "", ""),  # nothing is said for an asterisk
+        ("a {b|c d} e", "a x y e", "=a Sc Sd =e"),
+        ("a {b|c d} e", "a d e", "=a Dc =d =e"),  # of as many errors, the most reference words
+        ("{|a} b", "x b", "Sa =b"),
         ("a {|b} c", "a b c", "=a =b =c"),
-        ("a {|b} c", "a x c", "=a I =c"),  # a way without words before a substitution
+        ("a {|b} c", "a x c", "=a Sb =c"),  # the more words, the lower the rate
         ("{a|a}", "a", "=a"),
         ("{|}", "a", "I"),
+        ("{a|b}", "", "Da"),
     ],
 )
 def test_which_way_is_taken(reference: str, heard: str, path: str) -> None:

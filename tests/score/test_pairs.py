@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from speechmill.errors import SpeechmillError
+from speechmill.score.normalize import STEPS
 from speechmill.score.result import Scoring
 from speechmill.score.scoring import score
 
@@ -363,3 +364,27 @@ def test_groups_of_the_references_themselves(tmp_path: Path) -> None:
     found = score(tmp_path / "r.jsonl", tmp_path / "h.txt", by=["native", "recording"])
     assert dict(found.items[0].attributes) == {"native": "false", "recording": "c1", "call": "c1"}
     assert dict(found.items[1].attributes) == {"recording": "u2"}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_text_against_itself_is_right_under_every_normalisation(tmp_path: Path, step: str) -> None:
+    rows = ["It|[]", "cost|[]", "20|['0:MONEY']", "dollars|[]", "Mr.|[]", "um|[]", "twenty|['1:CARDINAL']", "five|[]",
+            "I'm|['2:CONTRACTION']", "colour|['3:X']", "<noise>|[]"]  # fmt: skip
+    text = "\n".join(["token|tags", *rows, ""])
+    norm = {"0": {"candidates": [{"verbalization": ["twenty"]}]}, "2": {"candidates": [{"verbalization": ["I", "am"]}]}}
+    (tmp_path / "n.json").write_text(json.dumps(norm))
+    for alternatives in (None, tmp_path / "n.json"):
+        found = scored(tmp_path, text, text, "r.nlp h.nlp", normalize=step, alternatives=alternatives)
+        assert (found.rates.word.errors, found.rates.word.words > 0) == (0, True)
+    braces = "it cost {20 / twenty} dollars {uh / @} and {twenty / 20} five\n"
+    heard = "it cost 20 dollars uh and twenty five\n"
+    assert scored(tmp_path, braces, heard, normalize=step).rates.word.errors == 0
+
+
+def test_entities_that_are_left_out_are_told(tmp_path: Path) -> None:
+    text = "token|tags\n20|['0:MONEY']\ndollars|[]\nin|[]\n2020|['1:YEAR']\n"
+    whole = scored(tmp_path, text, text, "r.nlp h.nlp", normalize="whisper")
+    assert not whole.items[0].entities
+    assert any("Normalised as a whole" in note and note.endswith("r.") for note in whole.notes)
+    pieces = scored(tmp_path, text, text, "r.nlp h.nlp", normalize="lower")
+    assert (len(pieces.items[0].entities), pieces.notes) == (2, ())

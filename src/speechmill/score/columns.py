@@ -10,6 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+Steps = tuple[int, int, int]
+"""Of a column: bit `i` tells whether row `low + i + 1` is reached at the least cost by an insertion (from the row
+before), by a deletion (from the column before), by a pair of words, equal or not (from the row before in the column
+before)."""
+
 
 class Window(NamedTuple):
     """The rows from `low` to `high` (both inclusive) of a column; what is outside is on no best alignment."""
@@ -54,41 +59,37 @@ def _bits(places: Sequence[int]) -> int:
     return int.from_bytes(found, "little")
 
 
-def step(equal: int, before: Column, full: int) -> tuple[Column, int, int]:
+def step(equal: int, before: Column, full: int) -> tuple[Column, Steps, int]:
     """Advance over one reference word that equals the hypothesis in the rows `equal`; `full` has a bit for each row.
 
-    Returns its column, and the rows to which the distance rises and falls by one from the column before. The lowest
-    row of the window is taken to rise by one: a deletion, at most.
+    Returns its column, the steps that lead there, and the rows to which the distance falls by one from the column
+    before (to those of a deletion it rises by one). The lowest row of the window is taken to rise by one: a deletion,
+    at most.
     """
     rises, falls = before
     # The sum carries a diagonal without cost down the rows on which the column before rises.
-    free = (((equal & rises) + rises) ^ rises) | equal
+    free = (((equal & rises) + rises) ^ rises) | equal | falls
     rises_right = falls | (full & ~(free | rises))
     falls_right = rises & free
     shifted = (rises_right << 1) | 1
-    blocked = equal | falls
-    column = Column(full & ((falls_right << 1) | ~(blocked | shifted)), full & shifted & blocked)
-    return column, rises_right, falls_right & full
+    column = Column(full & ((falls_right << 1) | ~(free | shifted)), full & shifted & free)
+    return column, (column.rises, rises_right, equal | ~free), falls_right & full
 
 
-def sweep(
-    places: Mapping[str, int], words: Iterable[str], window: Window, start: Column
-) -> tuple[list[tuple[int, int]], Column]:
+def sweep(places: Mapping[str, int], words: Iterable[str], window: Window, start: Column) -> tuple[list[Steps], Column]:
     """Advance over reference words from the column `start`; `places` are those of the hypothesis.
 
-    Returns for each word's column the rows at which the distance rises by one from the row before, and those at which
-    it rises from the column before (bit `i` for row `low + i + 1`); and the last column.
+    Returns the steps of each word's column, and the last column.
     """
     low, full = window.low, (1 << (window.high - window.low)) - 1
     rises, falls = start
-    table: list[tuple[int, int]] = []
+    table: list[Steps] = []
     for word in words:  # as `step`, without a call for each
         equal = (places.get(word, 0) >> low) & full
-        free = (((equal & rises) + rises) ^ rises) | equal
+        free = (((equal & rises) + rises) ^ rises) | equal | falls
         rises_right = falls | (full & ~(free | rises))
         shifted = (rises_right << 1) | 1
-        blocked = equal | falls
-        rises = full & (((rises & free) << 1) | ~(blocked | shifted))
-        falls = full & shifted & blocked
-        table.append((rises, rises_right))
+        rises = full & (((rises & free) << 1) | ~(free | shifted))
+        falls = full & shifted & free
+        table.append((rises, rises_right, equal | ~free))
     return table, Column(rises, falls)

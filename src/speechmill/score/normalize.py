@@ -2,7 +2,8 @@
 
 `thesis` and `whisper` are whole normalisations, the others are steps to chain: `lower,punctuation,fillers` applies them
 from left to right. Both sides are normalised alike. White space is collapsed after every step. A reference with
-alternatives is normalised piece by piece: the texts between the alternatives, and each alternative by itself.
+alternatives is normalised piece by piece: the texts between the alternatives, and each alternative by itself; and once
+more as a whole, as written (`score.comparing`).
 """
 
 from __future__ import annotations

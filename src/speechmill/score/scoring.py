@@ -61,6 +61,11 @@ def score(
             progress.advance()
     names = {name for item in items for name in (item.id, item.recording)}
     items, notes = _grouped(items, read_groups(groups, names) if groups else None, columns)
+    if comparing.as_a_whole:
+        notes.append(
+            f"Normalised as a whole, which gives other words than piece by piece; alternatives and entities are left "
+            f"out: {some(comparing.as_a_whole)}."
+        )
     left, right = pairing.formats
     return Scoring(
         str(reference), str(hypothesis), _description(comparing, pairing), tuple(items), tuple(by),
