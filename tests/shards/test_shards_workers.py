@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -16,7 +17,9 @@ import pytest
 from conftest import SHARD_SETTINGS
 from speechmill.artefact import locked, sha256_file
 from speechmill.errors import SpeechmillError
+from speechmill.shards import write
 from speechmill.shards.planned import planned_shards
+from speechmill.shards.tar import scan
 from speechmill.shards.write import (
     ShardReport,
     Worker,
@@ -144,6 +147,30 @@ def test_workers_at_the_same_time_killed_and_run_again_give_the_same_bytes(
             command(manifest, out, "--worker", f"{number}/3", "--processes", "1"), check=True, capture_output=True
         )
     assert sums(out) == sums(shards)
+
+
+def test_a_worker_with_other_settings_that_comes_at_the_same_time_is_refused(
+    tmp_path: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both look when nothing is there yet; the second finds the first one's plan when it has the lock."""
+    out = tmp_path / "s"
+    looks = write._is_whole
+
+    def and_then_another_plans(*args: Any) -> bool:
+        found = looks(*args)
+        monkeypatch.setattr(write, "_is_whole", looks)
+        shard_worker(manifest, out, SHARD_SETTINGS, 1, Worker(0, 2))
+        return found
+
+    other = SHARD_SETTINGS.model_copy(update={"codec": "wav"})
+    for start in (lambda: shard_worker(manifest, out, other, 1, Worker(1, 2)),
+                  lambda: shard_manifest(manifest, out, other, 1)):  # fmt: skip
+        shutil.rmtree(out, ignore_errors=True)
+        monkeypatch.setattr(write, "_is_whole", and_then_another_plans)
+        with pytest.raises(SpeechmillError, match="holds the shards of another manifest or other settings"):
+            start()
+        names = {member.name.rpartition(".")[2] for path in out.glob("*.tar") for member in scan(path)}
+        assert names == {"flac", "json"}
 
 
 def test_an_older_folder_without_the_rows_of_its_plan_is_whole(tmp_path: Path, shards: Path, manifest: Path) -> None:

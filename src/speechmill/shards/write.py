@@ -150,18 +150,24 @@ def _is_whole(manifest: Path, out: Path, settings: ShardSettings) -> bool:
     if out.exists() and not out.is_dir():
         raise SpeechmillError(f"{out}: is a file, a folder for shards was expected.")
     if (out / PLAN_NAME).is_file():
-        if read_plan_info(out).fingerprint != plan_fingerprint(settings, sha256_file(manifest)):
-            raise SpeechmillError(
-                f"{out}: holds the shards of another manifest or other settings; remove it or choose another folder."
-            )
+        _check_plan(manifest, out, settings)
     elif out.is_dir() and any(out.glob("*.tar")):
         raise SpeechmillError(f"{out}: holds TARs but no {PLAN_NAME}; choose an empty folder.")
     return (out / INDEX_NAME).is_file()
 
 
+def _check_plan(manifest: Path, out: Path, settings: ShardSettings) -> None:
+    if read_plan_info(out).fingerprint != plan_fingerprint(settings, sha256_file(manifest)):
+        raise SpeechmillError(
+            f"{out}: holds the shards of another manifest or other settings; remove it or choose another folder."
+        )
+
+
 def _make_plan(manifest: Path, out: Path, settings: ShardSettings) -> None:
-    """Write the plan, where it is not there. A manifest that cannot be planned leaves no folder."""
+    """Write the plan, where it is not there; its lock is held. A manifest that cannot be planned leaves no folder."""
     there = (out / PLAN_NAME).is_file() and (out / PLANNED_NAME).is_file()
+    if (out / PLAN_NAME).is_file():  # perhaps another worker's, started with other settings, that came in between
+        _check_plan(manifest, out, settings)
     plan = None if there else plan_manifest(manifest, settings)
     with disk_errors(out):
         (out / PARTS).mkdir(parents=True, exist_ok=True)
