@@ -116,6 +116,11 @@ class Index:
         """Where a column file beside the index lies or is to be written."""
         return self.folder / name
 
+    def file_beside(self, name: str) -> Path | None:
+        """A file that was written with the index; None where there is none."""
+        path = self.folder / name
+        return path if path.is_file() else None
+
     def numbers(self, column: str) -> npt.NDArray[Any]:
         """A numeric column."""
         values: npt.NDArray[Any] = self.table.column(column).chunk(0).to_numpy()

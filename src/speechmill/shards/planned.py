@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet
 
 from speechmill.artefact import sha256, written
@@ -73,6 +74,23 @@ def planned_seconds(out: Path) -> pl.DataFrame:
     """`recording, source_seconds`: what the plan asks of each recording."""
     length = (pl.col("end") - pl.col("start")).clip(lower_bound=0.0)
     return scan_planned(out).group_by("recording").agg(length.sum().alias("source_seconds")).collect()
+
+
+def planned_texts(path: Path, rows: int) -> Iterator[pl.DataFrame]:
+    """`id, text` of a plan file, about so many rows at a time. Raises SpeechmillError where it is damaged."""
+    try:
+        with pyarrow.parquet.ParquetFile(path) as plan:
+            for batch in plan.iter_batches(rows, columns=["id", "text"]):
+                yield pl.DataFrame(pl.from_arrow(batch))
+    except (pa.ArrowException, pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
+        raise damaged_plan(path, error) from error
+
+
+def damaged_plan(path: Path, error: BaseException) -> SpeechmillError:
+    return SpeechmillError(
+        f"{path}: cannot be read ({str(error).splitlines()[0]}); run `speechmill shard` with the manifest of these "
+        f"shards, which writes the plan again and nothing else."
+    )
 
 
 def source_fingerprint(path: str | Path) -> str | None:

@@ -40,6 +40,9 @@ class CachedIndex(Index):
     def column_path(self, name: str) -> Path:
         return self.cache.fetch_extra(name)
 
+    def file_beside(self, name: str) -> Path | None:
+        return self.cache.fetch(name) if name in self.cache.sums else None
+
     def shard_bytes(self, shards: Sequence[int]) -> int:
         """About how many bytes some shards have: to the end of their last member."""
         ends = np.zeros(len(self.shard_names), np.int64)
