@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
 import shutil
+import subprocess
 import sys
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
@@ -96,27 +96,39 @@ def test_many_texts_at_once_count_as_one_by_one(tokenizer: Tokenizer, text: str)
     assert one.counts([]).tolist() == []
 
 
-def _count(folder: Path, tokenizer: Tokenizer, together: Barrier) -> None:
-    index = open_index(folder)
-    together.wait(60)
-    try:
-        sys.exit(0 if len(token_counts(index, tokenizer)) == len(index) else 1)
-    except SpeechmillError:
-        sys.exit(2)
+COUNTS = """
+import sys
+from pathlib import Path
+from speechmill.shards.index import open_index
+from speechmill.shards.tokens import token_counts
+from speechmill.tokenizer import load_tokenizer
+
+index, tokenizer = open_index(Path(sys.argv[1])), load_tokenizer(Path(sys.argv[2]))
+print("ready", flush=True)
+sys.stdin.readline()
+print(int(token_counts(index, tokenizer).sum()), flush=True)
+"""
 
 
-def test_several_processes_at_a_time_count_once(copy: Path, tokenizer: Tokenizer) -> None:
-    context = multiprocessing.get_context("spawn")
-    for _ in range(3):
-        together = context.Barrier(4)
-        running = [context.Process(target=_count, args=(copy, tokenizer, together)) for _ in range(4)]
-        for process in running:
-            process.start()
-        for process in running:
-            process.join(120)
-        assert [process.exitcode for process in running] == [0] * 4
-        assert list(copy.glob(".*")) == []
-        (copy / f"tokens-{tokenizer.fingerprint}.npy").unlink()
+def test_several_processes_at_a_time_count_once(copy: Path, tokenizer_path: Path, tokenizer: Tokenizer) -> None:
+    command = [sys.executable, "-c", COUNTS, str(copy), str(tokenizer_path)]
+    with contextlib.ExitStack() as stack:
+        running = [
+            stack.enter_context(
+                subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                )
+            )
+            for _ in range(4)
+        ]
+        assert [process.stdout and process.stdout.readline() for process in running] == ["ready\n"] * 4
+        for process in running:  # all at once: none has been counted yet
+            assert process.stdin is not None
+            process.stdin.write("on\n")
+            process.stdin.flush()
+        found = [process.communicate(timeout=120) for process in running]
+    assert found == [(f"{int(token_counts(open_index(copy), tokenizer).sum())}\n", "")] * 4
+    assert list(copy.glob(".*")) == []
 
 
 def test_ranks_that_limit_tokens_train_from_the_first_run_on(
@@ -124,7 +136,7 @@ def test_ranks_that_limit_tokens_train_from_the_first_run_on(
 ) -> None:
     recipe = override_recipe(
         tiny_recipe(copy, tokenizer_path),
-        ["train.updates=2", "train.strategy=ddp", "train.processes=2", "schedule.max_tokens=500"],
+        ["train.updates=4", "train.strategy=ddp", "train.processes=2", "schedule.max_tokens=500"],
     )
     assert train(recipe, tmp_path / "run").finished
     assert (copy / f"tokens-{tokenizer.fingerprint}.npy").is_file()

@@ -15,10 +15,9 @@ from speechmill.artefact import locked, written
 from speechmill.errors import SpeechmillError
 from speechmill.progress import Progress
 from speechmill.shards.foreign import open_reader
-from speechmill.shards.index import Index
+from speechmill.shards.index import FOREIGN_NAME, Index
 from speechmill.shards.mixture import Mixture
 from speechmill.shards.planned import PLANNED_NAME, planned_texts
-from speechmill.shards.store import FOREIGN_NAME
 from speechmill.tokenizer import Tokenizer
 
 _COUNTING = 3600.0  # seconds that a process waits for another that counts
