@@ -28,7 +28,7 @@ from speechmill.artefact import (
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import read_manifest, write_manifest
 from speechmill.shards.index import open_index
-from speechmill.shards.write import shard_manifest
+from speechmill.shards.write import ShardReport, Worker, WorkerReport, shard_manifest, shard_worker
 from speechmill.tokenizer import load_tokenizer, train_tokenizer
 
 
@@ -228,9 +228,26 @@ def test_full_disk_shards(small_disk: Callable[[int], Path], manifest: Path, sha
     }
 
 
-def test_full_disk_shards_of_several_processes(small_disk: Callable[[int], Path], manifest: Path) -> None:
-    folder = small_disk(300)
-    assert_full(lambda: shard_manifest(manifest, folder / "s", SHARD_SETTINGS, 2), folder, ["s/index.arrow"])
+@pytest.mark.parametrize("worker", [False, True])
+@pytest.mark.parametrize("kib", [64, 300, 700])
+def test_full_disk_shards_of_several_processes_and_workers(
+    small_disk: Callable[[int], Path], manifest: Path, shards: Path, kib: int, worker: bool
+) -> None:
+    folder = small_disk(kib)
+    out = folder / "s"
+
+    def write() -> ShardReport | WorkerReport:
+        if not worker:
+            return shard_manifest(manifest, out, SHARD_SETTINGS, 2)
+        shard_worker(manifest, out, SHARD_SETTINGS, 2, Worker(0, 2))
+        return shard_worker(manifest, out, SHARD_SETTINGS, 2, Worker(1, 2))
+
+    assert_full(write, folder, ["s/index.arrow"])
+    small_disk(8192)
+    assert write().utterances == 72  # type: ignore[union-attr]
+    assert {path.name: sha256_file(path) for path in out.iterdir()} == {
+        path.name: sha256_file(path) for path in shards.iterdir() if not path.name.startswith("tokens-")
+    }
 
 
 def test_full_disk_tokenizer(small_disk: Callable[[int], Path], manifest: Path) -> None:

@@ -6,16 +6,18 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from speechmill.errors import SpeechmillError
+from speechmill.errors import SpeechmillError, StorageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _HELD = {errno.EACCES, errno.EAGAIN}
@@ -23,6 +25,7 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _FULL_TEXTS = ("No space left", "quota exceeded")
 # NumPy says "4 requested and 0 written"; of PyTorch, only its ZIP writer is named. Neither says why.
 _CUT_TEXTS = (" requested and ", "inline_container.cc")
+_WAITING = 8  # threads that wait for a disk
 _LOOK_AGAIN = 0.1  # seconds between two tries for a lock that somebody else holds
 _NEXT_TO_NOTHING = 1 << 20  # bytes left on a disk that is as good as full
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
@@ -42,20 +45,18 @@ def disk_errors(path: Path) -> Iterator[None]:
         cut = number is None and any(text in str(error) for text in _CUT_TEXTS)
         full = number in _FULL or any(text in str(error) for text in _FULL_TEXTS)
         if full or (cut and _bytes_left(path) < _NEXT_TO_NOTHING):
-            raise SpeechmillError(
+            raise StorageError(
                 f"{path}: the disk is full; nothing half-written was kept. Free some space and run the command again."
             ) from error
         if cut:
-            raise SpeechmillError(
+            raise StorageError(
                 f"{path}: could not be written whole ({str(error).splitlines()[0]}); nothing half-written was kept. "
                 f"Check your quota and the disk, and run the command again."
             ) from error
         if isinstance(error, OSError) and number in _REFUSED:
-            raise SpeechmillError(f"{path}: cannot write here ({error.strerror}); choose another place.") from error
+            raise StorageError(f"{path}: cannot write here ({error.strerror}); choose another place.") from error
         if isinstance(error, OSError) and number in _BROKEN:
-            raise SpeechmillError(
-                f"{path}: the disk fails ({error.strerror}); nothing half-written was kept."
-            ) from error
+            raise StorageError(f"{path}: the disk fails ({error.strerror}); nothing half-written was kept.") from error
         raise
 
 
@@ -182,6 +183,19 @@ def publish(partial: Path, path: Path) -> None:
     fsync(partial)
     os.replace(partial, path)
     fsync(path.parent)
+
+
+def publish_all(pairs: Sequence[tuple[Path, Path]]) -> None:
+    """As `publish`, of several (partial, path): their waiting overlaps, and a folder is waited for once.
+
+    They are renamed in their order, and those of one folder are on disk before those of the next get their names.
+    """
+    with ThreadPoolExecutor(_WAITING) as pool:
+        list(pool.map(fsync, [partial for partial, _ in pairs]))
+    for folder, of_folder in itertools.groupby(pairs, key=lambda pair: pair[1].parent):
+        for partial, path in of_folder:
+            os.replace(partial, path)
+        fsync(folder)
 
 
 def fsync(path: Path) -> None:

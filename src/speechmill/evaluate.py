@@ -64,7 +64,7 @@ class Evaluation:
 def evaluate(
     run: Path, *, on: str | None = None, split: str | None = None, checkpoint: str = "best",
     search: SearchSettings | None = None, by: Sequence[str] = (), processes: int = 1,
-    average: str | None = None,
+    average: str | None = None, cache: str = "",
 ) -> Evaluation:  # fmt: skip
     """Score a run on a set; writes RUN/scores/NAME.json, NAME.utterances.jsonl and the page NAME.html.
 
@@ -78,20 +78,21 @@ def evaluate(
         by: columns of the manifest to group by, beside `native` and `session`.
         average: last-K or best-K: the mean of the weights of so many checkpoints, instead of one of them.
         processes: that recognize, each its share of the batches; ranks of torchrun's are taken as they are.
+        cache: a folder of a local disk through which shards are read, instead of the recipe's.
     """
     recipe = read_config(run)
     checkpoint = average or checkpoint
     if processes > 1 and not is_rank():
-        return _launched(run, on, split, checkpoint, search, by, processes)
+        return _launched(run, on, split, checkpoint, search, by, processes, cache)
     with joined(recipe.train.timeout) as group:
-        return _evaluate(run, recipe, on, split, checkpoint, search, by, group)
+        return _evaluate(run, recipe, on, split, checkpoint, search, by, group, cache)
 
 
 def _launched(
     run: Path, on: str | None, split: str | None, checkpoint: str, search: SearchSettings | None, by: Sequence[str],
-    processes: int,
+    processes: int, cache: str,
 ) -> Evaluation:  # fmt: skip
-    what = {"run": str(run), "on": on, "split": split, "checkpoint": checkpoint, "by": list(by)}
+    what = {"run": str(run), "on": on, "split": split, "checkpoint": checkpoint, "by": list(by), "cache": cache}
     asked = search.model_dump(mode="json") if search else None
     word = launch("speechmill.evaluate", [json.dumps({**what, "search": asked})], processes, restarts=0)
     return Evaluation(word["name"], read_json(Path(word["written"])), Path(word["written"]))
@@ -105,10 +106,10 @@ def _rank(what: dict[str, Any]) -> dict[str, Any]:
 
 def _evaluate(
     run: Path, recipe: Recipe, on: str | None, split: str | None, checkpoint: str, search: SearchSettings | None,
-    by: Sequence[str], group: Group,
+    by: Sequence[str], group: Group, cache: str,
 ) -> Evaluation:  # fmt: skip
     recognizing = open_recognizer(run, recipe, checkpoint, search, group)
-    data = open_set(on, split, recipe)
+    data = open_set(on, split, recipe, cache)
     rate = recipe.features.sample_rate
     hypotheses = [Hypothesis("")] * len(data.ids)
     clips = None if "recording" in data.attributes or not group.leads else Clips(lambda audio: encode_flac(audio, rate))
@@ -159,11 +160,11 @@ def open_recognizer(
     return Recognizing(model, tokenizer, search, open_language_model(run, search, device), device)
 
 
-def open_set(on: str | None, split: str | None, recipe: Recipe) -> EvaluationSet:
+def open_set(on: str | None, split: str | None, recipe: Recipe, cache: str = "") -> EvaluationSet:
     """Raises SpeechmillError where `on` is no shards, manifest or KIND:DIR, or has no such rows."""
     rate = recipe.features.sample_rate
     if on is None:
-        index = open_data(recipe.data.shards, recipe.data.cache, recipe.data.cache_gb)
+        index = open_data(recipe.data.shards, cache or recipe.data.cache, recipe.data.cache_gb)
         return _shard_set(index, split or "test", split or "test", rate)
     if corpus := named_corpus(on):
         return _corpus_set(*corpus, split, rate)
@@ -174,7 +175,7 @@ def open_set(on: str | None, split: str | None, recipe: Recipe) -> EvaluationSet
     place = f"{path.resolve().stem}-{_short(str(path.resolve()))}"
     name = split if own and split else place + (f"-{split}" if split else "")
     if path.is_dir() or is_url(on):
-        index = open_shards(on, recipe.data.cache if is_url(on) else "", recipe.data.cache_gb)
+        index = open_shards(on, cache or (recipe.data.cache if is_url(on) else ""), recipe.data.cache_gb)
         return _shard_set(index, split, name, rate)
     return _manifest_set(path, split, name, rate)
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from speechmill.errors import SpeechmillError
+from speechmill.errors import SpeechmillError, StorageError
 from speechmill.ring import Borrower, Lender, Lent
-from speechmill.schedule import Part, Schedule, Utterances
+from speechmill.schedule import Begun, LookAhead, Part, Schedule, Utterances
 from speechmill.shards.codecs import flac_decoder
 from speechmill.shards.foreign import open_reader
 from speechmill.shards.index import Index
@@ -26,6 +26,8 @@ from speechmill.shards.mixture import parts_of
 from speechmill.shards.tokens import token_counts
 from speechmill.tokenizer import Tokenizer
 from speechmill.workers import GROUP_SIGNALS, end_with_parent, signals_held
+
+_NOTHING = Begun()
 
 
 class Batch(NamedTuple):
@@ -53,8 +55,9 @@ class Request(NamedTuple):
 
     number: int
     rows: npt.NDArray[np.integer]  # of the index
-    ahead: list[int]  # shards that will be read soon
     epoch: int = 0
+    begun: Begun = _NOTHING
+    lanes: int = 1  # of the schedule: so many windows are read at a time
 
 
 class BatchDataset(Dataset[Batch]):
@@ -66,10 +69,10 @@ class BatchDataset(Dataset[Batch]):
         if flac_decoder() != "miniaudio":
             warnings.warn("the package miniaudio is not installed: libsndfile decodes FLAC, slower.", stacklevel=2)
 
-    def request(self, number: int) -> Request:
+    def request(self, number: int, begun: Begun = _NOTHING) -> Request:
         rows = self.schedule.utterances.rows[self.schedule.batch(number)]
         epoch = self.schedule.locate(number)[0]
-        return Request(number, rows, self.schedule.shards_ahead(number).tolist(), epoch)
+        return Request(number, rows, epoch, begun, self.schedule.settings.lanes)
 
     def __getitem__(self, number: int) -> Batch:
         return self.assembler.batch(self.request(number))
@@ -93,8 +96,8 @@ class Assembler:
 
         Args:
             fast: False reads utterance by utterance, by libsndfile, and stacks them: what the other is compared with.
+        Raises StorageError where not the data but what they lie on fails.
         """
-        self._reader.fetch_ahead(request.ahead)
         if not fast:
             return self._by_utterance(request)
         return self.batch_into(request, np.empty(self.shape(request), np.int16))
@@ -105,6 +108,7 @@ class Assembler:
 
     def batch_into(self, request: Request, into: npt.NDArray[np.int16]) -> Batch:
         """Decode each utterance into its place of the batch; no copy is made. Its audio is a view of `into`."""
+        self._look_ahead(request)
         ids: list[str] = []
         lengths, targets, damaged = [], [], []
         for row, length in zip(request.rows.tolist(), self._index.samples[request.rows].tolist(), strict=True):
@@ -112,6 +116,8 @@ class Assembler:
             try:
                 self._reader.audio_into(row, place[:length])
                 target = self._tokenizer.encode(self._reader.about(row)["text"])
+            except StorageError:
+                raise
             except SpeechmillError as error:
                 damaged.append(Damage(self._index.id(row), str(error)))
                 continue
@@ -124,13 +130,22 @@ class Assembler:
         known = torch.tensor(lengths, dtype=torch.int64)
         return Batch(request.number, ids, audio, known, tokens, token_lengths, tuple(damaged), request.epoch)
 
+    def _look_ahead(self, request: Request) -> None:
+        self._reader.release()
+        self._index.keep(request.begun.shards)
+        for shards in request.begun.ahead:
+            self._reader.fetch_ahead(shards, request.lanes)
+
     def _by_utterance(self, request: Request) -> Batch:
+        self._look_ahead(request)
         ids, sounds, targets, damaged = [], [], [], []
         for row in request.rows.tolist():
             sound = np.empty(int(self._index.samples[row]), np.int16)
             try:
                 self._reader.audio_into(row, sound, fast=False)
                 target = self._tokenizer.encode(self._reader.about(row)["text"])
+            except StorageError:
+                raise
             except SpeechmillError as error:
                 damaged.append(Damage(self._index.id(row), str(error)))
                 continue
@@ -214,7 +229,8 @@ class _Requests:
         self._dataset, self._numbers = dataset, numbers
 
     def __iter__(self) -> Iterator[Request]:
-        return map(self._dataset.request, self._numbers)
+        ahead = LookAhead(self._dataset.schedule)
+        return (self._dataset.request(number, ahead.begun(number)) for number in self._numbers)
 
 
 class _Answers(Dataset[Any]):

@@ -31,6 +31,10 @@ def add_evaluate(verbs: Verbs) -> None:
         "--by", action="append", default=[], metavar="COLUMN",
         help="group by this column of the manifest too, beside native and session; repeatable",
     )  # fmt: skip
+    parser.add_argument(
+        "--cache", metavar="DIR", default="",
+        help="read shards through this folder of a local disk (default: the run's data.cache, for URLs)",
+    )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write the scores there too; - prints them alone")
     parser.add_argument(
         "overrides", nargs="*", metavar="search.key=value", help="another search, e.g. search.kind=greedy"
@@ -53,7 +57,7 @@ def _evaluate(args: Arguments) -> None:
     search = _search(args.folder, args.overrides)
     done = evaluate(
         args.folder, on=args.on, split=args.split, checkpoint=args.checkpoint, search=search, by=args.by,
-        processes=args.processes, average=args.average,
+        processes=args.processes, average=args.average, cache=args.cache,
     )  # fmt: skip
     if rank():
         return

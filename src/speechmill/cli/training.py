@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from speechmill.cli.verb import Arguments, Verbs, recipe_arguments, recipe_of, verb
+from speechmill.cli.verb import Arguments, Verbs, as_yaml, recipe_arguments, recipe_of, verb
 
 
 def add_tokenizer(verbs: Verbs) -> None:
@@ -37,6 +37,9 @@ def add_train(verbs: Verbs) -> None:
         "--processes", type=int, help="sets train.processes; torchrun's number counts where that started"
     )
     parser.add_argument(
+        "--cache", metavar="DIR", help="read shards through this folder of a local disk: sets data.cache"
+    )
+    parser.add_argument(
         "--requeue", action="store_true", help="put the Slurm job back into the queue after SIGUSR1 has stopped it"
     )
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="settings that replace the recipe's")
@@ -51,6 +54,8 @@ def _train(args: Arguments) -> int:
     flags = [
         f"train.{name}={value}" for name, value in (("strategy", args.strategy), ("processes", processes)) if value
     ]
+    if args.cache:
+        flags.append(f"data.cache={as_yaml(args.cache)}")
     args.overrides = [*flags, *args.overrides]
     report = train(recipe_of(args), args.folder)
     if rank():

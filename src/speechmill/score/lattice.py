@@ -4,8 +4,8 @@ A reference is a sequence of words and choices; of a choice, one way is taken (`
 The alignment is the one with the fewest errors over all paths, and of those the one with the most reference words, so
 that the rate is the lowest that these errors can have. Further ties follow the rule of `score.align`, from the last
 words backwards; where a choice ends, each step of the rule is tried on its ways in their order (words as written, then
-the candidates as they are listed), and a way without words is taken after equal words, before a deletion. Without choices
-this is `align`, edit for edit. `score.slowly` states it over plain tables.
+the candidates as they are listed), and a way without words is taken after equal words, before a deletion. Without
+choices this is `align`, edit for edit. `score.slowly` states it over plain tables.
 
 The distances to all lengths of the hypothesis are held as bits (`score.columns`), and only a band of rows is computed.
 The words as written need some number of errors, the best path no more: a place in both texts that is further apart, by

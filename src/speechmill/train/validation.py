@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from speechmill.errors import SpeechmillError
+from speechmill.errors import SpeechmillError, StorageError
 from speechmill.group import Group
 from speechmill.loader import Damage
 from speechmill.models.base import Recognizer
@@ -55,6 +55,8 @@ def validation(
     for place, row in enumerate(rows.tolist()):
         try:
             references[place] = reader.about(row)["text"]
+        except StorageError:
+            raise
         except SpeechmillError as error:
             damaged[place] = Damage(index.id(row), str(error))
     scored = [place for place in references if place not in damaged]
@@ -74,6 +76,8 @@ def _audio(
         row = int(rows[place])
         try:
             return reader.audio(row)
+        except StorageError:
+            raise
         except SpeechmillError as error:
             silent[place] = Damage(reader.index.id(row), str(error))
             return np.zeros(int(reader.index.samples[row]), dtype=np.int16)
