@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DIGITS ?= ../shared/data/digit_calls
 
-.PHONY: demo digits digits-speakers env test lint soak soak-train lab clean
+.PHONY: demo digits digits-speakers env test lint soak soak-train lab recipes clean
 
 demo: env  ## the whole way on a synthetic corpus, under demo/
 	$(BIN)/speechmill demo demo
@@ -33,7 +33,7 @@ lint: env
 	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/mypy src
 
-soak: env  ## ten kills of every stage, fifty of workers that shard; writes benchmarks/results/soak*.json
+soak: env soak-train  ## ten kills of every stage, fifty of workers that shard, thirty of training processes; writes benchmarks/results/soak*.json
 	$(BIN)/python -m benchmarks.soak --kills 10 --out benchmarks/results/soak.json
 	$(BIN)/python -m benchmarks.soak --stages shard-workers --kills 50 --out benchmarks/results/soak_workers.json
 
@@ -42,6 +42,9 @@ soak-train: env  ## thirty kills of training processes under each strategy; writ
 
 lab: env  ## strategies and hours compared, run by run, hours in all; writes benchmarks/results/lab.json
 	$(BIN)/python -m benchmarks.lab --work lab --out benchmarks/results/lab.json
+
+recipes: env  ## options of the recipes compared, run by run, hours in all; writes benchmarks/results/recipes.json
+	$(BIN)/python -m benchmarks.recipes --work recipes --out benchmarks/results/recipes.json
 
 clean:  ## remove what demo and digits made
 	rm -rf demo digits

@@ -31,7 +31,7 @@ from speechmill.settings import Recipe
 
 DIGITS = Path("../shared/data/digit_calls")
 RECIPES = {"demo": Path("hparams/lab_demo.yaml"), "digits": Path("hparams/lab_digits.yaml")}
-# Of the training hours; all of them have the runs of experiment `strategy`, condition `single`.
+# Of the training hours; all of them have the runs of experiment `strategy`, condition `single`, told again as `scale`.
 SHARES = {"1/16": 1 / 16, "1/4": 1 / 4}
 TARGET_SLACK = (
     1.1  # the error rate whose time is told: of single's final validation, the worst seed's, ten per cent more
@@ -121,7 +121,7 @@ def planned(corpora: list[str], seeds: int) -> Iterator[Run]:
             for condition in CONDITIONS:
                 yield Run("strategy", corpus, condition, seed)
             if corpus == "demo":  # the digits have too few hours to divide
-                for share in SHARES:
+                for share in (*SHARES, "all"):
                     yield Run("scale", corpus, CONDITIONS[0], seed, share)
 
 

@@ -21,7 +21,7 @@ from speechmill.manifest import scan_manifest
 from speechmill.progress import track
 from speechmill.schedule import Epoch, Utterances
 from speechmill.settings import ScheduleSettings, ShardSettings
-from speechmill.shards.index import write_index
+from speechmill.shards.index import INDEX_NAME, write_index
 from speechmill.shards.plan import plan_info, write_plan_info
 from speechmill.shards.tar import BLOCK, TarWriter
 
@@ -48,7 +48,7 @@ def write_mostly(
         written = pool.map(_write_shard, parts, [folder] * len(real), [settings.sample_rate] * len(real))
         placed = pl.concat(list(track(written, "write the first window", len(real), "shards")))
     rows = rows.update(placed.with_columns(pl.col("row").cast(pl.UInt32)), on="row")
-    write_index(rows, folder)
+    write_index(rows, folder / INDEX_NAME)
     write_plan_info(folder, plan_info(plan, settings, sha256_file(manifest)))
     return real
 

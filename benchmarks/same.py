@@ -61,7 +61,7 @@ def _json(path: Path, without: set[str]) -> dict[str, Any]:
 
 def _records(path: Path) -> list[str]:
     """The lines of metrics.jsonl as text, so that equal means equal bits."""
-    records = map(json.loads, path.read_text().splitlines())
+    records = (record for record in map(json.loads, path.read_text().splitlines()) if record["event"] != "device")
     return [json.dumps({key: value for key, value in record.items() if key not in _CLOCK}) for record in records]
 
 

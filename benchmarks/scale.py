@@ -72,7 +72,9 @@ def measure(folder: Path, utterances: int) -> dict[str, Any]:
         "resume_seconds": schedule["resume"],
         "resume_at": schedule["resume_at"],
     }
-    return figures | {"first_batch_seconds": _first_batch(folder, recipe, selected)}
+    figures |= {"first_batch_seconds": _first_batch(folder, recipe, selected)}
+    counted = _apart(_tokens, folder, recipe)
+    return figures | {"token_counts_seconds": counted["seconds"], "token_counts_gb": counted["gb"]}
 
 
 def _recipe(folder: Path) -> Recipe:
@@ -193,6 +195,20 @@ def _tokenizer(manifest: Path, out: Path, recipe: Recipe) -> dict[str, Any]:
     write_manifest(scan_manifest(manifest).filter(split="train").head(20_000).collect(), sample)
     train_tokenizer(sample, out, recipe.tokenizer)
     return {"rows": read_manifest(sample, ["id"]).height}
+
+
+def _tokens(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """Count the tokens of every utterance, as a recipe with a limit of tokens has it done once."""
+    from speechmill.shards.index import open_index
+    from speechmill.shards.planned import PLANNED_NAME
+    from speechmill.shards.tokens import token_counts
+    from speechmill.tokenizer import load_tokenizer
+
+    index = open_index(folder / "shards")
+    os.link(folder / PLANNED_NAME, index.folder / PLANNED_NAME)  # the plan was written beside the folder
+    started = time.perf_counter()
+    counts = token_counts(index, load_tokenizer(Path(recipe.data.tokenizer)))
+    return {"seconds": round(time.perf_counter() - started, 2), "tokens": int(counts.sum(dtype="int64"))}
 
 
 def _first_batch(folder: Path, recipe: Recipe, selected: Path) -> float:

@@ -40,7 +40,7 @@ from speechmill.tokenizer import train_tokenizer
 
 _ROOT = Path(__file__).resolve().parents[1]
 _RATE = 16000
-_CONTENDERS = {
+ON_CPU = {
     "single": ["train.strategy=single"],
     "ddp2": ["train.strategy=ddp", "train.processes=2", "schedule.batches_per_update=2"],
     "hogwild2": ["train.strategy=hogwild", "train.processes=2"],
@@ -49,7 +49,8 @@ _CONTENDERS = {
     ],
     "independent2": ["train.strategy=single"],
 }  # fmt: skip
-_ON_GPU = {
+# Three Hogwild processes on one GPU, and what DDP costs by itself: one rank has nobody to wait for.
+ON_GPU = {
     "single": ["train.strategy=single"],
     "ddp1": ["train.strategy=ddp", "train.processes=1"],
     "hogwild3": ["train.strategy=hogwild", "train.processes=3"],
@@ -116,10 +117,20 @@ def measure(folder: Path, name: str, settings: Sequence[str], common: Sequence[s
     return {key: sum(each[key] for each in found) / (1 if key == "rate" else count) for key in found[0]}
 
 
-def scaling(folder: Path, device: str, rounds: int, updates: int, names: Sequence[str]) -> dict[str, Any]:
-    contenders = _CONTENDERS if device == "cpu" else _ON_GPU
-    contenders = {name: contenders[name] for name in contenders if name == "single" or not names or name in names}
-    common = make_data(folder, 20 if device == "cpu" else 120)
+def contenders_of(device: str, names: Sequence[str]) -> dict[str, list[str]]:
+    """Settings by name; `single`, which the others are compared with, is always one of them."""
+    found = ON_CPU if device == "cpu" else ON_GPU
+    unknown = set(names) - found.keys()
+    if unknown:
+        raise SpeechmillError(f"scaling: no {', '.join(sorted(unknown))} on {device}; there are {', '.join(found)}.")
+    return {name: found[name] for name in found if name == "single" or not names or name in names}
+
+
+def scaling(
+    folder: Path, device: str, rounds: int, updates: int, contenders: dict[str, list[str]], minutes: float
+) -> dict[str, Any]:
+    """The ratios by contender, and what they were made of; `minutes` of audio are made up for it."""
+    common = make_data(folder, minutes)
     common += [
         f"train.device={device}", "train.threads=1", "train.loader_workers=0", f"train.updates={updates}",
         f"train.validate_every={updates}", f"train.checkpoint_every={updates}", "train.log_every=8",
@@ -160,11 +171,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = args.only.split(",") if args.only else []
     if args.quick:
         args.rounds, args.updates = 3, 40
-        names = names or [name for name in _CONTENDERS if name != "independent2"]
-        names = [] if args.device == "cuda" else names
+        names = names or [name for name in ON_CPU if name != "independent2" and args.device == "cpu"]
     with tempfile.TemporaryDirectory(prefix="speechmill-scaling-") as folder:
         try:
-            result = scaling(Path(folder), args.device, args.rounds, args.updates, names)
+            contenders = contenders_of(args.device, names)
+            minutes = 20 if args.device == "cpu" else 120
+            result = scaling(Path(folder), args.device, args.rounds, args.updates, contenders, minutes)
         except SpeechmillError as error:
             print(f"scaling: {error}", file=sys.stderr)
             return 2

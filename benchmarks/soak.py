@@ -4,8 +4,8 @@
 
 A kill is SIGKILL to the stage's whole process group, or to its first process alone (its workers must follow by
 themselves, and the next run starts at once); of a stage of several workers, to one of them, while the others go on. In
-a third of the trials the resumed run is killed as well. Every other first kill is aimed: it falls between the stage's
-first write and its end, since most of a short stage is Python's start.
+a third of the trials the resumed run is killed as well. Every other first kill is aimed, and of a stage of several
+workers each: it falls between the stage's first write and its end, since most of a short stage is Python's start.
 
 All runs of a stage write to the same path, because manifests hold absolute paths: the undisturbed result is moved away
 and becomes the input of the next stage. An interrupted soak goes on where it was.
@@ -106,7 +106,7 @@ class Soak:
             Stage(
                 "shard-workers",
                 ["shard", f"{selected}", f"{work}/shards", "--processes", "1", *recipe],
-                "shards/.parts/*",
+                "shards/.*.tar.partial",
                 workers=3,
                 same_as="shard",
             ),
@@ -153,7 +153,7 @@ class Soak:
     def trial(self, stage: Stage, number: int) -> dict[str, Any]:
         """Kill, run again, compare. Returns what happened; `failures` is empty where all is as it must be."""
         dice = random.Random(f"{self.seed} {stage.name} {number}")
-        kind, aimed = _KINDS[number % len(_KINDS)], number % 2 == 1
+        kind, aimed = _KINDS[number % len(_KINDS)], number % 2 == 1 or stage.workers > 0
         killed: list[Started] = []
         moments: list[float] = []
         ended_before = files = 0
@@ -348,7 +348,7 @@ def soak(work: Soak, args: argparse.Namespace) -> int:
             if stage.name == wanted[-1]:
                 break
     results = {name: _summary(work.state[name], args.kills) for name in wanted}
-    write_json(args.out, {"about": machine(), "seed": args.seed, "stages": results})
+    write_json(args.out, {"about": machine(_command(args)), "seed": args.seed, "stages": results})
     failed = 0
     for name, result in results.items():
         for number, trial in enumerate(result["trials"]):
@@ -359,6 +359,15 @@ def soak(work: Soak, args: argparse.Namespace) -> int:
         shutil.rmtree(work.folder)
     print(f"{sum(result['resumed_equal'] for result in results.values())} passed, {failed} failed")
     return 1 if failed else 0
+
+
+def _command(args: argparse.Namespace) -> list[str]:
+    """What to type to have the same again, without where this machine kept it."""
+    out = args.out.resolve()
+    place = out.relative_to(_ROOT) if out.is_relative_to(_ROOT) else Path(out.name)
+    stages = ["--stages", args.stages] if args.stages else []
+    seed = ["--seed", str(args.seed)] if args.seed else []
+    return ["benchmarks.soak", *stages, "--kills", str(args.kills), *seed, "--out", str(place)]
 
 
 def _wanted(names: list[str], asked: str | None) -> list[str]:

@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[1]
-_PATIENCE = 240.0  # seconds for a job; one that needs longer hangs
+_PATIENCE = 600.0  # seconds for a job; one that needs longer hangs
 
 
 def _slurm_here() -> ModuleType:
@@ -26,7 +26,7 @@ def _slurm_here() -> ModuleType:
     return module
 
 
-_UNFINISHED = {"PENDING", "RUNNING", "COMPLETING", "REQUEUED", "CONFIGURING"}
+UNFINISHED = {"PENDING", "RUNNING", "COMPLETING", "REQUEUED", "CONFIGURING"}
 
 
 class Cluster:
@@ -59,9 +59,7 @@ class Cluster:
         """Wait until every task has ended; returns their last states."""
         deadline = time.monotonic() + _PATIENCE
         states = self.states(job)
-        while any(
-            state in {"PENDING", "RUNNING", "COMPLETING", "REQUEUED", "CONFIGURING"} for state in states.values()
-        ):
+        while UNFINISHED.intersection(states.values()):
             assert time.monotonic() < deadline, f"job {job} is still {states}"
             time.sleep(0.5)
             states = self.states(job)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import torch
 from conftest import SHARD_SETTINGS, tokenizer_settings
 from speechmill.artefact import (
     fingerprint,
+    locked,
     partial_path,
     read_json,
     read_text,
@@ -26,7 +28,7 @@ from speechmill.artefact import (
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import read_manifest, write_manifest
 from speechmill.shards.index import open_index
-from speechmill.shards.write import shard_manifest
+from speechmill.shards.write import ShardReport, Worker, WorkerReport, shard_manifest, shard_worker
 from speechmill.tokenizer import load_tokenizer, train_tokenizer
 
 
@@ -100,6 +102,21 @@ def test_a_name_that_is_a_folder_or_below_a_file_is_refused(tmp_path: Path) -> N
         with pytest.raises(SpeechmillError, match="cannot write here"):
             write_text(path, "text")
     assert files_under(tmp_path) == ["file", "folder"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no /proc")
+def test_a_place_where_no_folder_can_be_made_is_refused() -> None:
+    with pytest.raises(SpeechmillError, match="/proc/x: no folder can be made here; choose another place"):
+        write_text(Path("/proc/x/a"), "text")
+    with pytest.raises(SpeechmillError, match="/proc/x: no folder"), locked(Path("/proc/x/a")):
+        pytest.fail("locked")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_disk_that_fails_is_one_line(number: int, tmp_path: Path) -> None:
+    with pytest.raises(SpeechmillError, match="the disk fails"), written(tmp_path / "a"):
+        raise OSError(number, "broken")
+    assert files_under(tmp_path) == []
 
 
 def test_json_and_text_come_back_and_a_byte_order_mark_goes(tmp_path: Path) -> None:
@@ -211,9 +228,26 @@ def test_full_disk_shards(small_disk: Callable[[int], Path], manifest: Path, sha
     }
 
 
-def test_full_disk_shards_of_several_processes(small_disk: Callable[[int], Path], manifest: Path) -> None:
-    folder = small_disk(300)
-    assert_full(lambda: shard_manifest(manifest, folder / "s", SHARD_SETTINGS, 2), folder, ["s/index.arrow"])
+@pytest.mark.parametrize("worker", [False, True])
+@pytest.mark.parametrize("kib", [64, 300, 700])
+def test_full_disk_shards_of_several_processes_and_workers(
+    small_disk: Callable[[int], Path], manifest: Path, shards: Path, kib: int, worker: bool
+) -> None:
+    folder = small_disk(kib)
+    out = folder / "s"
+
+    def write() -> ShardReport | WorkerReport:
+        if not worker:
+            return shard_manifest(manifest, out, SHARD_SETTINGS, 2)
+        shard_worker(manifest, out, SHARD_SETTINGS, 2, Worker(0, 2))
+        return shard_worker(manifest, out, SHARD_SETTINGS, 2, Worker(1, 2))
+
+    assert_full(write, folder, ["s/index.arrow"])
+    small_disk(8192)
+    assert write().utterances == 72  # type: ignore[union-attr]
+    assert {path.name: sha256_file(path) for path in out.iterdir()} == {
+        path.name: sha256_file(path) for path in shards.iterdir() if not path.name.startswith("tokens-")
+    }
 
 
 def test_full_disk_tokenizer(small_disk: Callable[[int], Path], manifest: Path) -> None:

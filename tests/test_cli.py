@@ -21,6 +21,8 @@ import yaml
 
 from conftest import SHARD_SETTINGS
 from speechmill import cli
+from speechmill.cli.verb import recipe_of
+from speechmill.errors import SpeechmillError
 from trained import tiny_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -324,6 +326,13 @@ SMALLER = {
         "model.layers=1", "search.lm_order=2", "search.beam=2",
     ],
 }  # fmt: skip
+
+
+def test_recipes_of_the_checkout_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert recipe_of(cli.parse_arguments(["demo", "demo"])).name == "demo"
+    with pytest.raises(SpeechmillError, match=r"hparams/none\.yaml: no such file"):
+        recipe_of(cli.parse_arguments(["demo", "demo", "--recipe", "hparams/none.yaml"]))
 
 
 def test_examples_work_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

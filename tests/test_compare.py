@@ -209,7 +209,7 @@ def test_markdown_table(full: Path, other: Path) -> None:
     assert "| scored set | run | WER | WER-P | CER | CER-P | native WER | non-native WER | utterances |" in text
     assert "| test | other | 10.00 % | 13.00 % | 5.00 % | 6.00 % | 9.00 % | 12.00 % | 1 |" in text
     tables = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
-    assert len(tables) == 3
+    assert len(tables) == 4
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
 
@@ -222,7 +222,7 @@ def test_markdown_escapes_bars(tmp_path: Path) -> None:
 def test_workbook_holds_numbers(full: Path, other: Path, empty: Path, tmp_path: Path) -> None:
     write_xlsx([read_run(path) for path in (full, other, empty)], tmp_path / "out.xlsx")
     book = openpyxl.load_workbook(tmp_path / "out.xlsx")
-    assert book.sheetnames == ["runs", "curves"]
+    assert book.sheetnames == ["runs", "strategies", "curves"]
     sheet = book["runs"]
     at = {cell.value: cell.column for cell in sheet[1]}
     assert [sheet.cell(row, 1).value for row in (2, 3, 4)] == ["full", "other", "empty"]

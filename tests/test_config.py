@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from speechmill.config import load_recipe, override_recipe, recipe_from_plain
+from speechmill.config import default_recipe, load_recipe, override_recipe, recipe_from_plain
 from speechmill.errors import SpeechmillError
 from speechmill.settings import CrdnnSettings, CtcSettings, Recipe
 
@@ -65,7 +65,7 @@ def test_an_empty_file_is_the_defaults(load: Load) -> None:
         ("lr: 5\n", "a.yaml, line 1: unknown key 'lr'; did you mean 'optim.lr'?"),
         ("select:\n  shares: {trian: 1}\n", "unknown key 'select.shares.trian'; did you mean 'select.shares.train'?"),
         ("model:\n  kind: ctc\n  rnn_size: 5\n", "unknown key 'model.rnn_size'; it belongs to model.kind crdnn."),
-        ("loss:\n  qqqq: 5\n", "line 2: unknown key 'loss.qqqq'; known here: ctc_weight, ctc_epochs, label_smoothing."),
+        ("loss:\n  qqqq: 5\n", "line 2: unknown key 'loss.qqqq'; known here: ctc_weight, ctc_epochs, label_smoothing"),
         ("1: 2\n", "line 1: unknown key '1'; known here: name"),
     ],
 )  # fmt: skip
@@ -88,8 +88,8 @@ def test_an_unknown_key_is_named_with_its_line_and_the_nearest_known_one(load: L
         ("select:\n  exclude: [1001]\n", "line 2: select.exclude.0: Input should be a valid string (put it in quotes)"),
         ("select:\n  seed: null\n", "line 2: select.seed: Input should be a valid integer, found None."),
         ("optim:\n  betas: [0.9]\n", "line 2: optim.betas.1: Field required"),
-        ("model:\n  kind: rnn\n", "line 1: model: kind is not known, expected 'crdnn' or 'ctc'."),
-        ("model:\n  dropout: 0.3\n", "line 1: model: kind is missing, expected 'crdnn' or 'ctc'."),
+        ("model:\n  kind: rnn\n", "line 1: model: kind is not known, expected 'crdnn', 'ctc' or 'conformer'."),
+        ("model:\n  dropout: 0.3\n", "line 1: model: kind is missing, expected 'crdnn', 'ctc' or 'conformer'."),
         ("model: ctc\n", "line 1: model: "),
         ("select:\n  drop_text: ['(']\n", "line 1: select: drop_text: '(' is not a regular expression"),
         ("- a\n", "a.yaml: a mapping of sections was expected, found list."),
@@ -105,16 +105,26 @@ def test_a_wrong_value_is_named_with_its_line(load: Load, text: str, message: st
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("shard:\n  sample_rate: 8000\n", "features.sample_rate 16000 is not shard.sample_rate 8000."),
+        (
+            "shard:\n  sample_rate: 8000\nfeatures: {sample_rate: 16000}\n",
+            "features.sample_rate 16000 is not shard.sample_rate 8000.",
+        ),
         ("schedule:\n  limit_seconds: 3\n", "line 1: schedule: limit_seconds 3 is below target_seconds 180."),
         ("select:\n  min_seconds: 70\n", "line 1: select: min_seconds 70 is not below max_seconds 60."),
         ("select:\n  shares: {train: 0.5}\n", "line 2: select.shares: train + valid + test is 0.7, expected 1."),
         ("train: {processes: 2}\n", "train.strategy single has one process, train.processes is 2."),
-        ("search: {kind: beam, lm_order: 3}\n", "search.lm_order works with model.kind ctc"),
+        ("model: {kind: ctc}\nsearch: {kind: beam, ctc_weight: 0.3}\n", "search.ctc_weight is of attention models"),
     ],
 )
 def test_a_clash_names_both_sides(load: Load, text: str, message: str) -> None:
     assert message in refusal(load, text)
+
+
+def test_features_take_the_rate_of_the_shards(load: Load) -> None:
+    assert load("shard:\n  sample_rate: 8000\n").features.sample_rate == 8000
+    assert default_recipe(["shard.sample_rate=8000"]).features.sample_rate == 8000
+    with pytest.raises(SpeechmillError, match=r"^command line: unknown key 'shard\.sample_rat'"):
+        default_recipe(["shard.sample_rat=8000"])
 
 
 def test_numbers_with_an_exponent_need_no_point(load: Load) -> None:
@@ -201,7 +211,7 @@ def test_overrides_are_yaml(load: Load) -> None:
         ("train.udpates=3", "command line: unknown key 'train.udpates'; did you mean 'train.updates'?"),
         ("train.updates=x", "command line: train.updates: Input should be a valid integer"),
         ("train.updates.x=3", "command line: train.updates: Input should be a valid integer"),
-        ("model.kind.x=ctc", "command line: model: kind is not known, expected 'crdnn' or 'ctc'."),
+        ("model.kind.x=ctc", "command line: model: kind is not known, expected 'crdnn', 'ctc' or 'conformer'."),
         ("train.=3", "command line: unknown key 'train.'"),
     ],
 )

@@ -19,8 +19,8 @@ from speechmill.evaluate import evaluate
 from speechmill.models.ngram import NgramModel
 from speechmill.settings import SearchSettings
 from speechmill.train.checkpoint import checkpoints, find_checkpoint
+from speechmill.train.language import LANGUAGE_MODEL_NAME
 from speechmill.train.loop import train
-from speechmill.train.prepare import LANGUAGE_MODEL_NAME
 from trained import tiny_recipe, trained_run
 
 

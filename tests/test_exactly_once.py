@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -111,6 +112,48 @@ def test_loaders_of_all_ranks_together_give_each_utterance_once(
     assert seen == Counter(index.id(int(row)) for row in index.rows("train"))
 
 
+@pytest.mark.parametrize(("workers", "lanes"), [(0, 1), (0, 4), (1, 2)])
+def test_moved_between_numbers_of_processes_the_loaders_give_each_utterance_once(
+    workers: int, lanes: int, index: Index, tokenizer: Tokenizer
+) -> None:
+    """An epoch by one process, then by ever other numbers of them from random updates on: the same updates."""
+    settings = ScheduleSettings(
+        target_seconds=2, limit_seconds=4, window_shards=1, batches_per_update=4, lanes=lanes, max_tokens=100
+    )
+    utterances = utterances_of(index, "train", tokenizer)
+
+    def loaded(starts: list[int] | None, part: range, world: int) -> tuple[dict[int, Counter[str]], list[int]]:
+        found: dict[int, Counter[str]] = {update: Counter() for update in part}
+        for rank in range(world):
+            dataset = BatchDataset(index, Schedule(utterances, settings, starts), tokenizer)
+            numbers = [n for update in part for n in dataset.schedule.batches_of_rank(update, rank, world)]
+            came = list(batches(dataset, numbers, workers, pin=False)) if numbers else []
+            assert [batch.number for batch in came] == numbers
+            for batch in came:
+                found[batch.number // settings.batches_per_update].update(batch.ids)
+        return found, dataset.schedule.epoch_starts
+
+    whole = Schedule(utterances, settings)
+    whole.locate(0)
+    assert whole.epoch_starts[1] >= 20
+    updates = whole.epoch_starts[1] // 4  # the rest of the epoch shares its update with the next
+    expected, _ = loaded(None, range(updates), 1)
+    moved: dict[int, Counter[str]] = {}
+    starts: list[int] | None = None
+    rng = np.random.default_rng(lanes)
+    begin = 0
+    for world in (1, 4, 2, 8, 3, 1):
+        end = updates if world == 1 and begin else min(updates, begin + int(rng.integers(1, 3)))
+        found, starts = loaded(starts, range(begin, end), world)
+        moved |= found
+        begin = end
+    assert moved == expected
+    seen = sum(moved.values(), Counter())
+    last = [index.id(int(utterances.rows[place])) for n in range(4 * updates, whole.epoch_starts[1])
+            for place in whole.batch(n)]  # fmt: skip
+    assert seen + Counter(last) == Counter(index.id(int(row)) for row in index.rows("train"))
+
+
 def test_a_rank_may_have_no_batch_in_an_update() -> None:
     schedule = Schedule(corpus(), ScheduleSettings(batches_per_update=2))
     held = [list(schedule.batches_of_rank(1, rank, 4)) for rank in range(4)]
@@ -170,28 +213,41 @@ def test_a_lane_that_runs_out_leaves_its_turn_and_numbering_runs_on() -> None:
 
 @pytest.mark.parametrize("world", [1, 2])
 def test_opens_and_seeks(world: int, index: Index, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a rank for each lane, a shard is opened once by one rank, and the next window only when one is done."""
+    """With a rank for each lane a shard is opened once, by one rank; the disk is asked for shards in the order in which
+    they are come to, each before it is opened; and no read goes back to a window that was left."""
     settings = ScheduleSettings(target_seconds=4, limit_seconds=6, window_shards=1, lanes=world)
-    opened: list[int] = []
+    happened: list[tuple[str, int]] = []
     true_file = ShardReader._file
 
     def noting(self: ShardReader, shard: int) -> int:
         if shard not in self._files:
-            opened.append(shard)
+            happened.append(("open", shard))
+        happened.append(("read", shard))
         return true_file(self, shard)
 
     monkeypatch.setattr(ShardReader, "_file", noting)
+    monkeypatch.setattr(
+        ShardReader, "fetch_ahead", lambda _, shards, lanes: happened.extend(("ask", s) for s in shards * (lanes > 0))
+    )
     utterances = utterances_of(index, "train", None)
     epoch = Epoch(utterances, settings, 0)
     until = len(lane_of_windows(epoch, world))
     by_rank = []
     for rank in range(world):
-        opened.clear()
+        happened.clear()
         dataset = BatchDataset(index, Schedule(utterances, settings), tokenizer)
-        monkeypatch.setattr(ShardReader, "fetch_ahead", lambda *_: None)
         list(batches(dataset, range(rank, until, world), 0, pin=False))
-        in_order = dict.fromkeys(int(s) for k in range(rank, until, world) for s in epoch.shards(int(epoch.window[k])))
-        assert opened == list(in_order)  # each once, window after window: the disk seeks once for each
+        in_order = list(
+            dict.fromkeys(int(s) for k in range(rank, until, world) for s in epoch.shards(int(epoch.window[k])))
+        )
+        opened = [shard for what, shard in happened if what == "open"]
+        assert opened == in_order  # each once, window after window
+        asked = [shard for what, shard in happened if what == "ask"]
+        assert asked[: len(in_order)] == in_order
+        for shard in opened:
+            assert happened.index(("ask", shard)) < happened.index(("open", shard))
+        places = [in_order.index(shard) for what, shard in happened if what == "read"]
+        assert sum(b < a for a, b in pairwise(places)) == 0, "a read went back"
         by_rank.append(set(opened))
     assert len(set.union(*by_rank)) == sum(len(shards) for shards in by_rank)
     assert len(set.union(*by_rank)) > world

@@ -37,6 +37,24 @@ def test_totals_by_split_and_attribute() -> None:
     assert ["session", "unknown", "0.25", "100.0%", "1", "1", "1"] in lines
 
 
+def test_values_of_any_column(tmp_path: Path) -> None:
+    write_manifest(manifest().with_columns(sector=pl.Series(["tech", None, "energy", "tech"])), tmp_path / "m.parquet")
+    lines = [line.split() for line in inspect_data(tmp_path / "m.parquet", by=["sector"]).splitlines()]
+    assert ["sector", "tech", "0.50", "50.0%", "1", "1", "1"] in lines
+    assert ["sector", "unknown", "0.50", "50.0%", "1", "1", "1"] in lines
+    assert ["sector", "energy", "0.25", "100.0%", "1", "1", "1"] in lines
+    with pytest.raises(SpeechmillError, match="industry"):
+        inspect_data(tmp_path / "m.parquet", by=["industry"])
+
+
+def test_shards_know_their_own_columns_only(shards: Path) -> None:
+    assert "call" in inspect_data(shards, by=["call"])
+    with pytest.raises(
+        SpeechmillError, match="shards have no column 'sector' to go by; inspect their manifest; it has split"
+    ):
+        inspect_data(shards, by=["sector"])
+
+
 def test_a_manifest_without_splits_and_a_table_with_seconds() -> None:
     unsplit = describe(manifest().with_columns(split=pl.lit("")), "m")
     assert "train" not in unsplit

@@ -132,3 +132,8 @@ def test_a_lock_that_a_killed_command_left_is_tidied_and_one_that_is_held_stays(
     lock.touch()
     tidy(out)
     assert not lock.exists()
+    with _python(_HOLD, str(out)) as process:
+        assert _line(process) == "held"
+        tidy(out)
+        assert lock.exists()
+        process.kill()

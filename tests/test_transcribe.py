@@ -17,7 +17,7 @@ from speechmill.errors import SpeechmillError
 from speechmill.evaluate import open_recognizer
 from speechmill.recognize import Recognizing
 from speechmill.train.runlog import read_config
-from speechmill.transcribe import Segment, Transcript, _loudness, cut_at_pauses, render, transcribe
+from speechmill.transcribe import Segment, Transcript, _loudness, cut_at_pauses, render, transcribe, without_silence
 from trained import spoken, trained_run
 
 TWO = [
@@ -65,6 +65,33 @@ def test_cuts_are_in_the_pauses() -> None:
     assert all(any(start < cut < end for start, end in pauses) for cut in cuts)
 
 
+def test_pieces_begin_and_end_with_sound() -> None:
+    rate = 8000
+    audio = np.zeros(40 * rate, np.int16)
+    said = [(1.0, 9.0), (10.5, 19.0), (30.0, 38.0)]
+    for start, end in said:
+        audio[round(start * rate) : round(end * rate)] = np.random.default_rng(1).integers(-3000, 3000)
+        audio[round(start * rate) : round(end * rate) : 2] *= -1
+    spans = without_silence(audio, rate, [(0, 10 * rate), (10 * rate, 20 * rate), (20 * rate, 29 * rate),
+                                          (29 * rate, 40 * rate)])  # fmt: skip
+    assert np.array(spans) / rate == pytest.approx(np.array([(start - 0.01, end + 0.2) for start, end in said]))
+    assert without_silence(audio[: rate // 2], rate, [(0, rate // 2)]) == []
+    assert without_silence(audio[:0], rate, [(0, 0)]) == []
+
+
+def test_steady_noise_is_kept_whole() -> None:
+    noise = np.random.default_rng(0).integers(-300, 300, 16_000).astype(np.int16)
+    assert without_silence(noise, 8000, [(0, 16_000)]) == [(0, 16_000)]
+
+
+@pytest.mark.parametrize("form", ["text", "srt"])
+def test_silence_has_no_text(form: str, recognizing: Recognizing, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silence.wav", np.zeros((3 * RATE, 2)), RATE)
+    found = transcribe(recognizing, tmp_path / "silence.wav")
+    assert (found.text, found.segments, found.seconds) == ("", [], pytest.approx(3.0))
+    assert render([found], form) == ""
+
+
 def test_text() -> None:
     assert render([*TWO, SILENT], "text") == "One & two. Three.\na < b\n"
 
@@ -72,7 +99,7 @@ def test_text() -> None:
 def test_json() -> None:
     rows = json.loads(render([*TWO, SILENT], "json"))
     assert [row["file"] for row in rows] == ["a.wav", "b.wav", "c.wav"]
-    assert rows[0]["segments"][1] == {"start": 3723.5, "end": 3725.0, "text": "Three."}
+    assert rows[0]["segments"][1] == {"start": 3723.5, "end": 3725.0, "text": "Three.", "words": [], "caught": ""}
     assert rows[2] == {"file": "c.wav", "seconds": 1.0, "text": "", "segments": []}
 
 
@@ -123,7 +150,10 @@ def test_any_rate_and_two_channels(recognizing: Recognizing, tmp_path: Path) -> 
     plain = transcribe(recognizing, tmp_path / "mono.wav")
     assert plain.seconds == pytest.approx(len(mono) / RATE)
     assert plain.text.lower().rstrip(".").split() == said
-    assert plain.segments == [Segment(0.0, round(plain.seconds, 3), plain.text)]
+    (segment,) = plain.segments
+    assert [word.text.lower().rstrip(".") for word in segment.words] == said
+    assert (segment.start, segment.end) == (segment.words[0].start, segment.words[-1].end)
+    assert 0.0 <= segment.start < segment.end <= plain.seconds
     assert transcribe(recognizing, tmp_path / "stereo.flac").text == plain.text
     assert transcribe(recognizing, tmp_path / "fast.wav").seconds == pytest.approx(plain.seconds, abs=1e-3)
 
@@ -138,6 +168,9 @@ def test_a_long_recording_comes_in_timed_segments(recognizing: Recognizing, tmp_
     assert found.text == " ".join(segment.text for segment in found.segments)
     assert all(a.end <= b.start for a, b in zip(found.segments[:-1], found.segments[1:], strict=True))
     assert found.segments[-1].end <= found.seconds + 1e-3
+    heard = [word for segment in found.segments for word in segment.words]
+    assert " ".join(word.text for word in heard) == found.text
+    assert all(a.start < a.end <= b.start + 1e-3 for a, b in itertools.pairwise(heard))
 
 
 def test_json_alone_on_stdout(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

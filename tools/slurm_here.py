@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "sinfo")
+_DEVICES = ("/dev/null", "/dev/zero")  # what Slurm takes for GPUs
 _PATIENCE = 60.0  # seconds until the nodes must be idle
 
 
@@ -49,6 +50,8 @@ def missing() -> list[str]:
 def start(folder: Path, nodes: int = 1, cpus: int = 2) -> Path:
     """Start munged, slurmctld and a slurmd per node; returns the slurm.conf once every node is idle.
 
+    Each node has two GPUs that are none: enough to try what a job that asks for some makes of it.
+
     Raises RuntimeError, with the ends of the logs, where a node does not come up; nothing is left running then.
     """
     folder = folder.resolve()
@@ -58,6 +61,7 @@ def start(folder: Path, nodes: int = 1, cpus: int = 2) -> Path:
         parent.chmod(0o755)
     conf = folder / "slurm.conf"
     conf.write_text(configuration(folder, nodes, cpus))
+    (folder / "gres.conf").write_text("".join(f"Name=gpu File={device}\n" for device in _DEVICES))
     key = folder / "munge" / "key"
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o400)
@@ -116,6 +120,7 @@ def configuration(folder: Path, nodes: int, cpus: int) -> str:
         "TaskPlugin=task/none",
         "SelectType=select/cons_tres",
         "SelectTypeParameters=CR_CPU",
+        "GresTypes=gpu",
         "SchedulerParameters=sched_interval=5,batch_sched_delay=0,requeue_delay=2",
         "AccountingStorageType=accounting_storage/none",
         "JobAcctGatherType=jobacct_gather/none",
@@ -132,7 +137,7 @@ def configuration(folder: Path, nodes: int, cpus: int) -> str:
     ]
     for number in range(1, nodes + 1):
         place = f"NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[number]}"
-        lines.append(f"NodeName=here{number} {place} CPUs={cpus} RealMemory={megabytes}")
+        lines.append(f"NodeName=here{number} {place} CPUs={cpus} RealMemory={megabytes} Gres=gpu:{len(_DEVICES)}")
     lines.append("PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP")
     return "\n".join(lines) + "\n"
 

@@ -6,16 +6,18 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from speechmill.errors import SpeechmillError
+from speechmill.errors import SpeechmillError, StorageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _HELD = {errno.EACCES, errno.EAGAIN}
@@ -23,9 +25,11 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _FULL_TEXTS = ("No space left", "quota exceeded")
 # NumPy says "4 requested and 0 written"; of PyTorch, only its ZIP writer is named. Neither says why.
 _CUT_TEXTS = (" requested and ", "inline_container.cc")
+_WAITING = 8  # threads that wait for a disk
 _LOOK_AGAIN = 0.1  # seconds between two tries for a lock that somebody else holds
 _NEXT_TO_NOTHING = 1 << 20  # bytes left on a disk that is as good as full
-_REFUSED = {errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
+_BROKEN = {errno.EIO, errno.ESTALE}
 
 
 @contextlib.contextmanager
@@ -41,16 +45,18 @@ def disk_errors(path: Path) -> Iterator[None]:
         cut = number is None and any(text in str(error) for text in _CUT_TEXTS)
         full = number in _FULL or any(text in str(error) for text in _FULL_TEXTS)
         if full or (cut and _bytes_left(path) < _NEXT_TO_NOTHING):
-            raise SpeechmillError(
+            raise StorageError(
                 f"{path}: the disk is full; nothing half-written was kept. Free some space and run the command again."
             ) from error
         if cut:
-            raise SpeechmillError(
+            raise StorageError(
                 f"{path}: could not be written whole ({str(error).splitlines()[0]}); nothing half-written was kept. "
                 f"Check your quota and the disk, and run the command again."
             ) from error
         if isinstance(error, OSError) and number in _REFUSED:
-            raise SpeechmillError(f"{path}: cannot write here ({error.strerror}); choose another place.") from error
+            raise StorageError(f"{path}: cannot write here ({error.strerror}); choose another place.") from error
+        if isinstance(error, OSError) and number in _BROKEN:
+            raise StorageError(f"{path}: the disk fails ({error.strerror}); nothing half-written was kept.") from error
         raise
 
 
@@ -58,6 +64,15 @@ def _bytes_left(path: Path) -> int:
     """What the file system of `path` still takes from this user."""
     there = os.statvfs(next(folder for folder in path.absolute().parents if folder.exists()))
     return there.f_bavail * there.f_frsize
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it. Raises SpeechmillError where that cannot be."""
+    with disk_errors(path):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # where nobody may make one, such as /proc
+            raise SpeechmillError(f"{path}: no folder can be made here; choose another place.") from error
 
 
 def partial_path(path: Path) -> Path:
@@ -72,8 +87,7 @@ def written(path: Path) -> Iterator[Path]:
     A block that raises leaves neither file. Raises SpeechmillError when the disk is full.
     """
     partial = partial_path(path)
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     try:
         with disk_errors(path):  # looks at the disk while the partial file is still there
             yield partial
@@ -87,8 +101,8 @@ def written(path: Path) -> Iterator[Path]:
 def written_folder(path: Path) -> Iterator[Path]:
     """As `written`, for a folder; an older folder of that name is replaced."""
     partial = partial_path(path)
+    make_folder(path.parent)
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
     try:
@@ -117,8 +131,8 @@ def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
     lock = path.with_name(f".{path.name}.lock")
     if path.is_dir() and not os.access(path.parent, os.W_OK):
         lock = path / ".lock"
+    make_folder(lock.parent)
     with disk_errors(path):
-        lock.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _lock(lock, path, time.monotonic() + wait)
     try:
         yield
@@ -169,6 +183,19 @@ def publish(partial: Path, path: Path) -> None:
     fsync(partial)
     os.replace(partial, path)
     fsync(path.parent)
+
+
+def publish_all(pairs: Sequence[tuple[Path, Path]]) -> None:
+    """As `publish`, of several (partial, path): their waiting overlaps, and a folder is waited for once.
+
+    They are renamed in their order, and those of one folder are on disk before those of the next get their names.
+    """
+    with ThreadPoolExecutor(_WAITING) as pool:
+        list(pool.map(fsync, [partial for partial, _ in pairs]))
+    for folder, of_folder in itertools.groupby(pairs, key=lambda pair: pair[1].parent):
+        for partial, path in of_folder:
+            os.replace(partial, path)
+        fsync(folder)
 
 
 def fsync(path: Path) -> None:

@@ -21,9 +21,10 @@ from pydantic import BaseModel
 
 from speechmill.artefact import read_text
 from speechmill.errors import SpeechmillError
-from speechmill.settings import CrdnnSettings, CtcSettings, Recipe, Section
+from speechmill.settings import ConformerSettings, CrdnnSettings, CtcSettings, Recipe, Section
 
-_BRANCHES = {"crdnn", "ctc", "list[str]", "str", "folder", "folders"}
+_MODELS = (CrdnnSettings, CtcSettings, ConformerSettings)
+_BRANCHES = {*(kind.model_fields["kind"].default for kind in _MODELS), "list[str]", "str", "folder", "folders"}
 
 
 @dataclass
@@ -61,6 +62,13 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     _read_file(path, source, ())
     _put_overrides(source, overrides)
     return _validate(source, path)
+
+
+def default_recipe(overrides: Sequence[str]) -> Recipe:
+    """Each setting as it is without a recipe, but for the overrides."""
+    source = _Source()
+    _put_overrides(source, overrides)
+    return _validate(source, Path("command line"))
 
 
 def recipe_from_plain(values: dict[str, Any], path: Path) -> Recipe:
@@ -186,7 +194,8 @@ def _validate(source: _Source, path: Path) -> Recipe:
 
 def _message(kind: str, message: str, found: Any) -> str:
     if kind in {"union_tag_not_found", "union_tag_invalid"}:
-        return f"kind {'is missing' if kind == 'union_tag_not_found' else 'is not known'}, expected 'crdnn' or 'ctc'"
+        what = "is missing" if kind == "union_tag_not_found" else "is not known"
+        return f"kind {what}, expected 'crdnn', 'ctc' or 'conformer'"
     if kind == "string_type" and isinstance(found, int | float):
         return f"{message} (put it in quotes)"
     return message
@@ -230,7 +239,7 @@ def _section_of(annotation: Any, value: Any) -> type[BaseModel] | None:
 
 def _nearest(key: str, kind: type[BaseModel], path: tuple[str, ...]) -> str:
     """The nearest known key, here or in any section."""
-    for other in (CrdnnSettings, CtcSettings) if path == ("model",) else ():
+    for other in _MODELS if path == ("model",) else ():
         if key in other.model_fields:
             return f"; it belongs to model.kind {other.model_fields['kind'].default}."
     for name, section in Recipe.model_fields.items():

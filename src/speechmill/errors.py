@@ -14,5 +14,9 @@ class SpeechmillError(Exception):
         super().__init__(" ".join(message.split()))
 
 
+class StorageError(SpeechmillError):
+    """A disk, a network or a cache failed, or is too small. Data that were not had are not damaged data: this stops."""
+
+
 class PeerLost(SpeechmillError):
     """Another process of the group ended: its own message tells why. The job starts again or ends."""

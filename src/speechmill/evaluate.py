@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,10 +18,9 @@ from speechmill.corpora import named_corpus, open_corpus
 from speechmill.corpora.base import Limits
 from speechmill.errors import SpeechmillError
 from speechmill.group import ALONE, Group, is_rank, joined
+from speechmill.hypothesis import Hypothesis
 from speechmill.launch import launch, run_rank
 from speechmill.manifest import check_recordings, is_untimed, read_manifest
-from speechmill.models import build_model
-from speechmill.models.ngram import NgramModel
 from speechmill.progress import Progress
 from speechmill.recognize import Audio, Recognizing
 from speechmill.score import score_utterance
@@ -33,9 +33,11 @@ from speechmill.shards.remote import is_url
 from speechmill.shards.store import open_shards
 from speechmill.shards.write import cut
 from speechmill.tokenizer import load_tokenizer
-from speechmill.train.checkpoint import find_checkpoint, load_weights
-from speechmill.train.prepare import LANGUAGE_MODEL_NAME, TOKENIZER_NAME, choose_device
+from speechmill.train.checkpoint import find_checkpoint
+from speechmill.train.language import open_language_model
+from speechmill.train.prepare import TOKENIZER_NAME, choose_device
 from speechmill.train.runlog import read_config
+from speechmill.train.weights import open_weights, weights_name
 
 _CHUNK_SECONDS = 1200.0  # of audio held in memory at a time
 
@@ -62,6 +64,7 @@ class Evaluation:
 def evaluate(
     run: Path, *, on: str | None = None, split: str | None = None, checkpoint: str = "best",
     search: SearchSettings | None = None, by: Sequence[str] = (), processes: int = 1,
+    average: str | None = None, cache: str = "",
 ) -> Evaluation:  # fmt: skip
     """Score a run on a set; writes RUN/scores/NAME.json, NAME.utterances.jsonl and the page NAME.html.
 
@@ -73,20 +76,23 @@ def evaluate(
         split: of the set; None takes all its rows (but "test" of the run's own shards).
         search: None takes the recipe's.
         by: columns of the manifest to group by, beside `native` and `session`.
+        average: last-K or best-K: the mean of the weights of so many checkpoints, instead of one of them.
         processes: that recognize, each its share of the batches; ranks of torchrun's are taken as they are.
+        cache: a folder of a local disk through which shards are read, instead of the recipe's.
     """
     recipe = read_config(run)
+    checkpoint = average or checkpoint
     if processes > 1 and not is_rank():
-        return _launched(run, on, split, checkpoint, search, by, processes)
+        return _launched(run, on, split, checkpoint, search, by, processes, cache)
     with joined(recipe.train.timeout) as group:
-        return _evaluate(run, recipe, on, split, checkpoint, search, by, group)
+        return _evaluate(run, recipe, on, split, checkpoint, search, by, group, cache)
 
 
 def _launched(
     run: Path, on: str | None, split: str | None, checkpoint: str, search: SearchSettings | None, by: Sequence[str],
-    processes: int,
+    processes: int, cache: str,
 ) -> Evaluation:  # fmt: skip
-    what = {"run": str(run), "on": on, "split": split, "checkpoint": checkpoint, "by": list(by)}
+    what = {"run": str(run), "on": on, "split": split, "checkpoint": checkpoint, "by": list(by), "cache": cache}
     asked = search.model_dump(mode="json") if search else None
     word = launch("speechmill.evaluate", [json.dumps({**what, "search": asked})], processes, restarts=0)
     return Evaluation(word["name"], read_json(Path(word["written"])), Path(word["written"]))
@@ -100,24 +106,27 @@ def _rank(what: dict[str, Any]) -> dict[str, Any]:
 
 def _evaluate(
     run: Path, recipe: Recipe, on: str | None, split: str | None, checkpoint: str, search: SearchSettings | None,
-    by: Sequence[str], group: Group,
+    by: Sequence[str], group: Group, cache: str,
 ) -> Evaluation:  # fmt: skip
-    step = find_checkpoint(run, checkpoint).name
     recognizing = open_recognizer(run, recipe, checkpoint, search, group)
-    data = open_set(on, split, recipe)
+    data = open_set(on, split, recipe, cache)
     rate = recipe.features.sample_rate
-    hypotheses = [""] * len(data.ids)
+    hypotheses = [Hypothesis("")] * len(data.ids)
     clips = None if "recording" in data.attributes or not group.leads else Clips(lambda audio: encode_flac(audio, rate))
     with Progress(f"evaluate {data.name}", len(data.ids), "utterances") as progress:
         for places, audio in data.chunks:
             found = recognizing.spread(audio.__getitem__, [len(samples) for samples in audio], group, progress) or []
-            for place, text in zip(places, found, strict=True):
-                hypotheses[place] = text
+            for place, hypothesis in zip(places, found, strict=True):
+                hypotheses[place] = hypothesis
             if clips is not None:
                 for place, samples in zip(places, audio, strict=True):
-                    clips.offer(score_utterance(data.ids[place], data.texts[place], hypotheses[place]), samples)
-    items, result = score_set(data.ids, data.texts, hypotheses, data.attributes, by)
+                    clips.offer(score_utterance(data.ids[place], data.texts[place], hypotheses[place].text), samples)
+    texts = [hypothesis.text for hypothesis in hypotheses]
+    items, result = score_set(data.ids, data.texts, texts, data.attributes, by)
+    step = weights_name(run, checkpoint)
     result["checkpoint"] = step
+    if caught := Counter(hypothesis.caught for hypothesis in hypotheses if hypothesis.caught):
+        result["caught"] = dict(caught)  # the decoder's hypotheses that gave way to CTC's
     if data.notes:
         result["notes"] = data.notes
     result["search"] = recognizing.search.model_dump(mode="json")
@@ -130,41 +139,32 @@ def _evaluate(
     if not group.leads:
         return Evaluation(name, result, path)
     title = f"{run.resolve().name} on {name}"
-    write_scores(path, title, items, result, clips.addresses() if clips else {})
+    write_scores(path, title, items, result, clips.addresses() if clips else {}, [_heard(one) for one in hypotheses])
     return Evaluation(name, result, path)
+
+
+def _heard(hypothesis: Hypothesis) -> dict[str, Any]:
+    """What an utterance's line says of its words: [word, start, end, confidence], in seconds from its start."""
+    times = [[word.text, word.start, word.end, word.confidence] for word in hypothesis.words]
+    return {"times": times} | ({"caught": hypothesis.caught} if hypothesis.caught else {})
 
 
 def open_recognizer(
     run: Path, recipe: Recipe, checkpoint: str, search: SearchSettings | None = None, group: Group = ALONE
 ) -> Recognizing:
-    """A run's model with the weights of a checkpoint, ready to recognize."""
+    """A run's model with the weights of a checkpoint (or of the mean of some: best-5), ready to recognize."""
     device = choose_device(recipe, group)
     tokenizer = load_tokenizer(run / TOKENIZER_NAME)
-    model = build_model(recipe, len(tokenizer))
-    load_weights(find_checkpoint(run, checkpoint), model, recipe.model_fingerprint())
+    model = open_weights(run, recipe, checkpoint, tokenizer, device, group)
     search = search or recipe.search
-    language_model = None
-    if search.kind == "beam" and search.lm_order:
-        language_model = _language_model(run / LANGUAGE_MODEL_NAME, search.lm_order)
-    return Recognizing(model.float().to(device).eval(), tokenizer, search, language_model, device)
+    return Recognizing(model, tokenizer, search, open_language_model(run, search, device), device)
 
 
-def _language_model(path: Path, order: int) -> NgramModel:
-    found = NgramModel.load(path) if path.is_file() else None
-    if found is None or found.order != order:
-        there = f"has order {found.order}" if found else "is not there"
-        raise SpeechmillError(
-            f"{path}: the language model {there}, search.lm_order is {order}; training counts one, "
-            f"so set search.lm_order in its recipe, or 0 for a search without."
-        )
-    return found
-
-
-def open_set(on: str | None, split: str | None, recipe: Recipe) -> EvaluationSet:
+def open_set(on: str | None, split: str | None, recipe: Recipe, cache: str = "") -> EvaluationSet:
     """Raises SpeechmillError where `on` is no shards, manifest or KIND:DIR, or has no such rows."""
     rate = recipe.features.sample_rate
     if on is None:
-        index = open_data(recipe.data.shards, recipe.data.cache, recipe.data.cache_gb)
+        index = open_data(recipe.data.shards, cache or recipe.data.cache, recipe.data.cache_gb)
         return _shard_set(index, split or "test", split or "test", rate)
     if corpus := named_corpus(on):
         return _corpus_set(*corpus, split, rate)
@@ -175,7 +175,7 @@ def open_set(on: str | None, split: str | None, recipe: Recipe) -> EvaluationSet
     place = f"{path.resolve().stem}-{_short(str(path.resolve()))}"
     name = split if own and split else place + (f"-{split}" if split else "")
     if path.is_dir() or is_url(on):
-        index = open_shards(on, recipe.data.cache if is_url(on) else "", recipe.data.cache_gb)
+        index = open_shards(on, cache or (recipe.data.cache if is_url(on) else ""), recipe.data.cache_gb)
         return _shard_set(index, split, name, rate)
     return _manifest_set(path, split, name, rate)
 

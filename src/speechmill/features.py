@@ -1,4 +1,4 @@
-"""Features on the training device: log-mel filter banks, their frozen normalisation, and augmentation."""
+"""Features on the training device: log-mel filter banks and their frozen normalisation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from speechmill.settings import AugmentSettings, FeatureSettings
+from speechmill.settings import FeatureSettings
 
 
 class LogMel(nn.Module):
@@ -107,107 +107,3 @@ class StatisticsSum:
         mean = self.sum / max(1, self.count)
         variance = self.squares / max(1, self.count) - mean.square()
         return mean.float(), variance.clamp(min=0.0).sqrt().float()
-
-
-def augment_audio(
-    audio: Tensor, lengths: Tensor, settings: AugmentSettings, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Speed, loudness and noise, drawn for each utterance.
-
-    Args:
-        audio: [batch, samples], float, full scale 1.
-        lengths: [batch], samples.
-        generator: on the CPU, seeded for the batch, so that a batch is augmented alike wherever it is computed.
-    Returns:
-        the same, with other lengths where speed changed.
-    """
-    low, high = settings.speed
-    if high > low:
-        audio, lengths = change_speed(audio, lengths, _uniform(len(lengths), low, high, generator, audio))
-    if settings.tilt:
-        audio = tilt(audio, lengths, _uniform(len(lengths), -settings.tilt, settings.tilt, generator, audio))
-    if settings.gain_db:
-        gain = _uniform(len(lengths), -settings.gain_db, settings.gain_db, generator, audio)
-        audio = audio * 10.0 ** (gain / 20.0)[:, None]
-    if settings.noise_db is not None:
-        audio = add_noise(audio, lengths, settings.noise_db, generator)
-    return audio, lengths
-
-
-def change_speed(audio: Tensor, lengths: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
-    """Play each utterance `factor` times as fast, by linear interpolation: pitch and formants move along."""
-    # float64: in float32 a place half a minute into the audio is known only to a sixteenth of a sample.
-    factor = factor.double()
-    new_lengths = (lengths / factor).floor().long().clamp(min=1)
-    position = torch.arange(int(new_lengths.max()), device=audio.device) * factor[:, None]
-    left = position.long().clamp(max=audio.shape[1] - 1)
-    right = (left + 1).clamp(max=audio.shape[1] - 1)
-    share = (position - left).to(audio.dtype)
-    changed = audio.gather(1, left) * (1 - share) + audio.gather(1, right) * share
-    inside = torch.arange(changed.shape[1], device=audio.device) < new_lengths[:, None]
-    return changed * inside, new_lengths
-
-
-def tilt(audio: Tensor, lengths: Tensor, slope: Tensor) -> Tensor:
-    """Filter each utterance by y[t] = x[t] + slope x[t - 1], at its old loudness: another microphone or line.
-
-    A slope near 1 takes the high frequencies away, near -1 the low ones.
-    """
-    filtered = audio + slope[:, None] * torch.nn.functional.pad(audio[:, :-1], (1, 0))
-    inside = torch.arange(audio.shape[1], device=audio.device) < lengths[:, None]
-    filtered = filtered * inside
-    loudness = (audio.square().sum(1) / filtered.square().sum(1).clamp(min=1e-9)).sqrt()
-    return filtered * loudness[:, None]
-
-
-def add_noise(audio: Tensor, lengths: Tensor, ratio_db: tuple[float, float], generator: torch.Generator) -> Tensor:
-    """Add noise with a random spectral slope (white to red) at a random signal-to-noise ratio."""
-    noise = torch.randn(audio.shape, generator=generator).to(audio)
-    slope = _uniform(len(lengths), 0.0, 0.95, generator, audio)[:, None]
-    noise = noise[:, 1:] + slope * noise[:, :-1]
-    noise = torch.nn.functional.pad(noise, (1, 0))
-    inside = torch.arange(audio.shape[1], device=audio.device) < lengths[:, None]
-    noise = noise * inside
-    wanted = _uniform(len(lengths), *ratio_db, generator, audio)
-    loud = (audio.square().sum(1) / noise.square().sum(1).clamp(min=1e-9)).sqrt()
-    return audio + noise * (loud * 10.0 ** (-wanted / 20.0))[:, None]
-
-
-def augment_features(features: Tensor, frames: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
-    """Warp the mel axis, mask bands of time and frequency (SpecAugment, Park et al. 2019), on normalised features.
-
-    Args:
-        features: [batch, frames, n_mels]; 0 is each bin's mean, so a mask puts the mean.
-    """
-    low, high = settings.warp
-    if high > low:
-        features = warp_frequency(features, _uniform(len(features), low, high, generator, features))
-    keep = torch.ones_like(features, dtype=torch.bool)
-    bins = torch.arange(features.shape[2], device=features.device)
-    for _ in range(settings.frequency_masks):
-        width = (_uniform(len(features), 0, settings.frequency_mask_bins + 1, generator, features)).floor()
-        start = (_uniform(len(features), 0, 1, generator, features) * (len(bins) - width)).floor()
-        keep &= ((bins < start[:, None]) | (bins >= (start + width)[:, None]))[:, None, :]
-    steps = torch.arange(features.shape[1], device=features.device)
-    for _ in range(settings.time_masks):
-        most = (frames * settings.time_mask_share).floor().clamp(max=settings.time_mask_frames)
-        width = (_uniform(len(features), 0, 1, generator, features) * (most + 1)).floor()
-        start = (_uniform(len(features), 0, 1, generator, features) * (frames - width)).floor()
-        keep &= ((steps < start[:, None]) | (steps >= (start + width)[:, None]))[:, :, None]
-    return features * keep
-
-
-def warp_frequency(features: Tensor, factor: Tensor) -> Tensor:
-    """Stretch the mel axis of each utterance by `factor`, linearly interpolated: like another vocal tract length."""
-    bins = features.shape[2]
-    position = (torch.arange(bins, device=features.device) / factor[:, None]).clamp(max=bins - 1)
-    left = position.long()
-    right = (left + 1).clamp(max=bins - 1)
-    share = (position - left).to(features.dtype)[:, None, :]
-    shape = features.shape
-    at = features.gather(2, left[:, None, :].expand(shape))
-    return at * (1 - share) + features.gather(2, right[:, None, :].expand(shape)) * share
-
-
-def _uniform(count: int, low: float, high: float, generator: torch.Generator, like: Tensor) -> Tensor:
-    return (low + (high - low) * torch.rand(count, generator=generator)).to(device=like.device, dtype=like.dtype)

@@ -114,26 +114,26 @@ class Ranks(Group):
                 dist.broadcast(tensor.detach(), src=0)
 
     def barrier(self) -> None:
-        with self.waiting():
-            dist.barrier()
+        self.add(torch.zeros(1))  # gloo: torch's own barrier would take NCCL, and a GPU, where there is one
 
     def alive(self) -> None:
-        self._watch.beat()
+        with self.sending():
+            self._watch.beat()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        self._watch.arrive()
-        try:
-            with self.sending():
+        with self.sending():
+            self._watch.arrive()
+            try:
                 yield
-        finally:
-            self._watch.leave()
+            finally:
+                self._watch.leave()
 
     @contextmanager
     def sending(self) -> Iterator[None]:
         try:
             yield
-        except RuntimeError as error:  # gloo's, where a peer's connection closes
+        except RuntimeError as error:  # gloo's, where a peer's connection closes, or the store's
             raise PeerLost(f"rank {self.rank}: another rank has gone ({str(error).splitlines()[0]}).") from error
 
     def close(self) -> None:
@@ -251,7 +251,10 @@ class Watch(threading.Thread):
                 continue
             now = time.monotonic()
             for other in range(self.size):
-                entry = self._ask(f"at/{other}")
+                try:
+                    entry = self._ask(f"at/{other}")
+                except RuntimeError:  # the store has gone; our own next call says so
+                    return
                 before, at = seen.get(other, (None, since))
                 seen[other] = (entry, at if entry == before or before is None else now)
                 behind = not entry or int(entry.split()[0]) < self._arrived

@@ -12,7 +12,7 @@ import polars as pl
 from speechmill.artefact import written
 from speechmill.errors import SpeechmillError
 from speechmill.ledger import KEPT, compare_kept, describe_ledger, faults, ledger_path, read_ledger, spans
-from speechmill.manifest import SPLITS, read_manifest
+from speechmill.manifest import SPLITS, read_manifest, scan_manifest
 from speechmill.shards.index import NATIVE_UNKNOWN, Index, open_index
 from speechmill.shards.planned import PLANNED_NAME, scan_planned
 
@@ -24,13 +24,27 @@ _NAMED = ("split", "speaker", "call", "session")
 _NEEDED = (*_NAMED, "native")
 
 
-def inspect_data(path: Path, png: Path | None = None) -> str:
-    """Describe a manifest or a folder of shards; the histogram of lengths also goes to `png` where that is given."""
-    columns = [*_NEEDED, "start", "end"]  # the text of nine million rows would not fit
-    table = index_table(open_index(path)) if path.is_dir() else read_manifest(path, columns)
+def inspect_data(path: Path, png: Path | None = None, by: Sequence[str] = ()) -> str:
+    """Describe a manifest or a folder of shards; the histogram of lengths also goes to `png` where that is given.
+
+    `by`: columns whose values have lines of their own, besides native and session. Raises SpeechmillError where there
+    is no such column.
+    """
+    if path.is_dir():
+        table = index_table(open_index(path))
+        _check_columns(by, table.columns, f"{path}: shards have no column", "; inspect their manifest")
+    else:  # the text of nine million rows would not fit
+        _check_columns(by, scan_manifest(path).collect_schema().names(), f"{path}: the manifest has no column", "")
+        table = read_manifest(path, list(dict.fromkeys([*_NEEDED, "start", "end", *by])))
     if png is not None:
         write_png(table, png, path.name)
-    return describe(table, str(path))
+    return describe(table, str(path), by)
+
+
+def _check_columns(wanted: Sequence[str], there: Sequence[str], about: str, advice: str) -> None:
+    for name in wanted:
+        if name not in there:
+            raise SpeechmillError(f"{about} {name!r} to go by{advice}; it has {', '.join(there)}.")
 
 
 def inspect_ledger(path: Path) -> tuple[str, list[str]]:
@@ -60,14 +74,19 @@ def held_of_shards(index: Index, folder: Path) -> pl.DataFrame:
     return rows.group_by("recording").agg(pl.len().alias("utterances"), pl.col("seconds").sum())
 
 
-def describe(table: pl.DataFrame, title: str) -> str:
-    """The text of `inspect`: totals by split, native and session, then the histogram of utterance lengths.
+def describe(table: pl.DataFrame, title: str, by: Sequence[str] = ()) -> str:
+    """The text of `inspect`: totals by split, native, session and the columns `by`, then the histogram of lengths.
 
     `table` is a manifest, or any table with `split`, `speaker`, `call`, `session`, `native` and either `seconds` or
     `start` and `end` (`index_table`). Raises SpeechmillError where a column is missing.
     """
     rows = _with_seconds(table)
-    parts = [title, _totals(rows), f"utterance lengths ({_lengths_line(rows['seconds'])})", histogram(rows["seconds"])]
+    parts = [
+        title,
+        _totals(rows, by),
+        f"utterance lengths ({_lengths_line(rows['seconds'])})",
+        histogram(rows["seconds"]),
+    ]
     return "\n\n".join(parts)
 
 
@@ -91,7 +110,7 @@ def _with_seconds(table: pl.DataFrame) -> pl.DataFrame:
     return table if "seconds" in table.columns else table.with_columns(seconds=pl.col("end") - pl.col("start"))
 
 
-def _totals(rows: pl.DataFrame) -> str:
+def _totals(rows: pl.DataFrame, by: Sequence[str]) -> str:
     """A table of hours, utterances, speakers and calls: all rows, by split, and by attribute within each split."""
     lines = [("", "hours", "share", "utterances", "speakers", "calls")]
     total = float(rows["seconds"].sum())
@@ -102,7 +121,7 @@ def _totals(rows: pl.DataFrame) -> str:
         held = float(part["seconds"].sum())
         if split:
             lines.append(_total(split, part, total))
-        lines += [_total(f"  {name}", some, held) for name, some in _by_attribute(part)]
+        lines += [_total(f"  {name}", some, held) for name, some in _by_attribute(part, by)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) if place == 0 else cell.rjust(width) for place, (cell, width) in enumerate(cells))
@@ -110,7 +129,7 @@ def _totals(rows: pl.DataFrame) -> str:
     )
 
 
-def _by_attribute(rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
+def _by_attribute(rows: pl.DataFrame, by: Sequence[str]) -> list[tuple[str, pl.DataFrame]]:
     native, session = pl.col("native"), pl.col("session")
     parts = [
         ("native", rows.filter(native)),
@@ -119,6 +138,10 @@ def _by_attribute(rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
     ]
     for name in rows["session"].drop_nulls().unique().sort():
         parts.append((name or "session unknown", rows.filter(session == name)))
+    for column in by:
+        for value in rows[column].unique().sort():
+            of_value = pl.col(column).eq_missing(pl.lit(value))
+            parts.append((f"{column} {'unknown' if value in (None, '') else value}", rows.filter(of_value)))
     return [(name, part) for name, part in parts if not part.is_empty()]
 
 

@@ -16,16 +16,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from speechmill.errors import SpeechmillError
+from speechmill.errors import SpeechmillError, StorageError
 from speechmill.ring import Borrower, Lender, Lent
-from speechmill.schedule import Part, Schedule, Utterances
+from speechmill.schedule import Begun, LookAhead, Part, Schedule, Utterances
 from speechmill.shards.codecs import flac_decoder
 from speechmill.shards.foreign import open_reader
 from speechmill.shards.index import Index
 from speechmill.shards.mixture import parts_of
 from speechmill.shards.tokens import token_counts
 from speechmill.tokenizer import Tokenizer
-from speechmill.workers import end_with_parent
+from speechmill.workers import GROUP_SIGNALS, end_with_parent, signals_held
+
+_NOTHING = Begun()
 
 
 class Batch(NamedTuple):
@@ -36,10 +38,11 @@ class Batch(NamedTuple):
     targets: Tensor  # int64 [batch, length], zero behind each utterance
     target_lengths: Tensor  # int64 [batch]
     damaged: tuple[Damage, ...] = ()  # utterances of the schedule's batch that could not be read and are left out
+    epoch: int = 0
 
     def to(self, device: torch.device) -> Batch:
         audio, lengths, targets, target_lengths = (part.to(device, non_blocking=True) for part in self[2:6])
-        return Batch(self.number, self.ids, audio, lengths, targets, target_lengths, self.damaged)
+        return Batch(self.number, self.ids, audio, lengths, targets, target_lengths, self.damaged, self.epoch)
 
 
 class Damage(NamedTuple):
@@ -52,7 +55,9 @@ class Request(NamedTuple):
 
     number: int
     rows: npt.NDArray[np.integer]  # of the index
-    ahead: list[int]  # shards that will be read soon
+    epoch: int = 0
+    begun: Begun = _NOTHING
+    lanes: int = 1  # of the schedule: so many windows are read at a time
 
 
 class BatchDataset(Dataset[Batch]):
@@ -64,9 +69,10 @@ class BatchDataset(Dataset[Batch]):
         if flac_decoder() != "miniaudio":
             warnings.warn("the package miniaudio is not installed: libsndfile decodes FLAC, slower.", stacklevel=2)
 
-    def request(self, number: int) -> Request:
+    def request(self, number: int, begun: Begun = _NOTHING) -> Request:
         rows = self.schedule.utterances.rows[self.schedule.batch(number)]
-        return Request(number, rows, self.schedule.shards_ahead(number).tolist())
+        epoch = self.schedule.locate(number)[0]
+        return Request(number, rows, epoch, begun, self.schedule.settings.lanes)
 
     def __getitem__(self, number: int) -> Batch:
         return self.assembler.batch(self.request(number))
@@ -90,8 +96,8 @@ class Assembler:
 
         Args:
             fast: False reads utterance by utterance, by libsndfile, and stacks them: what the other is compared with.
+        Raises StorageError where not the data but what they lie on fails.
         """
-        self._reader.fetch_ahead(request.ahead)
         if not fast:
             return self._by_utterance(request)
         return self.batch_into(request, np.empty(self.shape(request), np.int16))
@@ -102,6 +108,7 @@ class Assembler:
 
     def batch_into(self, request: Request, into: npt.NDArray[np.int16]) -> Batch:
         """Decode each utterance into its place of the batch; no copy is made. Its audio is a view of `into`."""
+        self._look_ahead(request)
         ids: list[str] = []
         lengths, targets, damaged = [], [], []
         for row, length in zip(request.rows.tolist(), self._index.samples[request.rows].tolist(), strict=True):
@@ -109,6 +116,8 @@ class Assembler:
             try:
                 self._reader.audio_into(row, place[:length])
                 target = self._tokenizer.encode(self._reader.about(row)["text"])
+            except StorageError:
+                raise
             except SpeechmillError as error:
                 damaged.append(Damage(self._index.id(row), str(error)))
                 continue
@@ -119,15 +128,24 @@ class Assembler:
         audio = torch.from_numpy(into[: len(ids), : max(lengths, default=1)])
         tokens, token_lengths = padded(targets, np.int64)
         known = torch.tensor(lengths, dtype=torch.int64)
-        return Batch(request.number, ids, audio, known, tokens, token_lengths, tuple(damaged))
+        return Batch(request.number, ids, audio, known, tokens, token_lengths, tuple(damaged), request.epoch)
+
+    def _look_ahead(self, request: Request) -> None:
+        self._reader.release()
+        self._index.keep(request.begun.shards)
+        for shards in request.begun.ahead:
+            self._reader.fetch_ahead(shards, request.lanes)
 
     def _by_utterance(self, request: Request) -> Batch:
+        self._look_ahead(request)
         ids, sounds, targets, damaged = [], [], [], []
         for row in request.rows.tolist():
             sound = np.empty(int(self._index.samples[row]), np.int16)
             try:
                 self._reader.audio_into(row, sound, fast=False)
                 target = self._tokenizer.encode(self._reader.about(row)["text"])
+            except StorageError:
+                raise
             except SpeechmillError as error:
                 damaged.append(Damage(self._index.id(row), str(error)))
                 continue
@@ -136,7 +154,7 @@ class Assembler:
             targets.append(np.array(target, dtype=np.int64))
         audio, lengths = padded(sounds, np.int16)
         tokens, token_lengths = padded(targets, np.int64)
-        return Batch(request.number, ids, audio, lengths, tokens, token_lengths, tuple(damaged))
+        return Batch(request.number, ids, audio, lengths, tokens, token_lengths, tuple(damaged), request.epoch)
 
 
 def padded(rows: Sequence[npt.NDArray[Any]], kind: type[np.generic]) -> tuple[Tensor, Tensor]:
@@ -186,13 +204,14 @@ def loader_server() -> multiprocessing.context.ForkServerContext:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["speechmill.loader_server"])
-    multiprocessing.forkserver.ensure_running()
+    with signals_held():
+        multiprocessing.forkserver.ensure_running()
     return context
 
 
 def leave_signals_to_the_parent() -> None:
     """Ctrl-C and Slurm signal the whole group: a worker that obeyed would take away what the parent needs to save."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -210,7 +229,8 @@ class _Requests:
         self._dataset, self._numbers = dataset, numbers
 
     def __iter__(self) -> Iterator[Request]:
-        return map(self._dataset.request, self._numbers)
+        ahead = LookAhead(self._dataset.schedule)
+        return (self._dataset.request(number, ahead.begun(number)) for number in self._numbers)
 
 
 class _Answers(Dataset[Any]):
@@ -234,7 +254,9 @@ class _Answers(Dataset[Any]):
     def _handed(self, request: Request, lender: Lender) -> _Handed:
         lent, into = lender.take(*self._assembler.shape(request))
         batch = self._assembler.batch_into(request, into)
-        return _Handed(batch.number, batch.ids, lent, *(part.numpy() for part in batch[3:6]), batch.damaged)
+        return _Handed(
+            batch.number, batch.ids, lent, *(part.numpy() for part in batch[3:6]), batch.damaged, batch.epoch
+        )
 
 
 class _Handed:
@@ -244,10 +266,10 @@ class _Handed:
         self._parts = (number, ids, audio, *rest)
 
     def batch(self) -> Batch:
-        number, ids, lent, lengths, targets, target_lengths, damaged = self._parts
+        number, ids, lent, lengths, targets, target_lengths, damaged, epoch = self._parts
         audio = Borrower.receive(lent)[: len(ids), : int(lengths.max(initial=1))]
         lengths, targets, target_lengths = map(torch.from_numpy, (lengths, targets, target_lengths))
-        return Batch(number, ids, audio, lengths, targets, target_lengths, damaged)
+        return Batch(number, ids, audio, lengths, targets, target_lengths, damaged, epoch)
 
     def pin_memory(self, device: object = None) -> Batch:
         """What torch's pinning thread calls."""

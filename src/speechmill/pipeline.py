@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from speechmill.artefact import locked, read_json, write_json
-from speechmill.compare import compare, read_run
+from speechmill.compare import FILES, compare, read_run
 from speechmill.compare.examples import examples
 from speechmill.corpora import import_corpus
 from speechmill.errors import SpeechmillError
@@ -80,7 +80,7 @@ def _pipeline(
         raise SpeechmillError(f"{run}: training was stopped by {trained.stopped_by} after {trained.updates} updates; "
                               f"run the same command to go on.")  # fmt: skip
     scored = stages.run("evaluate", lambda: _evaluated(run, split))
-    stages.run("compare", lambda: compare([run], folder / "report"))
+    stages.run("compare", lambda: _compared(run, folder / "report"))
     write_json(folder / "scores.json", {split: scored, "seconds": stages.seconds})
     return summary(run, split, scored, folder, stages.seconds)
 
@@ -106,6 +106,14 @@ def _evaluated(run: Path, split: str) -> dict[str, Any]:
         if (scores.get("checkpoint"), scores.get("search")) == wanted:
             return scores
     return evaluate(run, split=split).scores
+
+
+def _compared(run: Path, report: Path) -> None:
+    """The report of a run, unless it is younger than all that it is made from."""
+    made = [path.stat().st_mtime_ns for path in report.glob("compare.*")]
+    sources = [run / "config.yaml", run / "environment.json", run / "metrics.jsonl", *(run / "scores").glob("*.json")]
+    if len(made) < len(FILES) or min(made) < max(path.stat().st_mtime_ns for path in sources):
+        compare([run], report)
 
 
 def summary(run: Path, split: str, scored: dict[str, Any], folder: Path, seconds: dict[str, float]) -> str:

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from speechmill.group import ALONE, Group
+from speechmill.hypothesis import Hypothesis, Word, words_of
 from speechmill.loader import padded
+from speechmill.losses import log_softmax
 from speechmill.models.base import Recognizer
-from speechmill.models.ngram import NgramModel
+from speechmill.models.language import LanguageModel
+from speechmill.models.search import ctc_greedy
 from speechmill.progress import Progress
 from speechmill.settings import SearchSettings
 from speechmill.tokenizer import Tokenizer
@@ -33,17 +37,34 @@ class Recognizing:
     model: Recognizer
     tokenizer: Tokenizer
     search: SearchSettings
-    language_model: NgramModel | None
+    language_model: LanguageModel | None
     device: torch.device
 
+    times: bool = True  # whether hypotheses have the times of their words
+    mend: bool = True  # whether CTC's text stands where the decoder went astray; its head must fit the encoder
+
     @torch.inference_mode()
-    def batch(self, audio: list[Audio]) -> list[str]:
+    def batch(self, audio: list[Audio]) -> list[Hypothesis]:
         """The hypotheses of a few utterances, each of int16 samples at the model's rate."""
         stacked, lengths = padded(list(audio), np.int16)
         samples = stacked.to(self.device).to(next(self.model.parameters()).dtype) / 32768.0
-        features, frames = self.model.log_mel(samples, lengths.to(self.device))
-        tokens = self.model.transcribe(features, frames, self.search, self.language_model)
-        return [self.tokenizer.decode(ids) for ids in tokens]
+        encoded = self.model.encoded(*self.model.log_mel(samples, lengths.to(self.device)))
+        found = self.model.search(encoded, self.search, self.language_model)
+        if not self.times and not (self.mend and any(one.caught for one in found)):
+            return [Hypothesis(self.tokenizer.decode(one.tokens), caught=one.caught) for one in found]
+        log_probs = log_softmax(self.model.ctc_logits(encoded))
+        heard = ctc_greedy(log_probs, encoded.steps)
+        rows = zip(found, heard, log_probs.cpu(), encoded.steps.tolist(), strict=True)
+        return [
+            self._hypothesis(heard if self.mend and one.caught else one.tokens, one.caught, scores[:steps])
+            for one, heard, scores, steps in rows
+        ]
+
+    def _hypothesis(self, tokens: list[int], caught: str, log_probs: Tensor) -> Hypothesis:
+        words: tuple[Word, ...] = ()
+        if self.times:
+            words = words_of(tokens, log_probs, self.tokenizer, *self.model.step_times())
+        return Hypothesis(self.tokenizer.decode(tokens), words, caught)
 
     def all(
         self,
@@ -51,7 +72,7 @@ class Recognizing:
         samples: Sequence[int],
         progress: Progress | None = None,
         stop: Callable[[], bool] | None = None,
-    ) -> list[str]:
+    ) -> list[Hypothesis]:
         """The hypotheses of many utterances, in their order.
 
         Args:
@@ -72,12 +93,12 @@ class Recognizing:
         group: Group,
         progress: Progress | None = None,
         stop: Callable[[], bool] | None = None,
-    ) -> list[str] | None:
+    ) -> list[Hypothesis] | None:
         """As `all`, each batch on one of the ranks of a group; all ranks get all hypotheses, or None after a stop.
 
         The batches do not depend on the number of ranks: what a model that sees padding hears neither.
         """
-        found: dict[int, str] = {}
+        found: dict[int, Hypothesis] = {}
         stopped = False
         rate = self.model.log_mel.settings.sample_rate
         was_training = self.model.training
@@ -97,11 +118,8 @@ class Recognizing:
         parts = group.gather((stopped, found))
         if any(stopped for stopped, _ in parts):
             return None
-        hypotheses = [""] * len(samples)
-        for _, part in parts:
-            for place, text in part.items():
-                hypotheses[place] = text
-        return hypotheses
+        hypotheses = {place: hypothesis for _, part in parts for place, hypothesis in part.items()}
+        return [hypotheses[place] for place in range(len(samples))]
 
 
 def _groups(samples: Sequence[int], limit: int) -> list[list[int]]:

@@ -10,9 +10,9 @@ Planning an epoch counts the batches of its windows; what is in them is worked o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -100,15 +100,24 @@ def _visits_of_part(shards: int, weight: Fraction, key: tuple[int, int], epoch: 
     return Visits(np.stack(orders)[turn - turn[0], walk % shards], turn)
 
 
+def is_ordered(settings: ScheduleSettings, epoch: int) -> bool:
+    return settings.order != "random" and (settings.order_epochs == 0 or epoch < settings.order_epochs)
+
+
+def windows(utterances: Utterances, settings: ScheduleSettings, epoch: int) -> list[Visits]:
+    """The windows of an epoch; one where it is ordered."""
+    shards = visits(utterances, settings.seed, epoch)
+    size = max(1, len(shards)) if is_ordered(settings, epoch) else settings.window_shards
+    return [shards.take(slice(start, start + size)) for start in range(0, len(shards), size)]
+
+
 class Epoch:
     """The batches of one epoch, in their order; `window` has the window of each."""
 
     def __init__(self, utterances: Utterances, settings: ScheduleSettings, epoch: int) -> None:
         self.utterances, self.settings = utterances, settings
-        self.ordered = settings.order != "random" and (settings.order_epochs == 0 or epoch < settings.order_epochs)
-        shards = visits(utterances, settings.seed, epoch)
-        size = max(1, len(shards)) if self.ordered else settings.window_shards
-        self.windows = [shards.take(slice(start, start + size)) for start in range(0, len(shards), size)]
+        self.ordered = is_ordered(settings, epoch)
+        self.windows = windows(utterances, settings, epoch)
         self._kept: dict[int, Cut] = {}
         counts = [len(self._cut(number).starts) - 1 for number in range(len(self.windows))]
         self._first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -132,13 +141,6 @@ class Epoch:
         """The shards of a window, as numbered in `Utterances.shard`, in order."""
         starts = self.utterances.shard_starts[np.unique(self.windows[window].shard)]
         return self.utterances.shard[starts].astype(np.int64)
-
-    @cached_property
-    def begins_window(self) -> npt.NDArray[np.bool_]:
-        """Of each batch, whether it is the first of its window."""
-        first = np.zeros(len(self), dtype=bool)
-        first[np.unique(self.window, return_index=True)[1]] = True
-        return first
 
     @property
     def members(self) -> Ints:
@@ -215,6 +217,11 @@ def _order_of_batches(counts: list[int], settings: ScheduleSettings, epoch: int)
     return batches[np.argsort(turn, kind="stable")]
 
 
+class Window(NamedTuple):
+    epoch: int
+    number: int  # in its epoch; its lane is number mod lanes
+
+
 class Schedule:
     """Batches by number, over all epochs.
 
@@ -244,17 +251,29 @@ class Schedule:
         epoch = int(np.searchsorted(self.epoch_starts, number, side="right")) - 1
         return epoch, number - self.epoch_starts[epoch]
 
-    def shards_ahead(self, number: int) -> Ints:
-        """The shards of its lane's next window of the epoch, where batch `number` is the first of a window; else none.
-
-        That is when there is time to fetch them.
-        """
+    def window_of(self, number: int) -> Window | None:
+        """The window of a batch; None in an ordered epoch, which is one."""
         epoch, k = self.locate(number)
         plan = self._epoch(epoch)
-        following = int(plan.window[k]) + self.settings.lanes
-        if not plan.begins_window[k] or following >= len(plan.windows):
-            return np.empty(0, dtype=np.int64)
-        return plan.shards(following)
+        return None if plan.ordered else Window(epoch, int(plan.window[k]))
+
+    def window_after(self, window: Window) -> Window | None:
+        """The window that a window's lane comes to next, in the next epoch where this one has no more."""
+        after = Window(window.epoch, window.number + self.settings.lanes)
+        if after.number >= len(self._windows(window.epoch)):
+            after = Window(window.epoch + 1, window.number % self.settings.lanes)
+        is_there = not is_ordered(self.settings, after.epoch) and after.number < len(self._windows(after.epoch))
+        return after if is_there else None
+
+    def shards_of(self, window: Window) -> list[int]:
+        """The shards of a window, as numbered in `Utterances.shard`, in order."""
+        starts = self.utterances.shard_starts[np.unique(self._windows(window.epoch)[window.number].shard)]
+        found: list[int] = self.utterances.shard[starts].tolist()
+        return found
+
+    def _windows(self, epoch: int) -> list[Visits]:
+        planned = self._planned.get(epoch)
+        return planned.windows if planned else windows(self.utterances, self.settings, epoch)
 
     def batches_of_update(self, update: int) -> range:
         """Numbers of the batches that update `update` (from 0) takes."""
@@ -277,3 +296,34 @@ class Schedule:
             self._planned = {key: value for key, value in self._planned.items() if key == epoch - 1}
             self._planned[epoch] = Epoch(self.utterances, self.settings, epoch)
         return self._planned[epoch]
+
+
+class Begun(NamedTuple):
+    """A window that a process comes to."""
+
+    shards: Sequence[int] = ()  # its own: they are needed now
+    ahead: Sequence[list[int]] = ()  # the shards of each window that is to be brought near
+
+
+class LookAhead:
+    """Which windows a process is to have brought near when it comes to a batch: that batch's, and its lane's next.
+
+    Each is told once, a window before it is read; the first of a lane, and that in which a run is resumed, when they
+    are come to. Each process has its own: where ranks share a lane, none of them may have a window's first batch.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+        self._come_to: set[Window] = set()
+        self._told: set[Window] = set()
+
+    def begun(self, number: int) -> Begun:
+        """What begins with a batch; nothing where it is not the first of its window that this process comes to."""
+        here = self._schedule.window_of(number)
+        if here is None or here in self._come_to:
+            return Begun()
+        self._come_to.add(here)
+        near = (here, self._schedule.window_after(here))
+        new = [window for window in near if window is not None and window not in self._told]
+        self._told.update(new)
+        return Begun(self._schedule.shards_of(here), tuple(self._schedule.shards_of(window) for window in new))

@@ -140,6 +140,14 @@ class CrdnnSettings(Section):
     attention_size: Count = 512
     attention_channels: Count = 10
     attention_kernel: Count = 100  # the window is twice this plus one frames
+    # Whether padding is kept from an utterance; SpeechBrain's encoder, and so the thesis's, hears it.
+    mask_padding: bool = False
+
+    @model_validator(mode="after")
+    def _kernel(self) -> CrdnnSettings:
+        if self.cnn_kernel % 2 == 0:
+            raise ValueError(f"cnn_kernel {self.cnn_kernel} is even; it has a middle where it is odd")
+        return self
 
 
 class CtcSettings(Section):
@@ -154,7 +162,30 @@ class CtcSettings(Section):
     dropout: Share = 0.1
 
 
-ModelSettings = Annotated[CrdnnSettings | CtcSettings, Field(discriminator="kind")]
+class ConformerSettings(Section):
+    """Conformer blocks behind strided convolutions, a Transformer decoder, joint CTC."""
+
+    kind: Literal["conformer"] = "conformer"
+    channels: Count = 32  # of the strided 2-D convolutions
+    stride: Literal[4, 8] = 4  # frames into one
+    size: Count = 144
+    heads: Count = 4
+    layers: Count = 8
+    feedforward: Count = 576
+    kernel: Count = 15  # of the depthwise convolutions, in steps; odd
+    decoder_layers: Count = 2
+    dropout: Share = 0.1
+
+    @model_validator(mode="after")
+    def _sizes(self) -> ConformerSettings:
+        if self.size % self.heads or self.size % 2:
+            raise ValueError(f"size {self.size} is no multiple of heads {self.heads}, or odd")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel {self.kernel} is even; it has a middle only where it is odd")
+        return self
+
+
+ModelSettings = Annotated[CrdnnSettings | CtcSettings | ConformerSettings, Field(discriminator="kind")]
 
 
 class ScheduleSettings(Section):
@@ -170,7 +201,7 @@ class ScheduleSettings(Section):
     apart: Count = 1  # utterances fewer than this many places apart in a shard never share a batch (2: not neighbours)
     lanes: Count = 1  # L: batch i comes from lane i mod L
     order: Literal["random", "ascending", "descending"] = "random"  # of batches, by length
-    order_epochs: Natural = 1  # how many epochs follow `order`, then random; 0: all
+    order_epochs: Natural = 0  # how many epochs follow `order`, then random; 0: all
 
     @model_validator(mode="after")
     def _limits(self) -> ScheduleSettings:
@@ -185,6 +216,8 @@ class LossSettings(Section):
     ctc_weight: Share = 0.5
     ctc_epochs: Natural = 15  # nominal epochs with CTC, the rest without; 0: always with
     label_smoothing: Share = 0.1
+    # Updates that fit the CTC head anew to an encoder that went on without it: word times need the head.
+    refit_updates: Count = 300
 
 
 class OptimSettings(Section):
@@ -194,20 +227,38 @@ class OptimSettings(Section):
     lr: Positive = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    # After the warm-up; noam: inverse square root; wsd: constant, then linear over the last decay_share;
+    # newbob: times anneal_factor where a validation brought too little.
+    schedule: Literal["constant", "linear", "cosine", "noam", "wsd", "newbob"] = "constant"
     warmup_updates: Natural = 0
-    final_lr: Share = 0.01  # of lr, where linear and cosine end
+    final_lr: Share = 0.01  # of lr, where linear, cosine and wsd end
+    decay_share: Share = 0.2  # wsd: of the updates
+    anneal_factor: Share = 0.5  # newbob
+    anneal_below: Share = 0.0025  # newbob: relative gain in WER over the validation before that is enough
+    anneal_patience: Natural = 0  # newbob: validations with less gain that are let pass
     clip_norm: Annotated[float, Field(ge=0.0)] = 5.0  # 0: no clipping
+
+    @model_validator(mode="after")
+    def _noam(self) -> OptimSettings:
+        if self.schedule == "noam" and not self.warmup_updates:
+            raise ValueError("schedule noam falls from its warm-up on; set warmup_updates")
+        return self
 
 
 class AugmentSettings(Section):
-    """Augmentation on the training device, seeded by (seed, batch number)."""
+    """Augmentation on the training device, seeded by (seed, utterance, epoch)."""
 
     speed: tuple[Positive, Positive] = (1.0, 1.0)  # range of factors; resamples, so that pitch moves along
     warp: tuple[Positive, Positive] = (1.0, 1.0)  # range of factors that stretch the mel axis (vocal tract length)
     tilt: Share = 0.0  # up to this slope of a one-tap filter, either way: another microphone
     gain_db: Annotated[float, Field(ge=0.0)] = 0.0  # up to so many decibels louder or softer
-    noise_db: tuple[float, float] | None = None  # signal-to-noise ratios between which white or coloured noise is added
+    noise_db: tuple[float, float] | None = None  # signal-to-noise ratios between which noise is added
+    # Drawn for each utterance: white (to red), babble (six voices of the train split), folder (noise_folder).
+    noise_kinds: Annotated[list[Literal["white", "babble", "folder"]], Field(min_length=1)] = ["white"]
+    noise_share: Share = 1.0  # of the utterances that get some
+    noise_folder: str = ""  # with audio files
+    reverb_folder: str = ""  # with impulse responses of rooms
+    reverb_share: Share = 0.5  # of the utterances that are put into one
     time_masks: Natural = 0
     time_mask_frames: Natural = 0
     time_mask_share: Share = 0.2  # of an utterance, at most, for each mask
@@ -220,6 +271,8 @@ class AugmentSettings(Section):
             limits = getattr(self, name)
             if limits is not None and limits[0] > limits[1]:
                 raise ValueError(f"{name}: from {limits[0]:g} to {limits[1]:g}; the lower number comes first")
+        if (self.noise_db is not None and "folder" in self.noise_kinds) != bool(self.noise_folder):
+            raise ValueError("noise_folder, noise_kinds with folder and noise_db go together; set all or none")
         if self.time_masks and not (self.time_mask_frames and self.time_mask_share):
             raise ValueError(f"time_masks {self.time_masks} have no width; set time_mask_frames and time_mask_share")
         if self.frequency_masks and not self.frequency_mask_bins:
@@ -232,9 +285,16 @@ class SearchSettings(Section):
 
     kind: Literal["greedy", "beam"] = "greedy"
     beam: Count = 8
-    lm_order: Natural = 0  # of a token n-gram model from the train text; 0: none
+    ctc_weight: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # of CTC prefix scores in an attention model's beam
+    lm: Literal["ngram", "neural"] = "ngram"  # over tokens, from the train text; neural: an LSTM
+    lm_order: Natural = 0  # of the n-gram model; 0: none
+    lm_size: Count = 256  # of the neural model's two layers
+    lm_updates: Count = 2000  # that it is trained
     lm_weight: Annotated[float, Field(ge=0.0)] = 0.5
     length_bonus: float = 0.0  # added to a hypothesis's log probability for each token
+
+    def reads_language_model(self) -> bool:
+        return self.kind == "beam" and (self.lm == "neural" or self.lm_order > 0)
 
 
 class TrainSettings(Section):
@@ -251,12 +311,20 @@ class TrainSettings(Section):
     seed: int = 0
     updates: Count = 250_000
     nominal_epoch: Count = 5000  # updates
+    # Of an exponential moving average of the weights, which is then what is validated and recognizes; 0: none.
+    average_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     validate_every: Count = 5000  # updates
     validate_utterances: Natural = 0  # of the validation split, the same ones each time; 0: all
+    # Training ends early, at a validation, after so many nominal epochs without a lower training loss (the thesis: 5),
+    # or so many validations without a lower WER; 0: never.
+    stagnant_epochs: Natural = 0
+    stagnant_share: Share = 0.01  # by which a training loss is lower that counts
+    stagnant_validations: Natural = 0
     checkpoint_every: Count = 1000  # updates
     keep_last: Count = 2
     keep_best: Count = 1
     log_every: Count = 50  # updates
+    monitor_seconds: Annotated[float, Field(ge=0.0)] = 120.0  # between looks at GPUs, cores and memory; 0: none
     batchnorm_batches: Count = 20  # the running statistics that validation needs come from this many batches
     max_nonfinite: Count = 20  # skipped updates in a row, then training stops
     max_damaged: Natural = 100  # utterances that cannot be read are left out; with more than this, training stops
@@ -319,14 +387,23 @@ class Recipe(Section):
     search: SearchSettings = SearchSettings()
     train: TrainSettings = TrainSettings()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_rate(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Features have the rate of the shards where the recipe names that one alone."""
+        shard, features = values.get("shard", {}), values.get("features", {})
+        if isinstance(shard, dict) and isinstance(features, dict) and "sample_rate" in shard:
+            return values | {"features": {"sample_rate": shard["sample_rate"], **features}}
+        return values
+
     @model_validator(mode="after")
     def _clashes(self) -> Recipe:
         if self.features.sample_rate != self.shard.sample_rate:
             raise ValueError(
                 f"features.sample_rate {self.features.sample_rate} is not shard.sample_rate {self.shard.sample_rate}"
             )
-        if isinstance(self.model, CrdnnSettings) and self.search.kind == "beam" and self.search.lm_order:
-            raise ValueError("search.lm_order works with model.kind ctc; set search.lm_order=0")
+        if isinstance(self.model, CtcSettings) and self.search.ctc_weight:
+            raise ValueError("search.ctc_weight is of attention models; with model.kind ctc set search.ctc_weight=0")
         if self.optim.warmup_updates >= self.train.updates:
             raise ValueError(
                 f"optim.warmup_updates {self.optim.warmup_updates} is not below train.updates {self.train.updates}"
@@ -349,7 +426,9 @@ class Recipe(Section):
     def model_fingerprint(self) -> str:
         """Names what a checkpoint's weights fit: features, model and tokenizer settings."""
         parts = {"features": self.features, "model": self.model, "tokenizer": self.tokenizer}
-        return fingerprint({name: part.model_dump(mode="json") for name, part in parts.items()})
+        plain = {name: part.model_dump(mode="json") for name, part in parts.items()}
+        plain["model"].pop("mask_padding", None)  # changes no weight; and older runs do not name it
+        return fingerprint(plain)
 
 
 def recipe_text(recipe: Recipe) -> str:

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import sentencepiece
 
@@ -15,8 +17,10 @@ from speechmill.errors import SpeechmillError
 from speechmill.manifest import scan_manifest
 from speechmill.settings import TokenizerSettings
 from speechmill.text import normalize
+from speechmill.workers import cores
 
 BLANK = 0
+_MARK = "\u2581"  # SentencePiece's, for a space
 _THREADS = 4  # fixed: the unigram trainer's sums depend on it
 
 
@@ -44,10 +48,25 @@ class Tokenizer:
         ids: list[int] = self._pieces.encode(text)
         return ids
 
+    def counts(self, texts: list[str]) -> npt.NDArray[np.int32]:
+        """How many ids `encode` gives for each of some texts; on all cores."""
+        if self.settings.text == "normalized":
+            texts = [normalize(text) for text in texts]
+        ids: list[list[int]] = self._pieces.encode(texts, num_threads=cores())
+        return np.array([len(each) for each in ids], dtype=np.int32)
+
     def decode(self, ids: list[int]) -> str:
         """The text of ids; 0 (unknown) is left out."""
         text: str = self._pieces.decode([token for token in ids if token != BLANK])
         return text
+
+    def begins_word(self, token: int) -> bool:
+        """Whether a token has the mark of a new word."""
+        return str(self._pieces.id_to_piece(token)).startswith(_MARK)
+
+    def letters(self, token: int) -> str:
+        """A token's characters without that mark."""
+        return str(self._pieces.id_to_piece(token)).removeprefix(_MARK)
 
     def save(self, path: Path, source: str | None = None) -> None:
         """Write the SentencePiece model at `path` and its settings beside it, those last: they say that it is whole.

@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.process import parent_process
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from speechmill.settings import Recipe
+
+
+# What Ctrl-C, Slurm and its time limit send to a whole group of processes; the one that leads decides what it means.
+GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """What is started in the block begins deaf to the group's signals; this process hears them after it.
+
+    A process that has not come to ignoring them yet would be ended by them: a spawned one needs seconds for that, and
+    multiprocessing's resource tracker never ignores SIGUSR1.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def cores() -> int:

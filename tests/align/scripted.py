@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import soundfile
 
-from speechmill.align.base import Heard, Sentence
+from speechmill.align.base import Heard, Passage, Sentence
 from speechmill.align.spoken import Token, read_aloud
 from speechmill.audio import RATE, Pcm
 from speechmill.manifest import SCHEMA, write_manifest
@@ -36,6 +36,9 @@ class Scripted:
     def listen(self, samples: Pcm) -> Iterator[list[Heard]]:
         del samples
         yield self.script
+
+    def learn_voices(self, samples: Pcm, passages: Sequence[Passage]) -> None:
+        del samples, passages
 
     def listen_again(self, samples: Pcm, expected: Sequence[Sentence]) -> None:
         del samples, expected

@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 from scripted import sentences
 
-from speechmill.align import judge
+from speechmill.align import judge, pocket
+from speechmill.align.base import Passage, Sentence
+from speechmill.align.match import match
 from speechmill.align.pronounce import from_letters, pronounce
 from speechmill.align.recording import align_recording
+from speechmill.align.sound import FRAME
 from speechmill.align.sphinx import Sphinx
+from speechmill.align.spoken import first_reading
 from speechmill.audio import RATE, decode
 
 CORPUS = Path(__file__).parents[2].parent / "shared" / "data" / "ljspeech_part"
@@ -68,3 +72,50 @@ def test_pronunciations_by_letters() -> None:
     assert set(" ".join(filter(None, map(pronounce, ["maintz", "zeiner", "jenson's"]))).split()) <= {
         *"AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()
     }
+
+
+def test_a_learned_voice_hears_what_its_speaker_says_next(clips: tuple[np.ndarray, list[str]]) -> None:
+    samples, texts = clips
+    aligner = Sphinx()
+    given = [Sentence(one.place, one.text, one.tokens, "reader") for one in sentences(texts)]
+    aligner.prepare(given)
+    heard = [word for piece in aligner.listen(samples) for word in piece]
+    first = match(given, [word.word for word in heard])[0]
+    assert first is not None
+    end = heard[first.last - 1].end
+    words = tuple((word, "reader") for word in first_reading(list(given[0].tokens)))
+    aligner.learn_voices(samples, [Passage(0.0, end, words)])
+    rest = samples[round(end * RATE) : round((end + 8) * RATE)]
+    again = aligner.listen_again(rest, given[1:3])
+    assert again is not None
+    wanted = {word for sentence in given[1:3] for word in first_reading(list(sentence.tokens))}
+    assert sum(word.word in wanted for word in again) > 0.8 * len(again) > 8
+    aligner.learn_voices(samples, [Passage(0.0, 0.5, words)])  # far too short for its words: nothing is learned
+    assert aligner.listen_again(rest, given[1:3]) == again
+
+
+def test_phones_of_a_text_and_their_cepstra(clips: tuple[np.ndarray, list[str]], tmp_path: Path) -> None:
+    samples, texts = clips
+    words = first_reading(list(sentences(texts)[0].tokens))
+    known = pocket.write_dictionary(words, tmp_path / "words.dict")
+    assert known == set(words)
+    where = pocket.PhoneAligner(tmp_path / "words.dict")
+    seconds = len(decode(CORPUS / f"{_first()}.flac")) / RATE
+    phones, cepstra = where(samples[: round(seconds * RATE)], words)
+    assert [phone.word for phone in phones] == sorted(phone.word for phone in phones)
+    assert {phone.word for phone in phones} == set(range(len(words)))
+    assert all(before.last <= after.first for before, after in itertools.pairwise(phones))
+    assert phones[-1].last <= len(cepstra) == pytest.approx(100 * seconds, abs=4)
+    assert where(samples[: 3 * FRAME * len(words)], words)[0] == []  # 30 ms a word are not enough
+
+
+def _first() -> str:
+    return (CORPUS / "metadata.csv").read_text(encoding="utf-8").splitlines()[1].split("|")[0]
+
+
+def test_a_small_dictionary_has_the_words_of_the_large_one(tmp_path: Path) -> None:
+    path = tmp_path / "words.dict"
+    assert pocket.write_dictionary({"read", "blorfing", "你好"}, path) == {"read", "blorfing"}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [line.split()[0] for line in lines] == ["blorfing", "read", "read(2)"]
+    assert all(len(line.split()) > 1 for line in lines)

@@ -104,13 +104,18 @@ def test_json_lines(tmp_path: Path) -> None:
         "[1, 2]",
         {"audio": "a.wav", "text": "Day.", "start": 2.5, "end": 5, "take": 2, "ceo": False, "native": True},
         {"text": "No audio."},
+        {"audio": " ", "text": "No audio either."},
+        {"audio": "a.wav", "text": "No time.", "start": 0, "end": "nan"},
     )
     import_corpus("jsonl", table, tmp_path / "a.parquet")
     kept = read_manifest(tmp_path / "a.parquet")
     assert kept.select("text", "speaker", "take", "ceo", "x", "native").rows() == [
         ("Good.", "7", 1, True, "[1]", None), ("Day.", "", 2, False, None, True),
     ]  # fmt: skip
-    assert drops(tmp_path / "a.parquet") == [(3, "bad-row"), (4, "bad-row"), (6, "no-audio")]
+    dropped = [(3, "bad-row"), (4, "bad-row"), (6, "no-audio"), (7, "no-audio"), (8, "bad-time")]
+    assert drops(tmp_path / "a.parquet") == dropped
+    assert "nan" not in {row["seconds"] for row in pl.read_csv(
+        drops_path(tmp_path / "a.parquet"), separator="\t", infer_schema=False).to_dicts()}  # fmt: skip
 
 
 def test_nemo(tmp_path: Path) -> None:
@@ -157,7 +162,7 @@ def test_a_manifest_whose_audio_is_gone_is_one_clear_line(tmp_path: Path) -> Non
         ("csv", "", "empty"),
         ("csv", "audio,words\na,b\n", "line 1: no column 'text'"),
         ("csv", "audio,text,text\na,b,c\n", "'text' occurs twice"),
-        ("csv", "audio,text\n", "none of its 0 calls"),
+        ("csv", "audio,text\n", "t: has no rows"),
         ("jsonl", "", "empty"),
         ("jsonl", '{"audio": "a"}\n', "no line has the key 'text'; found audio"),
         ("jsonl", "nothing\n", "no line has the key 'audio'; found no object"),

@@ -7,7 +7,8 @@ import torch
 
 from speechmill.config import load_recipe
 from speechmill.models import build_model
-from speechmill.models.crdnn import CrdnnRecognizer
+from speechmill.models.crdnn import CrdnnRecognizer, _Stepping
+from speechmill.models.ngram import NgramModel
 from speechmill.settings import CrdnnSettings, LossSettings, Recipe, SearchSettings
 
 TOKENS = 9
@@ -88,6 +89,24 @@ def test_search_runs(kind: str) -> None:
     assert all(0 < token < TOKENS for tokens in found for token in tokens)
 
 
+def test_token_by_token_is_the_whole_at_once() -> None:
+    model = tiny().eval()
+    features, frames, targets, _ = batch()
+    with torch.inference_mode():
+        encoded = model.encoded(features, frames)
+        bos = torch.cat([torch.zeros_like(targets[:, :1]), targets], dim=1)
+        relative = (encoded.steps / encoded.states.shape[1]).float()
+        whole = model.head(model.decoder(model.embedding(bos), encoded.states, relative)[0])
+        stepping = _Stepping(model)
+        state = stepping.begin(encoded, 2)
+        order = torch.tensor([1, 0, 3, 3])  # rows change places within their utterance
+        for place in range(bos.shape[1]):
+            logits, state = stepping.step(bos[:, place].repeat_interleave(2), state)
+            torch.testing.assert_close(logits[::2], whole[:, place], atol=1e-5, rtol=0)
+            torch.testing.assert_close(logits[1::2], whole[:, place], atol=1e-5, rtol=0)
+            state = stepping.select(state, order)
+
+
 @pytest.mark.parametrize("kind", ["greedy", "beam"])
 def test_the_shortest_audio(kind: str) -> None:
     model = tiny().eval()
@@ -99,12 +118,53 @@ def test_the_shortest_audio(kind: str) -> None:
 def test_search_finds_what_was_trained() -> None:
     model = tiny()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    for _ in range(50):
+    for _ in range(100):
         optimizer.zero_grad()
         model.loss(*batch(), with_ctc=True).sum.backward()
         optimizer.step()
-    model.eval()
-    features, frames, _, _ = batch()
+    features, frames, _, _ = batch()  # still in training mode: batch normalisation has no statistics but the batch's
     with torch.inference_mode():
         assert model.transcribe(features, frames, SearchSettings(), None) == [[1, 2, 3], [4, 5]]
-        assert model.transcribe(features, frames, SearchSettings(kind="beam", beam=3), None) == [[1, 2, 3], [4, 5]]
+        for search in (
+            SearchSettings(kind="beam", beam=3),
+            SearchSettings(kind="beam", beam=3, ctc_weight=0.4),
+            SearchSettings(kind="beam", beam=3, ctc_weight=0.4, lm_order=2, lm_weight=0.1),
+        ):
+            language = NgramModel.train([[1, 2, 3], [4, 5]], 2, TOKENS) if search.lm_order else None
+            assert model.transcribe(features, frames, search, language) == [[1, 2, 3], [4, 5]], search
+
+
+@pytest.mark.parametrize(("kind", "reluctance"), [("greedy", 0.0), ("greedy", 100.0), ("beam", 2.0)])
+def test_masked_hypotheses_do_not_depend_on_the_batch(kind: str, reluctance: float) -> None:
+    """Also those that find no end: alone, an utterance has as many tokens as steps at most."""
+    torch.manual_seed(2)
+    sizes = tiny().settings.model_copy(update={"mask_padding": True})
+    model = build_model(Recipe(model=sizes), TOKENS).double().eval()
+    assert isinstance(model, CrdnnRecognizer)
+    with torch.no_grad():
+        for part in (model.embedding, model.decoder, model.head, model.encoder):
+            for parameter in part.parameters():
+                parameter *= 3  # so that it says different things
+        model.head.w.bias[0] -= reluctance
+    frames = torch.tensor([83, 60, 41, 7, 2])
+    features = 3 * torch.randn(5, 83, 40, dtype=torch.float64)
+    for row, length in enumerate(frames.tolist()):
+        features[row, length:] = 0.0  # as the features' normalisation leaves it
+    search = SearchSettings(kind=kind, beam=3)
+    with torch.inference_mode():
+        together = model.transcribe(features, frames, search, None)
+        for row, length in enumerate(frames.tolist()):
+            given = features[row : row + 1, :length], frames[row : row + 1], search, None
+            assert model.transcribe(*given) == together[row : row + 1]
+    assert len(set(map(tuple, together))) > 1
+    assert any(together)
+
+
+def test_padding_heard_is_speechbrains() -> None:
+    """Without the mask, what stands behind an utterance changes its encoding, as in the thesis."""
+    model = tiny().eval()
+    features, frames, _, _ = batch()
+    with torch.inference_mode():
+        heard, _ = model.encode(features, frames)
+        alone, _ = model.encode(features[1:, :41], frames[1:])
+    assert not torch.allclose(heard[1, :10], alone[0, :10])

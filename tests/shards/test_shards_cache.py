@@ -15,17 +15,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
-from speechmill.errors import SpeechmillError
+from speechmill.cli import main
+from speechmill.errors import SpeechmillError, StorageError
 from speechmill.loader import BatchDataset, batches, utterances_of
 from speechmill.schedule import Schedule
 from speechmill.settings import DataSettings, Recipe, ScheduleSettings
 from speechmill.shards import remote as remote_module
 from speechmill.shards.cache import ShardCache
-from speechmill.shards.index import open_index
+from speechmill.shards.index import Index, open_index
 from speechmill.shards.mixture import open_data
 from speechmill.shards.read import ShardReader
-from speechmill.shards.remote import Remote
+from speechmill.shards.remote import Remote, RemoteFault
 from speechmill.shards.store import CachedIndex, open_shards
 from speechmill.shards.tokens import token_counts
 from speechmill.tokenizer import Tokenizer
@@ -142,7 +144,7 @@ def test_a_url_without_a_cache_is_one_clear_line(place: str) -> None:
 
 def test_nobody_answers(tmp_path: Path) -> None:
     pytest.importorskip("aiohttp", reason="the extra speechmill[s3] is not installed")
-    with pytest.raises(SpeechmillError, match=r"http://127.0.0.1:9: has no SHA256SUMS \(.*connect"):
+    with pytest.raises(RemoteFault, match=r"http://127.0.0.1:9: SHA256SUMS cannot be read \(.*connect"):
         open_shards("http://127.0.0.1:9", str(tmp_path), GB)
     with pytest.raises(SpeechmillError, match=r"cannot be opened .*nosuch"):
         open_shards("nosuch://x", str(tmp_path), GB)
@@ -190,6 +192,130 @@ def test_two_windows_must_fit(source: Path, tmp_path: Path) -> None:
     index = open_shards(str(source), str(tmp_path / "cache"), 1e-4)
     with pytest.raises(SpeechmillError, match=r"cannot hold two windows of 3 shards .*raise data\.cache_gb"):
         index.fetch_ahead([0, 1, 2])
+
+
+def test_two_windows_of_each_lane_must_fit(source: Path, tmp_path: Path) -> None:
+    size = open_shards(str(source), str(tmp_path / "cache"), GB).shard_bytes([0, 1])  # type: ignore[attr-defined]
+    index = open_shards(str(source), str(tmp_path / "cache"), 4.1 * size / 1e9)
+    index.fetch_ahead([0, 1], 2)
+    with pytest.raises(StorageError, match=r"two windows of 2 shards for each of 3 lanes .*or schedule\.lanes"):
+        index.fetch_ahead([0, 1], 3)
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 4])
+def test_a_cache_of_two_windows_a_lane_fetches_each_shard_once(
+    source: Path, tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, lanes: int
+) -> None:
+    fetched: list[str] = []
+    stream = Remote.stream
+    monkeypatch.setattr(Remote, "stream", lambda self, name: [fetched.append(name), stream(self, name)][1])
+    monkeypatch.setattr("speechmill.shards.read.OPEN_FILES", 1)  # as where there are more shards than stay open
+    largest = max(path.stat().st_size for path in source.glob("train-*.tar"))
+    index = open_shards(str(source), str(tmp_path / "cache"), 2.2 * lanes * largest / 1e9)
+    settings = ScheduleSettings(target_seconds=4, limit_seconds=6, window_shards=1, lanes=lanes)
+    schedule = Schedule(utterances_of(index, "train", None), settings)
+    schedule.locate(0)
+    list(batches(BatchDataset(index, schedule, tokenizer), range(schedule.epoch_starts[1]), 0, False))
+    shards = [name for name in fetched if name.startswith("train-")]
+    # The next epoch's first windows may have come as well.
+    assert set(shards) == {path.name for path in source.glob("train-*.tar")}
+    assert len(shards) <= len(set(shards)) + lanes
+
+
+def test_a_worker_process_fetches_ahead(source: Path, tmp_path: Path, tokenizer: Tokenizer) -> None:
+    index = open_shards(str(source), str(tmp_path / "cache"), GB)
+    settings = ScheduleSettings(target_seconds=4, limit_seconds=6, window_shards=1)
+    schedule = Schedule(utterances_of(index, "train", None), settings)
+    loaded = batches(BatchDataset(index, schedule, tokenizer), range(1), 1, pin=False)
+    next(loaded)
+    deadline = time.monotonic() + 30
+    while len(cached_tars(tmp_path / "cache")) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    loaded.close()
+    assert len(cached_tars(tmp_path / "cache")) == 2, "the window that is read, and the next"
+
+
+def test_what_left_the_cache_is_closed_with_the_next_batch(source: Path, tmp_path: Path, tokenizer: Tokenizer) -> None:
+    index = open_shards(str(source), str(tmp_path / "cache"), GB)
+    settings = ScheduleSettings(target_seconds=4, limit_seconds=6, window_shards=4)
+    dataset = BatchDataset(index, Schedule(utterances_of(index, "train", None), settings), tokenizer)
+    for number in range(2):
+        dataset[number]
+    (tmp_path / "cache").rename(tmp_path / "elsewhere")
+    for path in (tmp_path / "elsewhere").rglob("*.tar"):
+        path.unlink()
+    (tmp_path / "elsewhere").rename(tmp_path / "cache")
+    dataset.assembler._reader.release()
+    held = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    assert [name for name in held if str(tmp_path / "cache") in name and ".tar" in name] == []
+
+
+def flaky(monkeypatch: pytest.MonkeyPatch, faults: int) -> list[str]:
+    """The first so many TARs break off; returns what is asked of the source."""
+    asked: list[str] = []
+    stream = Remote.stream
+    monkeypatch.setattr("speechmill.shards.cache._PAUSES", (0.01, 0.01))
+
+    def breaks_off(self: Remote, name: str) -> Iterator[bytes]:
+        asked.append(name)
+        data = b"".join(stream(self, name))
+        yield data[:1000]
+        if name.endswith(".tar") and sum(one.endswith(".tar") for one in asked) <= faults:
+            raise RemoteFault("connection reset")
+        yield data[1000:]
+
+    monkeypatch.setattr(Remote, "stream", breaks_off)
+    return asked
+
+
+def dataset_of(index: Index, tokenizer: Tokenizer) -> BatchDataset:
+    settings = ScheduleSettings(target_seconds=6, limit_seconds=8, window_shards=4)
+    return BatchDataset(index, Schedule(utterances_of(index, "train", None), settings), tokenizer)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_connection_that_breaks_is_made_anew_and_costs_no_utterance(
+    source: Path, tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, fast: bool
+) -> None:
+    flaky(monkeypatch, 2)
+    dataset = dataset_of(open_shards(str(source), str(tmp_path / "cache"), GB), tokenizer)
+    assert dataset.assembler.batch(dataset.request(0), fast).damaged == ()
+
+
+# In a worker, which is another process, the network of the tests cannot be broken.
+@pytest.mark.parametrize(("fault", "workers"), [("network", 0), ("disk", 0), ("disk", 1), ("small", 0), ("small", 1)])
+def test_faults_of_network_and_disk_stop_and_are_no_damage(
+    source: Path, tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, fault: str, workers: int
+) -> None:
+    if fault == "network":
+        flaky(monkeypatch, 10**6)
+    gigabytes = 1e-6 if fault == "small" else GB
+    index = open_shards(str(source), str(tmp_path / "cache"), gigabytes)
+    if fault == "disk":  # where shards would go, nothing can be written
+        for path in source.glob("*.tar"):
+            (index.folder / f".{path.name}.partial").mkdir()
+    said = {"network": "connection reset", "disk": "cannot write here", "small": "raise data.cache_gb"}[fault]
+    with pytest.raises(SpeechmillError, match=said):
+        list(batches(dataset_of(index, tokenizer), range(3), workers, False))
+
+
+def test_a_shard_that_is_damaged_at_the_source_is_not_fetched_for_every_utterance(
+    source: Path, tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytearray((source / "train-000001.tar").read_bytes())
+    data[5000] ^= 1
+    (source / "train-000001.tar").write_bytes(data)
+    (source / "train-000002.tar").unlink()
+    asked = flaky(monkeypatch, 0)
+    dataset = dataset_of(open_shards(str(source), str(tmp_path / "cache"), GB), tokenizer)
+    monkeypatch.setattr(CachedIndex, "fetch_ahead", lambda *_: [])
+    dataset.schedule.locate(0)
+    loaded = list(batches(dataset, range(dataset.schedule.epoch_starts[1]), 0, False))
+    reasons = {damage.reason for batch in loaded for damage in batch.damaged}
+    assert len(reasons) == 2
+    assert any("came with another checksum 3 times" in reason for reason in reasons)
+    assert any("has no train-000002.tar" in reason for reason in reasons)
+    assert asked.count("train-000001.tar") == 3
 
 
 def test_shards_are_fetched_ahead_of_need(source: Path, tmp_path: Path) -> None:
@@ -331,3 +457,16 @@ def test_the_settings_of_a_recipe(source: Path, tmp_path: Path) -> None:
     index = open_data(recipe.data.shards, recipe.data.cache, recipe.data.cache_gb)
     assert isinstance(index, CachedIndex)
     assert (index.cache.root, index.cache.limit) == (tmp_path / "cache", 500_000_000)
+
+
+def test_the_flag_of_train_and_evaluate(source: Path, tmp_path: Path, tokenizer_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(tiny_recipe(source, tokenizer_path).plain()))
+    run, cache, other = tmp_path / "run", tmp_path / "a: cache", tmp_path / "other"
+    words = ["train.updates=4"]
+    assert main(["train", str(recipe), "--run", str(run), "--cache", str(cache), *words]) == 0
+    assert cached_tars(cache)
+    for on in ([], ["--on", str(source)]):
+        assert main(["evaluate", str(run), "--split", "test", "--cache", str(other), *on]) == 0
+        assert [name for name in cached_tars(other) if name.startswith("test-")]
+        shutil.rmtree(other)

@@ -269,4 +269,38 @@ def test_the_verb(theirs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "z").mkdir()
     (tmp_path / "z" / "a.tar.gz").write_bytes(b"")
     assert main(["shards", "index", str(tmp_path / "z"), *override]) == 2
-    assert "a.tar.gz is compressed" in capsys.readouterr().err
+    assert "a.tar.gz: is compressed" in capsys.readouterr().err
+    write_tar(tmp_path / "z" / "b.tar", [sample(1, 0)])  # nor is it passed over where there are others
+    assert main(["shards", "index", str(tmp_path / "z"), *override]) == 2
+    assert "a.tar.gz: is compressed" in capsys.readouterr().err
+
+
+def test_another_sample_rate_is_another_index(tmp_path: Path) -> None:
+    write_tar(tmp_path / "train.tar", [sample(1, row, "wav") for row in range(3)])
+    assert not index_foreign(tmp_path, SETTINGS).already_whole
+    lengths = open_index(tmp_path).samples.tolist()
+    other = ShardSettings(sample_rate=2 * RATE)
+    assert not index_foreign(tmp_path, other).already_whole
+    index = open_index(tmp_path)
+    assert index.sample_rate == 2 * RATE
+    assert index.samples.tolist() == [2 * length for length in lengths]
+    assert index_foreign(tmp_path, other).already_whole
+    (tmp_path / "plan.json").write_bytes(b"{")
+    assert not index_foreign(tmp_path, other).already_whole, "a damaged plan is written again"
+
+
+def test_their_tars_may_be_longer_than_their_samples_but_not_grow(tmp_path: Path) -> None:
+    path = tmp_path / "train.tar"
+    samples = [sample(1, row) for row in range(2)]
+    with tarfile.open(path, "w") as stream:  # padded to 10,240 bytes, with a member that the index does not know
+        for name, data in [
+            (f"{one['__key__']}.{suffix}", one[suffix]) for one in samples for suffix in ("flac", "json")
+        ]:
+            add(stream, name, data)
+        add(stream, "READ.ME", bytes(9000))
+    index_foreign(tmp_path, SETTINGS)
+    assert len(open_index(tmp_path)) == 2
+    with tarfile.open(path, "a") as stream:
+        add(stream, "1/000.pkl", bytes(20000))
+    with pytest.raises(SpeechmillError, match="is a pickle"):
+        open_index(tmp_path)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,16 @@ import pytest
 
 from conftest import SHARD_SETTINGS
 from speechmill.audio import decode_bytes
+from speechmill.config import override_recipe
 from speechmill.errors import SpeechmillError
+from speechmill.evaluate import evaluate
 from speechmill.manifest import read_manifest, write_manifest
-from speechmill.shards.index import SCHEMA, Index, open_index, write_index
+from speechmill.shards.index import INDEX_NAME, SCHEMA, Index, open_index, write_index
+from speechmill.shards.repair import repair
 from speechmill.shards.tar import scan
 from speechmill.shards.write import shard_manifest
+from speechmill.train.loop import train
+from trained import tiny_recipe
 
 
 @pytest.fixture
@@ -84,7 +91,7 @@ def test_an_index_comes_back_as_it_was_written(copy: Path, index: Index) -> None
     texts = [name for name, kind in SCHEMA.items() if kind == pl.String]
     table = pl.DataFrame(index.table.to_pylist(), schema=SCHEMA)
     before = (copy / "index.arrow").read_bytes()
-    write_index(table, copy)
+    write_index(table, copy / INDEX_NAME)
     assert (copy / "index.arrow").read_bytes() == before
     assert pl.DataFrame(open_index(copy).table.to_pylist(), schema=SCHEMA).select(texts).equals(table.select(texts))
 
@@ -112,3 +119,41 @@ def test_what_is_missing_is_named(copy: Path) -> None:
         open_index(copy)
     with pytest.raises(SpeechmillError, match="no such folder of shards"):
         open_index(copy / "nothere")
+
+
+def append_to(tar: Path, name: str, data: bytes = b"x") -> None:
+    with tarfile.open(tar, "a") as stream:
+        member = tarfile.TarInfo(name)
+        member.size = len(data)
+        stream.addfile(member, io.BytesIO(data))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("../evil", "leads out of the folder"),
+        ("x.pkl", "is a pickle"),
+        ("harmless.txt", "has [0-9]+ bytes more than its index says"),
+    ],
+)
+def test_a_tar_that_was_added_to_is_not_opened_by_training_or_evaluation(
+    copy: Path, tokenizer_path: Path, tmp_path: Path, name: str, said: str
+) -> None:
+    run = tmp_path / "run"
+    train(override_recipe(tiny_recipe(copy, tokenizer_path), ["train.updates=4"]), run)
+    append_to(copy / "train-000001.tar", name)
+    with pytest.raises(SpeechmillError, match=said) as caught:
+        train(tiny_recipe(copy, tokenizer_path), tmp_path / "other")
+    assert str(copy / "train-000001.tar") in str(caught.value)
+    for on in (None, str(copy)):
+        with pytest.raises(SpeechmillError, match=said):
+            evaluate(run, on=on, split="test")
+    assert repair(copy).rewritten == ["train-000001"]
+    open_index(copy)
+
+
+def test_what_stands_behind_the_end_of_a_tar_is_told_too(copy: Path) -> None:
+    with (copy / "valid-000000.tar").open("ab") as stream:
+        stream.write(b"behind the end, where no reader of TARs looks")
+    with pytest.raises(SpeechmillError, match=r"valid-000000\.tar: has 45 bytes more"):
+        open_index(copy)

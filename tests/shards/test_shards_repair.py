@@ -6,16 +6,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from conftest import RATE, SHARD_SETTINGS
+from conftest import SHARD_SETTINGS
 from speechmill.artefact import sha256_file
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import read_manifest, write_manifest
 from speechmill.shards.index import open_index
 from speechmill.shards.parts import read_dropped
 from speechmill.shards.planned import planned_group
-from speechmill.shards.repair import part_of_tar, repair
+from speechmill.shards.repair import UNRECORDED, part_of_tar, repair
 from speechmill.shards.verify import verify
-from speechmill.shards.write import shard_manifest
+from speechmill.shards.write import Worker, shard_manifest, shard_worker
 
 
 def sums(folder: Path) -> dict[str, str]:
@@ -135,12 +135,112 @@ def test_utterances_of_a_recording_that_came_back_are_taken_in(tmp_path: Path, o
 def test_a_part_read_back_from_its_tar_has_the_rows_of_the_index(shards: Path) -> None:
     index = open_index(shards)
     planned = planned_group(shards, 0, ["test-000000"])
-    part = part_of_tar(shards / "test-000000.tar", planned, read_dropped(shards), RATE)
+    part = part_of_tar(shards / "test-000000.tar", planned, read_dropped(shards))
     rows = pl.DataFrame(pl.from_arrow(index.table)).filter(pl.col("shard") == "test-000000")
     assert part.rows.to_dicts() == rows.to_dicts()
 
 
-def test_without_a_plan_there_is_nothing_to_go_by(copy: Path) -> None:
-    (copy / "plan.parquet").unlink()
-    with pytest.raises(SpeechmillError, match=r"plan\.parquet: no plan; run `speechmill shard`"):
+@pytest.mark.parametrize("name", ["plan.parquet", "plan.json"])
+@pytest.mark.parametrize("damage", ["gone", "flipped", "emptied"])
+def test_a_damaged_plan_is_told_and_shard_writes_it_again(
+    copy: Path, shards: Path, manifest: Path, name: str, damage: str
+) -> None:
+    data = bytearray((copy / name).read_bytes())
+    data[len(data) // 3 : len(data) // 3 + 40] = bytes(40)
+    (copy / name).unlink()
+    if damage != "gone":
+        (copy / name).write_bytes(data if damage == "flipped" else b"")
+    before = sums(copy)
+    with pytest.raises(SpeechmillError, match=rf"{name}: is not as it was written.*run `speechmill shard` with the"):
+        repair(copy)
+    assert sums(copy) == before, "nothing stays behind"
+    with pytest.raises(SpeechmillError, match="another manifest or other settings"):
+        shard_manifest(manifest, copy, SHARD_SETTINGS.model_copy(update={"seed": 5}), 1)
+    tars = {path: path.stat().st_mtime_ns for path in copy.glob("*.tar")}
+    assert shard_manifest(manifest, copy, SHARD_SETTINGS, 1).already_whole
+    assert {path: path.stat().st_mtime_ns for path in copy.glob("*.tar")} == tars
+    assert sums(copy) == sums(shards)
+    assert repair(copy).problems == []
+
+
+@pytest.fixture
+def lacking(tmp_path: Path, own: tuple[Path, Path]) -> tuple[Path, Path, Path]:
+    """Shards that lack a recording's utterances; the recording, and where it lies away."""
+    _, manifest = own
+    recording, away = Path(read_manifest(manifest)["recording"][0]), tmp_path / "away.wav"
+    out = tmp_path / "s"
+    shard_worker(manifest, out, SHARD_SETTINGS, 1, Worker(1, 2))  # plans
+    for path in out.glob("*.tar"):
+        path.unlink()
+    shutil.move(recording, away)
+    assert shard_manifest(manifest, out, SHARD_SETTINGS, 1).dropped == 6
+    return out, recording, away
+
+
+@pytest.mark.parametrize("damage", ["gone", "emptied", "flipped", "latin", "another"])
+def test_drops_whose_list_is_lost_cost_no_healthy_utterance(lacking: tuple[Path, Path, Path], damage: str) -> None:
+    out, recording, away = lacking
+    before, path = sums(out), out / "dropped.tsv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.unlink()
+    if damage != "gone":
+        new = {"emptied": b"", "flipped": "".join(lines).replace("\t", " ").encode(), "latin": b"id\n\xe9\n",
+               "another": "".join(lines[:2]).encode()}  # fmt: skip
+        path.write_bytes(new[damage])
+    report = repair(out)
+    assert (report.changed, report.index_written, report.problems) == ([], True, [])
+    after = sums(out)
+    assert {name for name in before if before[name] != after[name]} == {"dropped.tsv", "ledger.parquet", "SHA256SUMS"}
+    assert set(read_dropped(out)["reason"]) == {UNRECORDED}
+    assert len(open_index(out)) == 66
+    assert verify(out) == []
+    shutil.move(away, recording)
+    assert repair(out).changed
+    assert len(open_index(out)) == 72
+    assert read_dropped(out).is_empty()
+    assert verify(out) == []
+
+
+def test_with_drops_and_a_shard_lost_what_the_tar_still_holds_is_kept(lacking: tuple[Path, Path, Path]) -> None:
+    out, _, _ = lacking
+    dropped = read_dropped(out)
+    planned = pl.read_parquet(out / "plan.parquet")
+    of_lost = planned.filter(pl.col("id").is_in(dropped["id"].implode()))["shard"][0]
+    path = out / f"{of_lost}.tar"
+    whole = path.read_bytes()
+    (out / "dropped.tsv").unlink()
+    path.write_bytes(
+        bytes([whole[0] ^ 1]) + whole[1:]
+    )  # nothing of it can be read, but no source is gone for it either
+    report = repair(out)
+    assert report.rewritten == [of_lost]
+    assert path.read_bytes() == whole
+    assert verify(out) == []
+
+
+def test_with_drops_unknown_a_damaged_shard_whose_source_is_gone_is_left(
+    tmp_path: Path, own: tuple[Path, Path]
+) -> None:
+    corpus, manifest = own
+    out = tmp_path / "s"
+    shard_manifest(manifest, out, SHARD_SETTINGS, 1)
+    (out / "dropped.tsv").unlink()
+    path = out / "train-000001.tar"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    shutil.move(corpus / "MEDIA", corpus / "AWAY")
+    report = repair(out)
+    assert report.rewritten == []
+    assert report.problems[0].startswith(f"{path}: cannot be written again without losing")
+    assert "remove" not in " ".join(report.problems)
+    assert path.read_bytes() == data
+    shutil.move(corpus / "AWAY", corpus / "MEDIA")
+    assert repair(out).problems == []
+    assert verify(out) == []
+
+
+def test_shards_of_others_are_no_repairers_business(copy: Path) -> None:
+    (copy / "foreign.arrow").write_bytes(b"")
+    with pytest.raises(SpeechmillError, match="`speechmill shards index`"):
         repair(copy)

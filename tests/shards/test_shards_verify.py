@@ -97,3 +97,8 @@ def test_the_usual_tool_checks_the_sums(shards: Path) -> None:
 def test_a_folder_without_index_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(SpeechmillError, match=r"index\.arrow: no index"):
         verify(tmp_path)
+
+
+def test_a_tar_that_the_index_does_not_know_is_told(copy: Path) -> None:
+    shutil.copy(copy / "train-000000.tar", copy / "train-000099.tar")
+    assert verify(copy) == [f"{copy / 'train-000099.tar'}: is not of this folder's index; move it elsewhere."]

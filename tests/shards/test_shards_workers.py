@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -16,7 +17,9 @@ import pytest
 from conftest import SHARD_SETTINGS
 from speechmill.artefact import locked, sha256_file
 from speechmill.errors import SpeechmillError
+from speechmill.shards import write
 from speechmill.shards.planned import planned_shards
+from speechmill.shards.tar import scan
 from speechmill.shards.write import (
     ShardReport,
     Worker,
@@ -119,31 +122,70 @@ def test_the_same_worker_twice_at_a_time_is_told(tmp_path: Path, manifest: Path)
         pass
 
 
-def test_workers_at_the_same_time_killed_and_run_again_give_the_same_bytes(
-    tmp_path: Path, shards: Path, manifest: Path
+SLOW = """
+import sys, time
+from speechmill.shards import write
+encode = write.encode
+write.encode = lambda *given: (time.sleep(0.05), encode(*given))[1]
+from speechmill.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("victim", range(3))
+def test_a_worker_killed_while_it_writes_and_run_again_gives_the_same_bytes(
+    tmp_path: Path, shards: Path, manifest: Path, victim: int
 ) -> None:
-    """Three kills of one of three workers; the others go on. 50 random moments are in benchmarks.soak."""
+    """One of three is killed in the middle of a TAR, the others go on. 50 random moments are in benchmarks.soak."""
     out = tmp_path / "s"
-    for victim in range(3):
-        running = [
-            subprocess.Popen(command(manifest, out, "--worker", f"{number}/3", "--processes", "1"),
-                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-            for number in range(3)
-        ]  # fmt: skip
-        deadline = time.monotonic() + 60
-        while not list(out.glob(".parts/*")) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(0.05 * victim)
-        os.kill(running[victim].pid, signal.SIGKILL)
-        for process in running:
-            process.communicate(timeout=120)
-        if (out / "index.arrow").is_file():
-            break
+    planned = planned_shards(shards)
+    own = planned.filter(pl.Series([Worker(victim, 3).writes(group) for group in planned["group"]]))["shard"].to_list()
+    running = []
     for number in range(3):
-        subprocess.run(
-            command(manifest, out, "--worker", f"{number}/3", "--processes", "1"), check=True, capture_output=True
-        )
+        words = command(manifest, out, "--worker", f"{number}/3", "--processes", "1")
+        words[2] = SLOW if number == victim else words[2]
+        running.append(subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE))
+    begun = [out / f".{name}.tar.partial" for name in own]
+    deadline = time.monotonic() + 100
+    while not any(path.exists() and path.stat().st_size for path in begun) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.kill(running[victim].pid, signal.SIGKILL)
+    for process in running:
+        process.communicate(timeout=120)
+    assert [process.returncode for process in running] == [-9 * (number == victim) for number in range(3)]
+    left = [path.name for path in begun if path.exists()]
+    assert left, "it was writing when it was killed"
+    assert not any((out / f"{name}.tar").exists() for name in own if f".{name}.tar.partial" in left)
+    assert not (out / "index.arrow").exists()
+    subprocess.run(
+        command(manifest, out, "--worker", f"{victim}/3", "--processes", "1"), check=True, capture_output=True
+    )
     assert sums(out) == sums(shards)
+    assert list(out.glob(".*")) == []
+
+
+def test_a_worker_with_other_settings_that_comes_at_the_same_time_is_refused(
+    tmp_path: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both look when nothing is there yet; the second finds the first one's plan when it has the lock."""
+    out = tmp_path / "s"
+    looks = write._is_whole
+
+    def and_then_another_plans(*args: Any) -> bool:
+        found = looks(*args)
+        monkeypatch.setattr(write, "_is_whole", looks)
+        shard_worker(manifest, out, SHARD_SETTINGS, 1, Worker(0, 2))
+        return found
+
+    other = SHARD_SETTINGS.model_copy(update={"codec": "wav"})
+    for start in (lambda: shard_worker(manifest, out, other, 1, Worker(1, 2)),
+                  lambda: shard_manifest(manifest, out, other, 1)):  # fmt: skip
+        shutil.rmtree(out, ignore_errors=True)
+        monkeypatch.setattr(write, "_is_whole", and_then_another_plans)
+        with pytest.raises(SpeechmillError, match="holds the shards of another manifest or other settings"):
+            start()
+        names = {member.name.rpartition(".")[2] for path in out.glob("*.tar") for member in scan(path)}
+        assert names == {"flac", "json"}
 
 
 def test_an_older_folder_without_the_rows_of_its_plan_is_whole(tmp_path: Path, shards: Path, manifest: Path) -> None:

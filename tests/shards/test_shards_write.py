@@ -74,7 +74,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     assert not (out / "index.arrow").exists()
     (out / "train-000001.tar").unlink()  # killed before this one was published
     (out / "valid-000000.tar").unlink()
-    (out / ".parts" / "valid-000000.arrow").unlink()
+    (out / ".parts" / "valid-000000.part").unlink()
     partial_path(out / "train-000001.tar").write_bytes(b"half of a TAR")
     partial_path(out / "index.arrow").write_bytes(b"half of an index")
     kept = out / "test-000000.tar"

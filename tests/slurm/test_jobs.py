@@ -18,7 +18,7 @@ from conftest import SHARD_SETTINGS
 from slurm_cluster import Cluster
 from speechmill.artefact import sha256_file
 from speechmill.metrics import read_metrics
-from speechmill.train.checkpoint import checkpoints
+from speechmill.train.checkpoint import checkpoints, read_state
 from speechmill.train.runlog import read_config
 from trained import tiny_recipe
 
@@ -26,6 +26,7 @@ from trained import tiny_recipe
 def recipe_file(folder: Path, shards: Path, tokenizer_path: Path, **train: Any) -> Path:
     plain = tiny_recipe(shards, tokenizer_path).plain()
     plain["train"] |= train
+    plain["optim"] |= {"schedule": "constant"}  # so that a run may go on to more updates, or end with fewer
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(plain))
     return path
@@ -37,10 +38,14 @@ def test_the_training_job_ends_with_a_recognizer_that_can_be_scored(
     recipe = recipe_file(tmp_path, shards, tokenizer_path)
     job = cluster.submit("slurm/train.sbatch", recipe, "--run", tmp_path / "run", folder=tmp_path)
     assert set(cluster.wait(job).values()) == {"COMPLETED"}, log(tmp_path)
-    assert read_metrics(tmp_path / "run")[-1]["event"] == "end"
+    assert_can_be_scored(tmp_path / "run")
+
+
+def assert_can_be_scored(run: Path) -> None:
+    assert read_metrics(run)[-1]["event"] == "end"
     speechmill = Path(sys.executable).with_name("speechmill")
     done = subprocess.run(
-        [speechmill, "evaluate", tmp_path / "run", "--split", "test", "--json", "-"], check=True, capture_output=True
+        [speechmill, "evaluate", run, "--split", "test", "--json", "-"], check=True, capture_output=True
     )
     assert json.loads(done.stdout)["utterances"] > 0
 
@@ -72,48 +77,63 @@ def test_a_job_of_a_missing_recipe_fails_with_the_line_that_says_so(cluster: Clu
     ("job", "nodes", "strategy"),
     [
         ("train_ddp.sbatch", ["--nodes=2", "--ntasks-per-node=1"], "ddp"),
+        ("train_ddp.sbatch", ["--gpus=2"], "ddp"),
+        ("train_ddp_gpu.sbatch", ["--gpus-per-node=2", "--cpus-per-task=2"], "ddp"),
+        ("train_gpu.sbatch", ["--cpus-per-task=1"], "single"),
         ("train_hogwild.sbatch", [], "hogwild"),
     ],
 )
-def test_jobs_of_several_processes_end_with_a_recognizer(
+def test_the_other_jobs_end_with_a_recognizer_that_can_be_scored(
     job: str, nodes: list[str], strategy: str, cluster: Cluster, shards: Path, tokenizer_path: Path, tmp_path: Path
 ) -> None:
-    recipe = recipe_file(tmp_path, shards, tokenizer_path, strategy=strategy, processes=2)
+    processes = 1 if strategy == "single" else 2
+    recipe = recipe_file(tmp_path, shards, tokenizer_path, strategy=strategy, processes=processes)
     number = cluster.submit(*nodes, f"slurm/{job}", recipe, "--run", tmp_path / "run", folder=tmp_path)
     assert set(cluster.wait(number).values()) == {"COMPLETED"}, log(tmp_path)
-    assert read_metrics(tmp_path / "run")[-1]["event"] == "end"
-    assert read_config(tmp_path / "run").train.processes == 2
+    assert_can_be_scored(tmp_path / "run")
+    assert read_config(tmp_path / "run").train.processes == processes
 
 
+@pytest.mark.parametrize(
+    ("job", "how"), [("train.sbatch", {}), ("train_ddp.sbatch", {"strategy": "ddp", "processes": 2})]
+)
 def test_a_job_whose_time_runs_out_goes_back_and_ends_with_the_same_weights(
-    cluster: Cluster, shards: Path, tokenizer_path: Path, tmp_path: Path
+    job: str, how: dict[str, Any], cluster: Cluster, shards: Path, tokenizer_path: Path, tmp_path: Path
 ) -> None:
-    recipe = recipe_file(tmp_path, shards, tokenizer_path, updates=600, validate_every=600, checkpoint_every=600)
-    undisturbed = cluster.submit("slurm/train.sbatch", recipe, "--run", tmp_path / "whole", folder=tmp_path)
-    assert set(cluster.wait(undisturbed).values()) == {"COMPLETED"}, log(tmp_path)
-    job = cluster.submit("slurm/train.sbatch", recipe, "--run", tmp_path / "cut", folder=tmp_path)
-    until(lambda: has_begun(tmp_path / "cut"))
-    cluster.ask("scancel", "--signal=USR1", job)  # as Slurm does before the time limit, which counts in minutes
-    until(lambda: cluster.states(job) == {job: "PENDING"})
-    # Slurm lets a requeued job wait two minutes; some of that it needs, or the credentials of the first start spoil it.
-    cluster.ask("scontrol", "update", f"jobid={job}", "starttime=now+15")
-    assert set(cluster.wait(job).values()) == {"COMPLETED"}, log(tmp_path)
-    assert "is requeued" in log(tmp_path)
-    whole, cut = (load_weights_of(tmp_path / name) for name in ("whole", "cut"))
-    assert whole.keys() == cut.keys()
-    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    def recipe(updates: int) -> Path:
+        rare = {"validate_every": 1_000_000, "checkpoint_every": 1_000_000}
+        return recipe_file(tmp_path, shards, tokenizer_path, updates=updates, **rare, **how)
+
+    begun = time.monotonic()
+    limit = ["--time=30", "--signal=USR1@60"]
+    cut = cluster.submit(*limit, f"slurm/{job}", recipe(1_000_000), "--run", tmp_path / "cut", folder=tmp_path)
+    until(lambda: '"train"' in text_of(tmp_path / "cut" / "metrics.jsonl"))
+    # A limit counts in minutes, and Slurm looks at it twice a minute: the next but one that has not come yet.
+    cluster.ask("scontrol", "update", f"jobid={cut}", f"timelimit={int((time.monotonic() - begun) / 60) + 2}")
+    until(lambda: cluster.states(cut) == {cut: "PENDING"} and checkpoints(tmp_path / "cut"))
+    assert f"job {cut} is requeued" in log(tmp_path)
+    updates = read_state(checkpoints(tmp_path / "cut")[-1]).update + 100
+    recipe(updates)  # what the job goes on to, from where it stood
+    # Slurm lets it wait two minutes; some of that it needs, or the first start's credentials spoil the next.
+    cluster.ask("scontrol", "update", f"jobid={cut}", "starttime=now+15", "timelimit=30")
+    assert set(cluster.wait(cut).values()) == {"COMPLETED"}, log(tmp_path)
+    whole = cluster.submit(f"slurm/{job}", recipe(updates), "--run", tmp_path / "whole", folder=tmp_path)
+    assert set(cluster.wait(whole).values()) == {"COMPLETED"}, log(tmp_path)
+    expected, found = (load_weights_of(tmp_path / name) for name in ("whole", "cut"))
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert read_state(checkpoints(tmp_path / "cut")[-1]).update == updates
 
 
-def has_begun(run: Path) -> bool:
-    path = run / "metrics.jsonl"
-    return path.is_file() and '"train"' in path.read_text()
+def text_of(path: Path) -> str:
+    return path.read_text() if path.is_file() else ""
 
 
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
+def until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 300
     while not true():
         assert time.monotonic() < deadline, "this should have come long ago"
-        time.sleep(0.1)
+        time.sleep(0.2)
 
 
 def load_weights_of(run: Path) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -19,8 +20,9 @@ from speechmill.config import override_recipe
 from speechmill.errors import SpeechmillError
 from speechmill.metrics import read_metrics
 from speechmill.settings import OptimSettings, Recipe, ScheduleSettings, TrainSettings
-from speechmill.strategies import hogwild
-from speechmill.strategies.hogwild import Counters, Hogwild, Shared, Task, Worker
+from speechmill.strategies.hogwild import Hogwild, Listener
+from speechmill.strategies.hogwild_worker import Task, Worker
+from speechmill.strategies.shared import CEILING, DONE, LIMIT, NEXT, Counters, Shared
 from speechmill.train.checkpoint import checkpoints, find_checkpoint, read_state
 from speechmill.train.loop import train
 from trained import tiny_recipe
@@ -42,7 +44,7 @@ def settings(**train_settings: Any) -> Recipe:
 
 def worker(recipe: Recipe, shared: Shared, path: Path, rank: int = 0) -> Worker:
     task = Task(recipe, shared, str(path), "cpu", lambda *_: None, [0])
-    return Worker(rank, task, Counters(str(path)))
+    return Worker(rank, task, Counters(str(path), recipe.train.processes))
 
 
 def test_one_worker_is_single_bit_for_bit(tmp_path: Path) -> None:
@@ -94,9 +96,9 @@ def test_moments_of_each_or_of_all(moments: str, count: int, tmp_path: Path) -> 
 
 
 def test_each_number_is_taken_once(tmp_path: Path) -> None:
-    counters = Counters(str(tmp_path / "counters"))
+    counters = Counters(str(tmp_path / "counters"), 1)
     with counters.locked() as values:
-        values[hogwild._CEILING] = 5
+        values[CEILING] = 5
     assert [counters.take() for _ in range(7)] == [0, 1, 2, 3, 4, None, None]
 
 
@@ -115,7 +117,7 @@ def test_a_run_with_one_process_is_single(recipe: Recipe, tmp_path: Path) -> Non
 
 def test_single_takes_up_what_one_process_left(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(strategy: Hogwild) -> None:
-        while strategy.counters.read(hogwild._DONE) < 6:
+        while strategy.counters.read(DONE) < 6:
             time.sleep(0.001)
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -149,15 +151,22 @@ def when_started(patched: pytest.MonkeyPatch, act: Any) -> Iterator[None]:
         yield
 
 
+def until_done(strategy: Hogwild, updates: int) -> None:
+    while strategy.counters.read(DONE) < updates:
+        time.sleep(0.001)
+
+
 def test_a_killed_process_is_struck_off_and_its_update_counted(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def kill(strategy: Hogwild) -> None:
-        while strategy.counters.read(hogwild._NEXT) < 4:
+        while strategy.counters.read(NEXT) < 4:
             time.sleep(0.001)
         strategy._workers[1][0].kill()
 
-    two = override_recipe(recipe, ["train.processes=2", "train.updates=40", "train.checkpoint_every=20"])
+    # With a loader's workers it has taken numbers ahead; those that it had not begun are done by the other.
+    ahead = ["train.loader_workers=1", "train.checkpoint_every=20", "train.validate_every=20"]
+    two = override_recipe(recipe, ["train.processes=2", "train.updates=40", *ahead])
     with when_started(monkeypatch, kill):
         report = train(two, tmp_path / "run")
     assert report.finished
@@ -165,6 +174,56 @@ def test_a_killed_process_is_struck_off_and_its_update_counted(
     state = read_state(checkpoints(tmp_path / "run")[-1])
     assert (state.update, state.lost) in [(40, 0), (40, 1)], "none where it was killed between two updates"
     assert all(value.isfinite().all() for value in weights(tmp_path / "run").values())
+    if not state.lost:
+        train(override_recipe(two, ["train.strategy=single", "train.processes=1"]), tmp_path / "other")
+        assert state.samples == read_state(checkpoints(tmp_path / "other")[-1]).samples, "each batch exactly once"
+
+
+def test_what_a_dead_process_had_only_taken_goes_to_the_others() -> None:
+    strategy = strategy_of(settings(processes=2))
+    assert isinstance(strategy, Hogwild)
+    ours, theirs = multiprocessing.Pipe()
+    strategy._workers, strategy._dead = {0: (None, ours)}, {1}
+    with strategy.counters.locked() as values:
+        values[NEXT] = values[CEILING] = 6
+    strategy.counters.begin(1, 3)
+    strategy._finished, strategy._idle = {0, 1, 2}, {0: 6}
+    strategy._make_up()
+    assert theirs.recv() == [4, 5]
+    assert [stats.lost for stats in strategy._waiting] == [1]
+    assert not strategy._all_idle()
+    strategy._workers = {}
+    strategy.close()
+
+
+def test_time_at_the_ceiling_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, _ = multiprocessing.Pipe()
+    listener = Listener({0: ours})
+    monkeypatch.setattr(listener, "_heard", {0: time.monotonic() - 1000.0})  # idle, while the command validated
+    assert listener.silence()[0] > 900
+    listener.expect()
+    assert listener.silence()[0] < 60
+    listener.close()
+
+
+def test_memory_that_is_short_for_one_is_short_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = settings(processes=2)
+    shared = Shared(build(recipe).train(), recipe)
+    first, second = (worker(recipe, shared, tmp_path / "counters", rank) for rank in range(2))
+    true_loss = type(shared.model).loss
+
+    def loss(self: Any, features: torch.Tensor, *rest: Any, **named: Any) -> Any:
+        if features.shape[0] > 2:
+            raise torch.OutOfMemoryError("as on a GPU")
+        return true_loss(self, features, *rest, **named)
+
+    monkeypatch.setattr(type(shared.model), "loss", loss)
+    assert first.update([uneven(1)], 0).pieces == 1
+    limit = first.counters.read(LIMIT)
+    assert limit > 0
+    monkeypatch.setattr("speechmill.strategies.single.smaller", lambda _: pytest.fail("the other did not hear of it"))
+    assert second.update([uneven(1)], 1).pieces == 1
+    assert second.counters.read(LIMIT) == limit
 
 
 def test_a_stuck_process_ends_the_job_by_its_name(
@@ -175,8 +234,9 @@ def test_a_stuck_process_ends_the_job_by_its_name(
     two = override_recipe(recipe, ["train.processes=2", *every])
 
     def stop(strategy: Hogwild) -> None:
+        until_done(strategy, 6)
         os.kill(strategy._workers[1][0].pid, signal.SIGSTOP)
-        monkeypatch.setattr(strategy, "recipe", override_recipe(two, ["train.timeout=3"]))
+        monkeypatch.setattr(strategy, "recipe", override_recipe(two, ["train.timeout=5"]))
 
     with (
         when_started(monkeypatch, stop),
@@ -189,7 +249,7 @@ def test_asked_to_stop_it_saves_what_is_done_and_goes_on(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ask(strategy: Hogwild) -> None:
-        while strategy.counters.read(hogwild._DONE) < 6:
+        while strategy.counters.read(DONE) < 6:
             time.sleep(0.001)
         os.kill(os.getpid(), signal.SIGUSR1)
 
@@ -217,3 +277,14 @@ def test_all_dead_is_an_error(recipe: Recipe, tmp_path: Path, monkeypatch: pytes
 def test_the_device_is_the_worker_s(tmp_path: Path) -> None:
     recipe = settings(processes=1)
     assert worker(recipe, Shared(build(recipe), recipe), tmp_path / "counters").step.device == CPU
+
+
+def test_workers_hear_of_the_annealed_rate(tmp_path: Path) -> None:
+    recipe = settings(processes=1)
+    shared = Shared(build(recipe).train(), recipe)
+    one = worker(recipe, shared, tmp_path / "counters")
+    one.update([uneven(0)], 0)
+    assert one.step.optimizer.param_groups[0]["lr"] == 1e-2
+    one.counters.anneal(0.25)
+    one.update([uneven(1)], 1)
+    assert one.step.optimizer.param_groups[0]["lr"] == 0.25e-2

@@ -14,11 +14,13 @@ from speechmill.group import Group
 from speechmill.losses import LossSum
 from speechmill.models.crdnn import CrdnnRecognizer
 from speechmill.settings import OptimSettings, Recipe, ScheduleSettings, TrainSettings
-from speechmill.strategies.step import batch_loss, in_pieces, smaller
+from speechmill.strategies.step import batch_loss, in_pieces, is_out_of_memory, smaller
 
 
 def recipe(strategy: str = "ddp", processes: int = 2) -> Recipe:
-    train = TrainSettings(precision="float64", updates=100, strategy=strategy, processes=processes)
+    train = TrainSettings(
+        precision="float64", updates=100, strategy=strategy, processes=processes, average_every=1
+    )  # fmt: skip
     return Recipe(
         model=CRDNN, schedule=ScheduleSettings(batches_per_update=4), optim=OptimSettings(lr=1e-2), train=train
     )
@@ -79,8 +81,9 @@ def short_of_memory(group: Group, settings: Recipe) -> list[Any]:
     return outcome
 
 
-def test_out_of_memory_on_one_rank_cuts_batches_on_all(tmp_path: Path) -> None:
-    ranks = on_ranks(2, short_of_memory, recipe(), folder=tmp_path)
+@pytest.mark.parametrize("strategy", ["ddp", "local_sgd"])
+def test_out_of_memory_on_one_rank_cuts_batches_on_all(strategy: str, tmp_path: Path) -> None:
+    ranks = on_ranks(2, short_of_memory, recipe(strategy), folder=tmp_path)
     for ours, theirs in zip(*ranks, strict=True):
         assert ours[:3] == theirs[:3]
         assert torch.equal(ours[3], theirs[3])
@@ -124,3 +127,27 @@ def test_a_piece_has_dropout_of_its_own() -> None:
     model = strategy_of(settings).model
     losses = [batch_loss(model, uneven(1), settings, True, piece).sum.item() for piece in (0, 1, 0)]
     assert losses[0] == losses[2] != losses[1]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("shapes do not match"), False),
+    ],
+)
+def test_what_says_that_memory_is_full(error: RuntimeError, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_out_of_memory(error) is expected
+    strategy = strategy_of(recipe("single", 1))
+
+    def fail(found: LossSum) -> LossSum:
+        del found
+        raise error
+
+    broken(monkeypatch, lambda features: features.shape[0] > 1, fail)
+    if expected:
+        assert strategy.update([uneven(1)], 0).pieces == 1
+    else:
+        with pytest.raises(RuntimeError, match="shapes"):
+            strategy.update([uneven(1)], 0)

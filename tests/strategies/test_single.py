@@ -19,7 +19,7 @@ from speechmill.settings import (
     TrainSettings,
 )
 from speechmill.strategies.single import Single
-from speechmill.strategies.step import batch_loss, ctc_is_trained
+from speechmill.strategies.step import batch_loss, ctc_is_trained, in_pieces
 from speechmill.train.optim import build_optimizer
 
 
@@ -121,6 +121,21 @@ def test_a_batch_has_the_same_loss_whatever_ran_before() -> None:
     assert batch_loss(model, renumbered, settings, True).sum.item() != first
     other_seed = recipe(dropout=0.3, augment=augment, train=TrainSettings(precision="float64", seed=1))
     assert batch_loss(model, make_batch(5), other_seed, True).sum.item() != first
+
+
+def test_augmentation_does_not_see_the_pieces() -> None:
+    augment = AugmentSettings(speed=(0.9, 1.1), tilt=0.5, gain_db=6, noise_db=(10, 20), time_masks=1,
+                              time_mask_frames=10, frequency_masks=1, frequency_mask_bins=5)  # fmt: skip
+    settings = recipe(dropout=0.0, augment=augment)
+    model = build(settings).train()
+    whole = make_batch(5)
+    assert len(whole.ids) > 1
+    pieces = in_pieces(whole, whole.audio.shape[1])
+    assert len(pieces) == len(whole.ids)
+    parts = [batch_loss(model, piece, settings, True, index).sum.item() for index, piece in enumerate(pieces)]
+    assert sum(parts) == pytest.approx(batch_loss(model, whole, settings, True).sum.item(), rel=1e-10)
+    later = whole._replace(epoch=1)
+    assert batch_loss(model, later, settings, True).sum.item() != sum(parts)
 
 
 def test_ctc_is_trained_for_so_many_nominal_epochs() -> None:

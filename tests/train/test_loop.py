@@ -36,8 +36,8 @@ from speechmill.strategies.single import Single
 from speechmill.tokenizer import train_tokenizer
 from speechmill.train import validation
 from speechmill.train.checkpoint import checkpoints, find_checkpoint, read_state
+from speechmill.train.language import LANGUAGE_MODEL_NAME
 from speechmill.train.loop import TrainReport, train
-from speechmill.train.prepare import LANGUAGE_MODEL_NAME
 from speechmill.train.runlog import read_config
 from trained import tiny_recipe
 

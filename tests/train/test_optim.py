@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from speechmill.settings import OptimSettings
-from speechmill.train.optim import build_optimizer, learning_rate
+from speechmill.train.optim import annealing, build_optimizer, learning_rate
 
 
 def rates(updates: int, **settings: object) -> list[float]:
@@ -41,3 +41,42 @@ def test_optimizers(kind: str, expected: type) -> None:
     assert optimizer.defaults["lr"] == 0.3
     assert optimizer.defaults["weight_decay"] == 0.02
     assert optimizer.defaults.get("betas", (0.8, 0.9)) == (0.8, 0.9)
+
+
+def test_noam_peaks_at_its_rate_and_falls_with_the_root() -> None:
+    found = rates(64, schedule="noam", warmup_updates=4)
+    assert max(found) == found[3] == pytest.approx(0.5)
+    assert found[15] == pytest.approx(0.25)
+    assert found[63] == pytest.approx(0.125)
+    from speechbrain.nnet.schedulers import NoamScheduler
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    theirs = NoamScheduler(0.5, 4)
+    assert found == pytest.approx([theirs(optimizer)[1] for _ in found])
+
+
+def test_noam_needs_a_warm_up() -> None:
+    with pytest.raises(ValueError, match="set warmup_updates"):
+        OptimSettings(schedule="noam")
+
+
+def test_stable_then_decay() -> None:
+    found = rates(20, schedule="wsd", warmup_updates=2, decay_share=0.25, final_lr=0.0)
+    assert found[:2] == pytest.approx([0.25, 0.5])
+    assert found[2:16] == pytest.approx([0.5] * 14)
+    assert found[15:] == pytest.approx([0.5, 0.375, 0.25, 0.125, 0.0])
+
+
+@pytest.mark.parametrize("patience", [0, 1, 2])
+def test_newbob_anneals_as_speechbrains(patience: int) -> None:
+    from speechbrain.nnet.schedulers import NewBobScheduler
+
+    settings = OptimSettings(schedule="newbob", anneal_factor=0.8, anneal_below=0.01, anneal_patience=patience)
+    theirs = NewBobScheduler(1.0, annealing_factor=0.8, improvement_threshold=0.01, patient=patience)
+    wers = [0.9, 0.5, 0.499, 0.4, 0.41, 0.3999, 0.0, 0.0, 0.1]
+    for count in range(1, len(wers) + 1):
+        assert annealing(settings, wers[:count]) == pytest.approx(theirs(wers[count - 1])[1])
+    assert learning_rate(settings, 7, 10, annealing(settings, wers)) == pytest.approx(
+        settings.lr * annealing(settings, wers)
+    )
+    assert annealing(OptimSettings(schedule="constant"), wers) == 1.0

@@ -25,6 +25,16 @@ class Sentence:
     place: int
     text: str
     tokens: tuple[Token, ...]
+    speaker: str = ""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A stretch of a recording (seconds) with the words that are said in it, each with its speaker."""
+
+    start: float
+    end: float
+    words: tuple[tuple[str, str], ...]
 
 
 class Aligner(Protocol):
@@ -44,6 +54,9 @@ class Aligner(Protocol):
 
         Times are from the start of `samples`, in order.
         """
+
+    def learn_voices(self, samples: Pcm, passages: Sequence[Passage]) -> None:
+        """Learn how the speakers of a recording sound, for `listen_again`; most of the words are right, not all."""
 
     def listen_again(self, samples: Pcm, expected: Sequence[Sentence]) -> list[Heard] | None:
         """Recognise a stretch in which these sentences are likely; None where the aligner can do no better."""

@@ -7,24 +7,23 @@ tens of seconds, so that memory does not grow with the recording.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
-from torchaudio.functional import forced_align
 
-from speechmill.align.base import Heard, Sentence
+from speechmill.align.base import Heard, Passage, Sentence
 from speechmill.align.sound import FRAME, SECONDS, levels, pieces
 from speechmill.align.spoken import Token
 from speechmill.artefact import fingerprint
 from speechmill.audio import RATE, Pcm
 from speechmill.config import load_recipe
 from speechmill.errors import SpeechmillError
+from speechmill.losses import log_softmax
+from speechmill.models.forced import place_tokens
 from speechmill.models.ngram import NgramModel
 from speechmill.models.search import ctc_beam
 from speechmill.recognize import Recognizing
@@ -103,6 +102,10 @@ class Ctc:
             self._written.setdefault(words[0], written)
         return words
 
+    def learn_voices(self, samples: Pcm, passages: Sequence[Passage]) -> None:
+        """See `Aligner.learn_voices`: the model knows many voices; it learns none."""
+        del samples, passages
+
     def listen_again(self, samples: Pcm, expected: Sequence[Sentence]) -> list[Heard] | None:
         """See `Aligner.listen_again`: the first listening was as careful."""
         del samples, expected
@@ -133,32 +136,16 @@ class Ctc:
         return found
 
 
-def place_tokens(log_probs: Tensor, tokens: Sequence[int]) -> list[tuple[int, int]] | None:
-    """The steps (first, last without) of each token on the best path; None where there are too few steps."""
-    repeats = sum(before == after for before, after in itertools.pairwise(tokens))
-    if not tokens or log_probs.shape[0] < len(tokens) + repeats or BLANK in tokens:
-        return None
-    path, _ = forced_align(log_probs[None].float(), torch.tensor([list(tokens)], dtype=torch.int32), blank=BLANK)
-    frames: npt.NDArray[np.int64] = path[0].numpy()
-    starts = np.flatnonzero((np.diff(frames, prepend=-1) != 0) & (frames != BLANK))
-    ends = np.flatnonzero((np.diff(frames, append=-1) != 0) & (frames != BLANK)) + 1
-    return [(int(start), int(end)) for start, end in zip(starts, ends, strict=True)]
-
-
 class RunEmitter:
     """The CTC head of a run's best checkpoint."""
 
     def __init__(self, run: Path) -> None:
-        """Raises SpeechmillError where `run` is no run folder or its model has no CTC head."""
+        """Raises SpeechmillError where `run` is no run folder, or hears another rate."""
         from speechmill.evaluate import open_recognizer
-        from speechmill.models.crdnn import CrdnnRecognizer
-        from speechmill.models.ctc import CtcRecognizer
 
         recipe = load_recipe(run / "config.yaml", [])
         self._recognizing: Recognizing = open_recognizer(run, recipe, "best", SearchSettings())
         model = self._recognizing.model
-        if not isinstance(model, CtcRecognizer | CrdnnRecognizer):
-            raise SpeechmillError(f"{run}: its model has no CTC head; the aligner ctc needs one.")
         rate = model.log_mel.settings.sample_rate
         if rate != RATE:
             raise SpeechmillError(f"{run}: its model hears {rate} Hz; align works at {RATE} Hz.")
@@ -169,18 +156,10 @@ class RunEmitter:
     @torch.inference_mode()
     def log_probs(self, samples: Pcm) -> tuple[Tensor, float]:
         """See `Emitter.log_probs`."""
-        from speechmill.models.crdnn import CrdnnRecognizer
-        from speechmill.models.ctc import CtcRecognizer
-
         model = self._recognizing.model
         sound = torch.from_numpy(samples.astype(np.float32) / 32768.0)[None].to(self._recognizing.device)
         features, frames = model.log_mel(sound, torch.tensor([len(samples)], device=sound.device))
-        if isinstance(model, CtcRecognizer):
-            found = model.log_probs(features, frames)[0][-1]
-        elif isinstance(model, CrdnnRecognizer):
-            found = model.ctc_head(model.encode(features)).log_softmax(-1)
-        else:
-            raise TypeError(type(model))
+        found = log_softmax(model.ctc_logits(model.encoded(features, frames)))
         return found[0].cpu(), len(samples) / RATE / max(1, found.shape[1])
 
     def encode(self, word: str) -> list[int]:

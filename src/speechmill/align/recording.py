@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from speechmill.align import judge
+from speechmill.align.again import ROUNDS, listen_again
 from speechmill.align.base import Aligner, Heard, Sentence
 from speechmill.align.match import Match, match
 from speechmill.align.place import Word, fit_words, rewrite
 from speechmill.align.sound import SECONDS, Levels, edges, levels
 from speechmill.audio import RATE, Pcm
-
-_SHORT = 0.8  # seconds: a gap in which no sentence can have been said
-_NEAR = 4  # sentences around a gap among which one out of order may lie in it
 
 
 @dataclass(frozen=True)
@@ -58,11 +56,15 @@ def align_recording(aligner: Aligner, samples: Pcm, sentences: Sequence[Sentence
     heard = [word for piece in aligner.listen(samples) for word in piece]
     found = match(sentences, [word.word for word in heard])
     kept = judge.keep(found)
-    again = _again(aligner, samples, sentences, heard, kept) if any(kept) else None
-    if again is not None:
+    for _ in range(ROUNDS if any(kept) else 0):
+        again = listen_again(aligner, samples, sentences, heard, kept)
+        if again is None:
+            break
         heard = again
         found = match(sentences, [word.word for word in heard])
-        kept = judge.keep(found, kept)
+        before, kept = kept, judge.keep(found, kept)
+        if sum(map(bool, kept)) <= sum(map(bool, before)):
+            break
     if not judge.belongs(sentences, kept, len(heard)):
         reason = judge.OTHER if heard else judge.NOT_SPOKEN
         none = tuple(Outcome(sentence.place, _no(sentence, reason), 0.0) for sentence in sentences)
@@ -77,58 +79,6 @@ def align_recording(aligner: Aligner, samples: Pcm, sentences: Sequence[Sentence
         for outcome, candidate in zip(outcomes, found, strict=True)
     )
     return Aligned(seconds, outcomes, _others(heard, kept))
-
-
-def _again(
-    aligner: Aligner,
-    samples: Pcm,
-    sentences: Sequence[Sentence],
-    heard: Sequence[Heard],
-    kept: Sequence[Match | None],
-) -> list[Heard] | None:
-    """What is heard in a second listening between islands that leave sentences over; None where there is no such gap.
-
-    A gap lies between two kept sentences that follow each other in the transcript, but for some that were not found.
-    """
-    seconds = len(samples) / RATE
-    better: list[Heard] = []
-    done = 0.0
-    index = 0
-    for first, last, expected in _gaps(sentences, kept, len(heard)):
-        low = heard[first - 1].end if first else 0.0
-        high = heard[last].start if last < len(heard) else seconds
-        if high - low < _SHORT or low < done:
-            continue
-        words = aligner.listen_again(samples[round(low * RATE) : round(high * RATE)], expected)
-        if words is None:
-            return None
-        better += heard[index:first]
-        better += [Heard(word, start + low, end + low) for word, start, end in words]
-        index, done = last, high
-    return [*better, *heard[index:]] if done else None
-
-
-def _gaps(
-    sentences: Sequence[Sentence], kept: Sequence[Match | None], heard: int
-) -> Iterator[tuple[int, int, Sequence[Sentence]]]:
-    """Heard words `first` to `last` between kept sentences in order, with the sentences between that were not kept."""
-    before, place = 0, -1  # the heard word after the last kept sentence, and the place of that sentence
-    for number in range(len(sentences) + 1):
-        match_here = kept[number] if number < len(sentences) else None
-        if number < len(sentences) and match_here is None:
-            continue
-        first = match_here.first if match_here else heard
-        if (
-            place + 1 < number
-            and first >= before
-            and not any(
-                other and before <= other.first < first
-                for other in kept[max(0, place - _NEAR) : number + _NEAR]
-                if other is not match_here
-            )
-        ):
-            yield before, first, sentences[place + 1 : number]
-        before, place = (match_here.last if match_here else heard), number
 
 
 def _no(sentence: Sentence, reason: str) -> str:

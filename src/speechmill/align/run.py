@@ -48,7 +48,7 @@ from speechmill.progress import Progress
 from speechmill.settings import AlignSettings
 from speechmill.workers import end_with_parent
 
-_VERSION = 1  # of what align does: raise it where the same input would give other rows
+_VERSION = 2  # of what align does: raise it where the same input would give other rows
 _TABLES = ("utterances", "words", "sentences", "spans")
 
 
@@ -201,7 +201,7 @@ def _align_one(job: _Job) -> None:
 def align_rows(rows: pl.DataFrame, aligner: Aligner, settings: AlignSettings) -> Tables:
     """Align one recording; one that cannot be read or has no transcript is rejected whole, with its reason."""
     path = rows["recording"][0]
-    found = lines(rows["text"].to_list(), aligner.read)
+    found = lines(rows["text"].to_list(), rows["speaker"].to_list(), aligner.read)
     if not any(token.readings != ((),) for line in found for token in line.sentence.tokens):
         return failed(rows, found, _seconds(path), judge.NOTHING_TO_SAY, f"{path}: its transcript has no words.")
     try:

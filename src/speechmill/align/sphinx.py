@@ -1,30 +1,28 @@
 """The `pocketsphinx` aligner: PocketSphinx with the US-English model and dictionary of its wheel.
 
 Listening is tree search with a trigram model of the transcript (`language`); placing is forced alignment. Speech is
-recognised in pieces cut where it is quiet, so that a piece is one utterance with its own cepstral mean.
+recognised in pieces cut where it is quiet, so that a piece is one utterance with its own cepstral mean. Listening again
+is done with the voices of the speakers (`mllr`), which are learned from the recording itself.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from speechmill.align.base import Heard, Sentence
+from speechmill.align import mllr, pocket
+from speechmill.align.base import Heard, Passage, Sentence
 from speechmill.align.language import Counts, count, likelier, write_arpa
-from speechmill.align.pronounce import pronounce
 from speechmill.align.sound import FRAME, SECONDS, SILENT, Levels, levels, pieces
-from speechmill.align.spoken import Token, read_aloud
+from speechmill.align.spoken import Token, first_reading, read_aloud
 from speechmill.audio import Pcm
-from speechmill.errors import SpeechmillError
+from speechmill.score.align import align
 
-_VARIANT = re.compile(r"\(\d+\)$")
-_SHORTEST = 4  # frames: less sound than this cannot be searched
 _EXPECTED = 0.5  # share of the words of a second listening that its sentences are expected to be
-_VERSION = 1
+_VOICE = 2.0  # seconds of speech from which a voice is learned
+_VERSION = 2
 
 
 class Sphinx:
@@ -35,47 +33,37 @@ class Sphinx:
     def __init__(self, **tuning: Any) -> None:
         """`tuning` replaces PocketSphinx's settings of the first pass (for the curve of speed against accuracy)."""
         self._tuning: dict[str, Any] = {"fwdflat": False, "bestpath": False, "lw": 10.0, "ds": 2} | tuning
-        self.version = f"{_VERSION} {_installed()} {sorted(self._tuning.items())}"
+        self.version = f"{_VERSION} {pocket.installed()} {sorted(self._tuning.items())}"
+        self._folder = tempfile.TemporaryDirectory(prefix="speechmill-")
+        self._dictionary = Path(self._folder.name) / "transcript.dict"
         self._listener: Any = None
         self._fitter: Any = None
-        self._careful: Any = None
+        self._phones: pocket.PhoneAligner | None = None
+        self._voices: dict[str, Path] = {}
+        self._passages: dict[Passage, list[tuple[str, str, mllr.Array]]] = {}
         self._counts = Counts()
         self._known: set[str] = set()
-        self._taught: dict[str, str] = {}
 
     def read(self, text: str) -> list[Token]:
         """See `Aligner.read`: as read aloud."""
         return read_aloud(text)
 
     def prepare(self, sentences: Sequence[Sentence]) -> None:
-        """Make the decoders anew: dictionary with the transcript's words, language model of the transcript."""
-        self._listener = _decoder(**self._tuning)
-        self._fitter = _decoder(bestpath=False)
-        self._careful, self._taught = None, {}
+        """Make the decoders anew: dictionary of the transcript's words, language model of the transcript."""
         self._counts = count(sentences)
-        self._known = {word for word in sorted(self._counts.ones) if self._learn(word)}
+        self._known = pocket.write_dictionary(self._counts.ones, self._dictionary)
+        self._phones, self._voices, self._passages = None, {}, {}
         if self._known:
+            self._listener = pocket.decoder(self._dictionary, **self._tuning)
+            self._fitter = pocket.decoder(self._dictionary, bestpath=False)
             self._speak_like(self._listener, self._counts)
 
     def _speak_like(self, decoder: Any, counts: Counts) -> None:
         """Give a decoder a language model in the place of the one that it has."""
-        with tempfile.TemporaryDirectory(prefix="speechmill-") as folder:
-            path = Path(folder) / "transcript.arpa"
-            write_arpa(counts, self._known, path)
-            decoder.add_lm_file("transcript", str(path))
+        path = Path(self._folder.name) / "transcript.arpa"
+        write_arpa(counts, self._known, path)
+        decoder.add_lm_file("transcript", str(path))
         decoder.activate_search("transcript")
-
-    def _learn(self, word: str) -> bool:
-        """See that both decoders can say a word; False for one that has no pronunciation."""
-        if self._fitter.lookup_word(word) is not None:
-            return True
-        phones = pronounce(word)
-        if phones is None:
-            return False
-        for decoder in (self._listener, self._fitter):
-            decoder.add_word(word, phones, False)
-        self._taught[word] = phones
-        return True
 
     def listen(self, samples: Pcm) -> Iterator[list[Heard]]:
         """See `Aligner.listen`."""
@@ -89,59 +77,72 @@ class Sphinx:
             return []
         return [
             Heard(word, (first + start) * SECONDS, (first + end) * SECONDS)
-            for word, start, end in _decode(decoder, samples[first * FRAME : last * FRAME])
+            for word, start, end in pocket.run(decoder, samples[first * FRAME : last * FRAME])
         ]
 
+    def learn_voices(self, samples: Pcm, passages: Sequence[Passage]) -> None:
+        """See `Aligner.learn_voices`: a transform of the model for each speaker."""
+        spoken: dict[str, list[tuple[str, mllr.Array]]] = {}
+        for passage in passages if self._known else ():
+            for speaker, phone, frames in self._spoken(samples, passage):
+                spoken.setdefault(speaker, []).append((phone, frames))
+        for speaker, part in spoken.items():
+            if sum(len(frames) for _, frames in part) * SECONDS >= _VOICE:
+                path = Path(self._folder.name) / f"voice-{len(self._voices)}.mllr"
+                path = self._voices.setdefault(speaker, path)
+                mllr.write(mllr.estimate(mllr.gaussians(pocket.model_folder()), part), path)
+
+    def _spoken(self, samples: Pcm, passage: Passage) -> list[tuple[str, str, mllr.Array]]:
+        """Speaker, phone and frames of each phone in a passage; nothing where its words do not fit."""
+        if passage not in self._passages:
+            self._phones = self._phones or pocket.PhoneAligner(self._dictionary)
+            said = [(word, speaker) for word, speaker in passage.words if word in self._known]
+            first, last = round(passage.start / SECONDS) * FRAME, round(passage.end / SECONDS) * FRAME
+            phones, cepstra = self._phones(samples[first:last], [word for word, _ in said])
+            frames = mllr.differences(cepstra)
+            self._passages[passage] = [
+                (said[phone.word][1], phone.phone, frames[phone.first : phone.last]) for phone in phones
+            ]
+        return self._passages[passage]
+
     def listen_again(self, samples: Pcm, expected: Sequence[Sentence]) -> list[Heard] | None:
-        """See `Aligner.listen_again`: every frame, and half of all words expected to be of these sentences."""
+        """See `Aligner.listen_again`: with the voices of these sentences' speakers, of which in each piece the one
+        counts that agrees best with what its speaker is to say; every frame where a voice is not known. Half of all
+        words are expected to be of these sentences.
+        """
         if not self._known:
             return None
-        if self._careful is None:
-            self._careful = _decoder(**(self._tuning | {"ds": 1}))
-            for word, phones in self._taught.items():
-                self._careful.add_word(word, phones, False)
-        self._speak_like(self._careful, likelier(self._counts, expected, _EXPECTED))
+        counts = likelier(self._counts, expected, _EXPECTED)
+        wanted: dict[str, list[str]] = {}
+        for sentence in expected:
+            wanted.setdefault(sentence.speaker, []).extend(first_reading(list(sentence.tokens)))
+        ears = {path: self._ears(path, counts) for path in {self._voices.get(speaker) for speaker in wanted}}
         found = levels(samples)
-        return [
-            word
-            for first, last in pieces(found)
-            for word in self._hear(self._careful, samples, found, first, last)
-        ]  # fmt: skip
+        heard: list[Heard] = []
+        for first, last in pieces(found):
+            each = {path: self._hear(decoder, samples, found, first, last) for path, decoder in ears.items()}
+            tries = [(each[self._voices.get(speaker)], words) for speaker, words in wanted.items()]
+            heard += max(tries, key=lambda one: _agreeing(*one))[0]
+        return heard
+
+    def _ears(self, voice: Path | None, counts: Counts) -> Any:
+        """A decoder for a voice, made for one gap and not kept: it starts in 12 ms, and a call has many speakers."""
+        tuning = self._tuning | ({"mllr": str(voice)} if voice else {"ds": 1})
+        decoder = pocket.decoder(self._dictionary, **tuning)
+        self._speak_like(decoder, counts)
+        return decoder
 
     def fit(self, samples: Pcm, words: Sequence[str]) -> list[Heard] | None:
         """See `Aligner.fit`."""
         known = [word for word in words if word in self._known]
-        if not known or len(known) < len(words) or len(samples) < _SHORTEST * FRAME * len(words):
+        if not known or len(known) < len(words) or len(samples) < pocket.SHORTEST * FRAME * len(words):
             return None
         self._fitter.set_align_text(" ".join(words))
-        segments = _decode(self._fitter, samples)
+        segments = pocket.run(self._fitter, samples)
         if [word for word, _, _ in segments] != list(words):
             return None
         return [Heard(word, start * SECONDS, end * SECONDS) for word, start, end in segments]
 
 
-def _installed() -> str:
-    try:
-        return importlib.metadata.version("pocketsphinx")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise SpeechmillError("the aligner pocketsphinx is not installed: pip install pocketsphinx") from error
-
-
-def _decoder(**settings: Any) -> Any:
-    from pocketsphinx import Config, Decoder
-
-    return Decoder(Config(lm=None, loglevel="FATAL", **settings))
-
-
-def _decode(decoder: Any, samples: Pcm) -> list[tuple[str, int, int]]:
-    """Words with their first frame and the one after their last; none where the search found no way through."""
-    if len(samples) < _SHORTEST * FRAME:
-        return []
-    decoder.start_utt()
-    decoder.process_raw(samples.tobytes(), full_utt=True)
-    decoder.end_utt()
-    return [
-        (_VARIANT.sub("", segment.word), segment.start_frame, segment.end_frame + 1)
-        for segment in decoder.seg() or ()
-        if segment.word[0] not in "<[(" and segment.word != "NULL"
-    ]
+def _agreeing(heard: Sequence[Heard], wanted: Sequence[str]) -> int:
+    return sum(edit.op == "=" for edit in align(wanted, [word.word for word in heard]))

@@ -25,13 +25,15 @@ class Line:
     sentence: Sentence
 
 
-def lines(texts: Sequence[str | None], read: Callable[[str], list[Token]]) -> list[Line]:
+def lines(
+    texts: Sequence[str | None], speakers: Sequence[str | None], read: Callable[[str], list[Token]]
+) -> list[Line]:
     """The sentences of a transcript in order, read by an aligner's `read`."""
     found: list[Line] = []
-    for row, text in enumerate(texts):
+    for row, (text, speaker) in enumerate(zip(texts, speakers, strict=True)):
         parts = sentences_of(text or "")
         for part, words in enumerate(parts, 1 if len(parts) > 1 else 0):
-            found.append(Line(row, part, Sentence(len(found), words, tuple(read(words)))))
+            found.append(Line(row, part, Sentence(len(found), words, tuple(read(words)), speaker or "")))
     return found
 
 

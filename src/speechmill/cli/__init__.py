@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from speechmill.cli import corpora, scoring, shards, training, whole
+from speechmill.cli import corpora, exchange, scoring, shards, training, whole
 from speechmill.cli.verb import Arguments
 from speechmill.errors import SpeechmillError
 
@@ -23,11 +23,14 @@ _IN_ORDER = (
     shards.add_shard,
     shards.add_shards,
     training.add_tokenizer,
+    training.add_fit_batch,
     training.add_train,
     scoring.add_evaluate,
     scoring.add_transcribe,
     scoring.add_score,
     scoring.add_compare,
+    exchange.add_export,
+    exchange.add_import_model,
     corpora.add_inspect,
 )
 

@@ -15,9 +15,9 @@ def add_demo_corpus(verbs: Verbs) -> None:
         "speechmill demo-corpus mine/corpus --calls 12 --hours 0.5",
     )  # fmt: skip
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--calls", type=int, default=280)
-    parser.add_argument("--hours", type=float, default=14.0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--calls", type=int, default=280, help="(default: %(default)s)")
+    parser.add_argument("--hours", type=float, default=14.0, help="(default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     parser.add_argument("--script", choices=("earnings", "digits"), default="earnings", help="(default: %(default)s)")
     parser.add_argument("--processes", type=int, default=CORES)
 
@@ -41,8 +41,8 @@ def add_import(verbs: Verbs) -> None:
     parser.add_argument("out", type=Path, help="the manifest to write, .parquet")
     parser.add_argument("--include", type=Path, metavar="FILE", help="only these calls, an id a line")
     parser.add_argument("--exclude", type=Path, metavar="FILE", help="not these calls")
-    parser.add_argument("--min-seconds", type=float, default=0.2)
-    parser.add_argument("--max-seconds", type=float, default=120.0)
+    parser.add_argument("--min-seconds", type=float, default=0.2, help="shorter rows drop (default: %(default)s)")
+    parser.add_argument("--max-seconds", type=float, default=120.0, help="longer rows drop (default: %(default)s)")
 
 
 def _import(args: Arguments) -> None:
@@ -136,9 +136,9 @@ def add_select(verbs: Verbs) -> None:
     parser.add_argument("--hours", type=float, help="of training audio")
     parser.add_argument("--native-share", type=float, help="of the training seconds, 0 to 1")
     parser.add_argument("--qa-share", type=float, help="of the training seconds, 0 to 1")
-    parser.add_argument("--ceo-only", action="store_true", default=None)
-    parser.add_argument("--min-seconds", type=float)
-    parser.add_argument("--max-seconds", type=float)
+    parser.add_argument("--ceo-only", action="store_true", default=None, help="what chief executives say")
+    parser.add_argument("--min-seconds", type=float, help="of an utterance")
+    parser.add_argument("--max-seconds", type=float, help="of an utterance")
     parser.add_argument("--min-confidence", type=float, help="of aligned utterances, 0 to 1")
     parser.add_argument("--include", metavar="FILE", help="these calls first, then others; an id a line")
     parser.add_argument("--include-only", metavar="FILE", help="these calls only")
@@ -165,6 +165,7 @@ def add_inspect(verbs: Verbs) -> None:
         "speechmill inspect mine/selected.parquet --png mine/lengths.png",
     )  # fmt: skip
     parser.add_argument("data", type=Path, metavar="MANIFEST|SHARDS")
+    parser.add_argument("--by", action="append", default=[], metavar="COLUMN", help="a line for each value; repeatable")
     parser.add_argument("--png", type=Path, help="write the histogram of utterance lengths there")
     parser.add_argument(
         "--ledger", action="store_true", help="what became of every second; status 1 where the sums do not hold"
@@ -181,5 +182,5 @@ def _inspect(args: Arguments) -> int:
             print(line)
         print(f"{len(wrong)} recordings do not add up" if wrong else "every second is accounted for")
         return 1 if wrong else 0
-    print(inspect_data(args.data, args.png))
+    print(inspect_data(args.data, args.png, args.by))
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -24,14 +25,25 @@ def add_evaluate(verbs: Verbs) -> None:
     )  # fmt: skip
     parser.add_argument("--split", help="default: test of the run's own shards; all rows of another set")
     parser.add_argument("--checkpoint", default="best", help="best, last or a number of updates (default: %(default)s)")
+    _average_argument(parser)
     parser.add_argument("--processes", type=int, default=1, help="that recognize (default: %(default)s)")
     parser.add_argument(
         "--by", action="append", default=[], metavar="COLUMN",
         help="group by this column of the manifest too, beside native and session; repeatable",
     )  # fmt: skip
+    parser.add_argument(
+        "--cache", metavar="DIR", default="",
+        help="read shards through this folder of a local disk (default: the run's data.cache, for URLs)",
+    )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write the scores there too; - prints them alone")
     parser.add_argument(
         "overrides", nargs="*", metavar="search.key=value", help="another search, e.g. search.kind=greedy"
+    )
+
+
+def _average_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--average", metavar="best-K|last-K", help="the mean of the weights of K checkpoints, e.g. best-5"
     )
 
 
@@ -40,12 +52,12 @@ def _evaluate(args: Arguments) -> None:
     from speechmill.evaluate import evaluate
     from speechmill.group import rank
     from speechmill.score import scores_table
-    from speechmill.score.terminal import findings
+    from speechmill.score.terminal import findings, worst_lines
 
     search = _search(args.folder, args.overrides)
     done = evaluate(
         args.folder, on=args.on, split=args.split, checkpoint=args.checkpoint, search=search, by=args.by,
-        processes=args.processes,
+        processes=args.processes, average=args.average, cache=args.cache,
     )  # fmt: skip
     if rank():
         return
@@ -55,7 +67,16 @@ def _evaluate(args: Arguments) -> None:
         print(json.dumps(done.scores, ensure_ascii=False, indent=1))
         return
     print(f"{args.folder} ({done.scores['checkpoint']}) on {done.name}\n{scores_table(done.scores)}")
-    print("\n".join([*findings(done.scores), str(done.written), str(done.written.with_suffix(".html"))]))
+    print(
+        "\n".join(
+            [
+                *findings(done.scores),
+                *worst_lines(done.scores),
+                str(done.written),
+                str(done.written.with_suffix(".html")),
+            ]
+        )
+    )
     if args.json:
         write_json(Path(args.json), done.scores)
 
@@ -67,8 +88,12 @@ def add_transcribe(verbs: Verbs) -> None:
     )  # fmt: skip
     parser.add_argument("folder", type=Path, metavar="RUN")
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
-    parser.add_argument("--format", choices=("text", "json", "srt", "vtt"), default="text")
+    parser.add_argument(
+        "--format", choices=("text", "json", "srt", "vtt"), default="text",
+        help="json: a list, an item a file; srt, vtt: of one file (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--checkpoint", default="best", help="best, last or a number of updates (default: %(default)s)")
+    _average_argument(parser)
 
 
 def _transcribe(args: Arguments) -> int:
@@ -77,7 +102,7 @@ def _transcribe(args: Arguments) -> int:
     from speechmill.transcribe import check_format, render, transcribe
 
     check_format(args.format, len(args.files))
-    recognizing = open_recognizer(args.folder, read_config(args.folder), args.checkpoint)
+    recognizing = open_recognizer(args.folder, read_config(args.folder), args.average or args.checkpoint)
     done, failed = [], False
     for file in args.files:
         try:
@@ -175,12 +200,18 @@ def add_compare(verbs: Verbs) -> None:
     )  # fmt: skip
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
     parser.add_argument("--out", type=Path, help="a folder, or a file that ends in .html, .md or .xlsx")
+    parser.add_argument(
+        "--wer", type=float, metavar="PERCENT",
+        help="the validation WER to which times are told; default: the lowest that all runs reached",
+    )  # fmt: skip
 
 
 def _compare(args: Arguments) -> None:
     from speechmill.compare import compare
 
-    comparison = compare(args.runs, args.out)
+    if args.wer is not None and not args.wer >= 0:
+        raise SpeechmillError(f"--wer {args.wer:g}: expected a number of per cent from 0.")
+    comparison = compare(args.runs, args.out, None if args.wer is None else args.wer / 100)
     print(comparison.text)
     for path in comparison.written:
         print(path)

@@ -21,7 +21,11 @@ def add_shard(verbs: Verbs) -> None:
     parser.add_argument("manifest", type=Path)
     parser.add_argument("out", type=Path, help="the folder of shards to write")
     parser.add_argument("--processes", type=int, default=CORES, help="(default: %(default)s)")
-    parser.add_argument("--codec", choices=CODECS, help="how audio is stored (default: the recipe's shard.codec)")
+    parser.add_argument(
+        "--codec", choices=CODECS,
+        help="how audio is stored (default: the recipe's shard.codec); a WAV has no checksum: flipped bits in "
+        "it are seen by `shards verify` alone",
+    )  # fmt: skip
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
         "--worker", metavar="I/N", help="write part I of N alone (I from 0 or from 1); the last to end writes the index"

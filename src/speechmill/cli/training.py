@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from speechmill.cli.verb import Arguments, Verbs, recipe_arguments, recipe_of, verb
+from speechmill.cli.verb import Arguments, Verbs, as_yaml, recipe_arguments, recipe_of, verb
 
 
 def add_tokenizer(verbs: Verbs) -> None:
@@ -37,6 +37,9 @@ def add_train(verbs: Verbs) -> None:
         "--processes", type=int, help="sets train.processes; torchrun's number counts where that started"
     )
     parser.add_argument(
+        "--cache", metavar="DIR", help="read shards through this folder of a local disk: sets data.cache"
+    )
+    parser.add_argument(
         "--requeue", action="store_true", help="put the Slurm job back into the queue after SIGUSR1 has stopped it"
     )
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="settings that replace the recipe's")
@@ -51,6 +54,8 @@ def _train(args: Arguments) -> int:
     flags = [
         f"train.{name}={value}" for name, value in (("strategy", args.strategy), ("processes", processes)) if value
     ]
+    if args.cache:
+        flags.append(f"data.cache={as_yaml(args.cache)}")
     args.overrides = [*flags, *args.overrides]
     report = train(recipe_of(args), args.folder)
     if rank():
@@ -64,5 +69,31 @@ def _train(args: Arguments) -> int:
               f"run the same command to go on")  # fmt: skip
         return 130
     done = " (already there, nothing to do)" if report.already_whole else ""
-    print(f"{args.folder}: {report.updates} updates{best}{done}")
+    early = f"; {report.early}" if report.early else ""
+    print(f"{args.folder}: {report.updates} updates{best}{early}{done}")
     return 0
+
+
+def add_fit_batch(verbs: Verbs) -> None:
+    parser = verb(
+        verbs, "fit-batch", _fit_batch, "the largest padded seconds of a training step that fit this device, by length",
+        "speechmill fit-batch hparams/train.yaml --margin 0.1",
+    )  # fmt: skip
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument(
+        "--margin", type=float, default=0.1, help="share of the memory left free (default: %(default)s)"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="settings that replace the recipe's")
+
+
+def _fit_batch(args: Arguments) -> None:
+    from speechmill.train.fit import fit
+
+    found, budget = fit(recipe_of(args), args.margin)
+    print(f"{budget / 1e9:.1f} GB, {args.margin:.0%} of it left free")
+    print("utterance s   utterances   schedule.limit_seconds   MB per padded s")
+    for one in found:
+        print(
+            f"{one.seconds:11g}   {one.utterances:10d}   {one.limit_seconds:22.0f}   {one.bytes_per_second / 1e6:15.1f}"
+        )
+    print(f"for all lengths: schedule.limit_seconds={min(one.limit_seconds for one in found):.0f}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 Arguments = argparse.Namespace
 Verbs = Any  # the type that add_subparsers returns has no public name
 CORES = cores()
+_CHECKOUT = Path(__file__).resolve().parents[3]
 SCORE_FORMATS = ("lines", "recording", "id", "trn", "ctm", "jsonl", "nlp", "parquet")  # score.formats.reading.FORMATS
 KINDS = (
     "bizspeech", "librispeech", "spgispeech", "earnings21", "earnings22", "commonvoice", "nemo", "lhotse", "csv",
@@ -42,20 +42,26 @@ def verb(
 
 def recipe_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     """--recipe FILE, and overrides behind everything else."""
-    parser.add_argument("--recipe", type=Path, default=default, help="YAML recipe (default: %(default)s)")
+    parser.add_argument(
+        "--recipe", type=Path, default=default, help=f"YAML recipe (default: {default or 'each setting as it is'})"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="settings that replace the recipe's")
 
 
 def recipe_of(args: Arguments, flags: Sequence[str] = ()) -> Recipe:
     """The recipe that a command line asks for: its file, then flags, then overrides."""
-    from speechmill.config import load_recipe
-    from speechmill.settings import Recipe
+    from speechmill.config import default_recipe, load_recipe
 
+    overrides = [*flags, *args.overrides]
     if args.recipe is None:
-        if args.overrides or flags:
-            return load_recipe(Path(os.devnull), [*flags, *args.overrides])
-        return Recipe()
-    return load_recipe(args.recipe, [*flags, *args.overrides])
+        return default_recipe(overrides)
+    return load_recipe(_found(args.recipe), overrides)
+
+
+def _found(recipe: Path) -> Path:
+    """A recipe of the checkout goes by its name there, wherever the command is started."""
+    of_checkout = _CHECKOUT / recipe
+    return of_checkout if not recipe.exists() and recipe.parts[0] == "hparams" and of_checkout.is_file() else recipe
 
 
 def as_yaml(value: object) -> str:

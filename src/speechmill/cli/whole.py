@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def add_demo(verbs: Verbs) -> None:
     parser = verb(verbs, "demo", _demo, "the whole way on a synthetic corpus, in one folder", "speechmill demo demo")
     parser.add_argument("folder", type=Path, help="where everything goes")
-    parser.add_argument("--calls", type=int, default=280)
-    parser.add_argument("--hours", type=float, default=14.0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--calls", type=int, default=280, help="(default: %(default)s)")
+    parser.add_argument("--hours", type=float, default=14.0, help="(default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     recipe_arguments(parser, "hparams/demo.yaml")
 
 

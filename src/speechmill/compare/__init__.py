@@ -12,6 +12,7 @@ from speechmill.compare.tables import markdown_table, terminal_table, write_xlsx
 from speechmill.errors import SpeechmillError
 
 __all__ = [
+    "FILES",
     "Comparison",
     "Run",
     "compare",
@@ -24,6 +25,9 @@ __all__ = [
 ]
 
 
+FILES = ("compare.html", "compare.md", "compare.xlsx")
+
+
 @dataclass(frozen=True)
 class Comparison:
     """The runs that were read, the tables as text, and the files that were written."""
@@ -33,12 +37,13 @@ class Comparison:
     written: list[Path]
 
 
-def compare(runs: list[Path], out: Path | None) -> Comparison:
+def compare(runs: list[Path], out: Path | None, level: float | None = None) -> Comparison:
     """Read run folders and put them beside each other.
 
     `out` is a folder for compare.html, compare.md and compare.xlsx, or one file whose suffix (.html, .md, .xlsx) says
-    which of them to write; None writes nothing. A folder named twice counts once. Raises SpeechmillError when there
-    is nothing to compare, a folder is no run, or a file of one is broken.
+    which of them to write; None writes nothing. `level` is the validation WER (a fraction) whose time is told; None:
+    the lowest that all runs reached. A folder named twice counts once. Raises SpeechmillError when there is nothing to
+    compare, a folder is no run, or a file of one is broken.
     """
     folders = list({path.resolve(): path for path in runs}.values())
     if not folders:
@@ -48,12 +53,12 @@ def compare(runs: list[Path], out: Path | None) -> Comparison:
     for file in files:
         with locked(file):
             if file.suffix == ".html":
-                write_page(read, file)
+                write_page(read, file, level)
             elif file.suffix == ".xlsx":
-                write_xlsx(read, file)
+                write_xlsx(read, file, level)
             else:
-                write_text(file, markdown_table(read))
-    return Comparison(read, terminal_table(read), files)
+                write_text(file, markdown_table(read, level))
+    return Comparison(read, terminal_table(read, level), files)
 
 
 def _files(out: Path) -> list[Path]:
@@ -61,4 +66,4 @@ def _files(out: Path) -> list[Path]:
         return [out]
     if out.is_file():
         raise SpeechmillError(f"{out}: is a file; give a folder, or a file that ends in .html, .md or .xlsx.")
-    return [out / f"compare{suffix}" for suffix in (".html", ".md", ".xlsx")]
+    return [out / name for name in FILES]

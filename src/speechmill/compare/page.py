@@ -11,40 +11,33 @@ from typing import Any
 
 from speechmill.artefact import write_text
 from speechmill.compare.assets import COLOURS, SCRIPT, STYLE
+from speechmill.compare.cells import GAP, Cell, Column, Table, plain, shown
 from speechmill.compare.examples import Example, Step, examples
 from speechmill.compare.runs import Columns, Run, distinct_names, flatten, scored_sets, thin
-from speechmill.compare.tables import (
-    GAP,
-    Cell,
-    Column,
-    Table,
-    differences_table,
-    plain,
-    scores_table,
-    settings_table,
-    shown,
-    training_table,
-)
+from speechmill.compare.tables import LAWS, WAYS, differences_table, scores_table, settings_table, training_table
+from speechmill.compare.ways import laws_table, ways_table
 
 CURVE_POINTS = 400  # per run and curve: more than a chart has pixels for
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-def write_page(runs: Sequence[Run], path: Path) -> None:
+def write_page(runs: Sequence[Run], path: Path, level: float | None = None) -> None:
     """Write the comparison of `runs` (one is enough) as a single HTML file. The same runs give the same bytes."""
-    write_text(path, page(runs))
+    write_text(path, page(runs, level))
 
 
-def page(runs: Sequence[Run]) -> str:
+def page(runs: Sequence[Run], level: float | None = None) -> str:
     """The page as text. Whatever comes from a run is escaped."""
     names = distinct_names(runs)
     title = f"{names[0]}: one run" if len(runs) == 1 else f"{len(runs)} runs compared"
     sections = [
         _scores(runs, names),
-        _differences(runs, names),
+        _noted("Differences of WER", differences_table(runs), names),
+        _noted(WAYS, ways_table(runs, level), names),
+        _noted(LAWS, laws_table(runs), names),
         _curves(),
-        _section("Training", _table(training_table(runs).without_empty_columns(), names) + _notes(runs)),
+        _noted("Training", training_table(runs, level), names),
         _settings(runs, names),
         *(_examples(runs, names, scored) for scored in scored_sets(runs)),
         _environments(runs, names),
@@ -127,13 +120,13 @@ def _scores(runs: Sequence[Run], names: list[str]) -> str:
     return _section("Scores", _table(table, names, best, firsts) + note)
 
 
-def _differences(runs: Sequence[Run], names: list[str]) -> str:
-    table = differences_table(runs)
+def _noted(title: str, table: Table, names: list[str]) -> str:
+    """A section with a table and what its headings mean; nothing where the table is empty."""
     if not table.rows:
         return ""
     table = table.without_empty_columns()
     notes = [f"<b>{escape(column.title)}</b>: {escape(column.note)}" for column in table.columns if column.note]
-    return _section("Differences of WER", _table(table, names) + f'<p class="note">{"; ".join(notes)}.</p>')
+    return _section(title, _table(table, names) + (f'<p class="note">{"; ".join(notes)}.</p>' if notes else ""))
 
 
 def _curves() -> str:
@@ -148,12 +141,6 @@ def _curves() -> str:
         "<noscript><p>The curves are drawn by a script in this page, which is switched off here.</p></noscript>"
     )
     return _section("Learning curves", body, choice)
-
-
-def _notes(runs: Sequence[Run]) -> str:
-    columns = training_table(runs).without_empty_columns().columns
-    notes = [f"<b>{escape(column.title)}</b>: {escape(column.note)}" for column in columns if column.note]
-    return f'<p class="note">{"; ".join(notes)}.</p>' if notes else ""
 
 
 def _settings(runs: Sequence[Run], names: list[str]) -> str:

@@ -22,12 +22,13 @@ Columns = dict[str, NDArray[np.float64]]
 """Name -> values, all of one length, in the order of updates; NaN where a line had no such value."""
 
 TRAIN_COLUMNS = (
-    "update", "seconds", "audio_seconds", "loss", "lr", "grad_norm", "padding", "data_wait", "skipped",
+    "update", "seconds", "audio_seconds", "loss", "lr", "grad_norm", "padding", "data_wait", "communication",
+    "skipped",
 )  # fmt: skip
 VALID_COLUMNS = (
     "update", "seconds", "audio_seconds", "wer", "cer", "wer_p", "cer_p", "utterances", "valid_seconds",
 )  # fmt: skip
-AVERAGED = {"loss", "grad_norm", "padding", "data_wait"}
+AVERAGED = {"loss", "grad_norm", "padding", "data_wait", "communication"}
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,32 @@ class Run:
     def data_wait(self) -> float | None:
         """Share of the wall-clock spent waiting for data."""
         return _weighted(self.train["data_wait"], self.train["seconds"])
+
+    @property
+    def strategy(self) -> str:
+        train = self.config.get("train")
+        return str(train.get("strategy", "single")) if isinstance(train, dict) else "single"
+
+    @property
+    def processes(self) -> int:
+        train = self.config.get("train")
+        return int(number(train.get("processes")) or 1) if isinstance(train, dict) else 1
+
+    @property
+    def shares(self) -> dict[str, float] | None:
+        """Shares of the wall-clock: data, compute, communication, validation. They add up to 1.
+
+        The log has the first and the third as shares of the steps; Hogwild trains on while it validates. `compute` is
+        what is left: forward, backward, optimizer, saving.
+        """
+        if self.data_wait is None or not self.seconds:
+            return None
+        beside = self.strategy == "hogwild"
+        validation = 0.0 if beside else min(1.0, float(np.nansum(self.valid["valid_seconds"])) / self.seconds)
+        communication = _weighted(self.train["communication"], self.train["seconds"]) or 0.0
+        data, communication = (share * (1.0 - validation) for share in (self.data_wait, communication))
+        compute = max(0.0, 1.0 - data - communication - validation)
+        return {"data": data, "compute": compute, "communication": communication, "validation": validation}
 
     @property
     def skipped(self) -> float | None:

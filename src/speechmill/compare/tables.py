@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import openpyxl
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
@@ -15,6 +14,7 @@ from openpyxl.styles import Font
 from openpyxl.utils import get_column_letter
 
 from speechmill.artefact import written
+from speechmill.compare.cells import FORMATS, Cell, Column, Table, plain, range_of, shown, span
 from speechmill.compare.differences import differences
 from speechmill.compare.runs import (
     TRAIN_COLUMNS,
@@ -27,49 +27,12 @@ from speechmill.compare.runs import (
     settings_that_differ,
     thin,
 )
+from speechmill.compare.ways import laws_table, ways_table
 
-Cell = str | float | None
-GAP = "–"
 RATES = {"wer": "WER", "wer_p": "WER-P", "cer": "CER", "cer_p": "CER-P"}
+WAYS = "Strategies"
+LAWS = "Hours of data: error = a + b × hours^−c"
 CURVE_ROWS = 5_000  # per run; a sheet holds a million rows in all
-
-# How a cell of each kind looks in a workbook.
-FORMATS = {
-    "text": "General",
-    "rate": "0.00%",
-    "share": "0.0%",
-    "count": "#,##0",
-    "hours": "#,##0.00",
-    "duration": "[h]:mm:ss",
-    "ratio": "#,##0.0",
-    "measure": "0.0000",
-    "small": "0.00E+00",
-}
-
-
-@dataclass(frozen=True)
-class Column:
-    """A heading, the kind of its cells (a key of FORMATS) and what it means, where the heading does not say it.
-
-    `runs` says where names of runs stand, since a run may be named as any column is, "run" before all.
-    """
-
-    title: str
-    kind: str
-    note: str = ""
-    runs: Literal["", "heading", "cells"] = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rates and shares are fractions, hours are hours, durations are seconds; None is a gap."""
-
-    columns: list[Column]
-    rows: list[list[Cell]]
-
-    def without_empty_columns(self) -> Table:
-        keep = [i for i in range(len(self.columns)) if any(row[i] is not None for row in self.rows)]
-        return Table([self.columns[i] for i in keep], [[row[i] for i in keep] for row in self.rows])
 
 
 def scores_table(runs: Sequence[Run]) -> Table:
@@ -83,7 +46,7 @@ def scores_table(runs: Sequence[Run]) -> Table:
             scored,
             name,
             run.rate(scored, "wer"),
-            _range(run.interval(scored)),
+            range_of(run.interval(scored)),
             *(run.rate(scored, key) for key in list(RATES)[1:]),
             run.rate(scored, "wer", native=True),
             run.rate(scored, "wer", native=False),
@@ -114,7 +77,7 @@ def differences_table(runs: Sequence[Run]) -> Table:
             names[run],
             names[other],
             found.value,
-            _span(found.interval.as_list() if found.interval else None),
+            span(found.interval.as_list() if found.interval else None),
             None if found.p is None else f"{found.p:.4f}",
             float(found.blocks),
         ]
@@ -123,9 +86,12 @@ def differences_table(runs: Sequence[Run]) -> Table:
     return Table(columns, rows)
 
 
-def training_table(runs: Sequence[Run]) -> Table:
-    """One row per run: what it was given, what it cost, how far it came."""
-    level = common_level(runs)
+def training_table(runs: Sequence[Run], level: float | None = None) -> Table:
+    """One row per run: what it was given, what it cost, how far it came.
+
+    `level` is the validation WER whose time is told; None: the lowest that all runs with a validation reached.
+    """
+    given, level = level, common_level(runs) if level is None else level
     facts: list[tuple[Column, Callable[[Run], Cell]]] = [
         (Column("recipe", "text"), lambda run: run.recipe),
         (Column("state", "text"), lambda run: run.state),
@@ -144,7 +110,8 @@ def training_table(runs: Sequence[Run]) -> Table:
         (Column("parameters", "count"), lambda run: run.parameters),
     ]
     if level is not None:
-        note = "wall-clock until a validation first found this WER: the lowest that all runs with a validation reached"
+        note = "wall-clock until a validation first found this WER"
+        note += ": the lowest that all runs with a validation reached" if given is None else ""
         column = Column(f"time to {100 * level:.2f} %", "duration", note)
         facts.insert(3, (column, lambda run: run.seconds_to_wer(level)))
     rows = [[name, *(value(run) for _, value in facts)] for name, run in zip(distinct_names(runs), runs, strict=True)]
@@ -161,82 +128,50 @@ def settings_table(runs: Sequence[Run]) -> Table:
     return Table(columns, rows)
 
 
-def terminal_table(runs: Sequence[Run]) -> str:
-    """The tables of scores, training and differing settings, aligned for a terminal; ends with a line feed."""
-    return _sections(runs, lambda title: title, _aligned)
+def terminal_table(runs: Sequence[Run], level: float | None = None) -> str:
+    """All tables, aligned for a terminal; ends with a line feed."""
+    return _sections(runs, level, lambda title: title, _aligned)
 
 
-def markdown_table(runs: Sequence[Run]) -> str:
+def markdown_table(runs: Sequence[Run], level: float | None = None) -> str:
     """The same tables as Markdown; ends with a line feed."""
-    return _sections(runs, lambda title: f"## {title}", _markdown)
+    return _sections(runs, level, lambda title: f"## {title}", _markdown)
 
 
-def write_xlsx(runs: Sequence[Run], path: Path) -> None:
-    """Write a workbook: sheet `runs` with one row per run, sheet `curves` with one per training or validation line.
+def write_xlsx(runs: Sequence[Run], path: Path, level: float | None = None) -> None:
+    """Write a workbook: sheet `runs` with one row per run, sheet `curves` with one per training or validation line;
+    where there is something to say, `strategies` with one row per way of training and `hours` with one per fit.
 
     Numbers are numbers (rates with a percentage format, durations as Excel's days); the same runs give the same bytes.
     """
     book = openpyxl.Workbook()
-    _fill(book.active, "runs", _runs_sheet(runs))
+    _fill(book.active, "runs", _runs_sheet(runs, level))
+    for title, table in (("strategies", ways_table(runs, level)), ("hours", laws_table(runs))):
+        if table.rows:
+            _fill(book.create_sheet(), title, table.without_empty_columns())
     _fill(book.create_sheet(), "curves", _curves_sheet(runs))
     with written(path) as partial:
         book.save(partial)
         _without_times(partial)
 
 
-def shown(cell: Cell, kind: str) -> str:
-    """A cell as text: 0.1234 as a rate is "12.34 %", 3725 s as a duration "1:02:05"."""
-    if cell is None:
-        return GAP
-    if isinstance(cell, str):
-        return " ".join(cell.split())
-    match kind:
-        case "rate":
-            return f"{100 * cell:.2f} %"
-        case "share":
-            return f"{100 * cell:.1f} %"
-        case "points":
-            return f"{100 * cell:+.2f}".replace("-", "−")
-        case "count":
-            return f"{cell:,.0f}"
-        case "hours":
-            return f"{cell:,.2f}" if cell < 100 else f"{cell:,.0f}"
-        case "duration":
-            whole = round(cell)
-            return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
-        case _:
-            return f"{cell:,.1f}"
-
-
-def plain(value: Any) -> str:
-    """A setting as a recipe would have it: true, null, 0.001, [1, 2]."""
-    if isinstance(value, bool) or value is None:
-        return str(value).lower().replace("none", "null")
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(plain(item) for item in value) + "]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _span(interval: list[float] | None) -> str | None:
-    return " to ".join(shown(end, "points") for end in interval) if interval else None
-
-
-def _range(interval: tuple[float, float] | None) -> str | None:
-    return f"{100 * interval[0]:.2f}–{100 * interval[1]:.2f} %" if interval else None
-
-
-def _sections(runs: Sequence[Run], heading: Callable[[str], str], render: Callable[[Table], str]) -> str:
+def _sections(
+    runs: Sequence[Run], level: float | None, heading: Callable[[str], str], render: Callable[[Table], str]
+) -> str:
     scores, settings = scores_table(runs), settings_table(runs)
+
+    def render_rows(table: Table) -> str:
+        return render(table.without_empty_columns()) if table.rows else ""
+
     parts = [
         (heading("Scores"), render(scores.without_empty_columns()) if scores.rows else "No run is scored yet."),
-        (heading("Training"), render(training_table(runs).without_empty_columns())),
+        (heading("Differences of WER"), render_rows(differences_table(runs))),
+        (heading(WAYS), render_rows(ways_table(runs, level))),
+        (heading(LAWS), render_rows(laws_table(runs))),
+        (heading("Training"), render_rows(training_table(runs, level))),
+        (heading("Settings in which the runs differ"), render(settings) if settings.rows else ""),
     ]
-    apart = differences_table(runs)
-    if apart.rows:
-        parts.insert(1, (heading("Differences of WER"), render(apart.without_empty_columns())))
-    if settings.rows:
-        parts.append((heading("Settings in which the runs differ"), render(settings)))
-    return "\n\n".join(f"{title}\n\n{body}" for title, body in parts) + "\n"
+    return "\n\n".join(f"{title}\n\n{body}" for title, body in parts if body) + "\n"
 
 
 def _aligned(table: Table) -> str:
@@ -271,9 +206,9 @@ def _markdown(table: Table) -> str:
     return "\n".join([line([column.title for column in table.columns]), rule, *rows])
 
 
-def _runs_sheet(runs: Sequence[Run]) -> Table:
+def _runs_sheet(runs: Sequence[Run], level: float | None) -> Table:
     """The training table with the scores of each set beside it: one row per run is what a spreadsheet sorts by."""
-    table = training_table(runs)
+    table = training_table(runs, level)
     columns, rows = list(table.columns), [list(row) for row in table.rows]
     for scored in scored_sets(runs):
         columns += [Column(f"{scored} {title}", "rate") for title in RATES.values()]
@@ -288,7 +223,13 @@ def _runs_sheet(runs: Sequence[Run]) -> Table:
 
 def _curves_sheet(runs: Sequence[Run]) -> Table:
     kinds = {"update": "count", "skipped": "count", "utterances": "count", "seconds": "ratio", "audio_seconds": "ratio"}
-    kinds |= {"padding": "share", "data_wait": "share", "lr": "small", "valid_seconds": "ratio"}
+    kinds |= {
+        "padding": "share",
+        "data_wait": "share",
+        "communication": "share",
+        "lr": "small",
+        "valid_seconds": "ratio",
+    }
     kinds |= dict.fromkeys(RATES, "rate")
     names = list(dict.fromkeys((*TRAIN_COLUMNS, *VALID_COLUMNS)))
     columns = [Column("run", "text"), Column("event", "text"), *(Column(n, kinds.get(n, "measure")) for n in names)]

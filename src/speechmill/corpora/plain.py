@@ -17,7 +17,7 @@ from pathlib import Path
 import polars as pl
 
 from speechmill.corpora.base import Opened
-from speechmill.corpora.rows import carried, items_table, opened_rows, placed
+from speechmill.corpora.rows import carried, is_empty, is_seconds, items_table, opened_rows, placed
 from speechmill.corpora.tables import column, marked, read_delimited, read_json_lines
 
 NEED = ("audio", "text")
@@ -39,9 +39,9 @@ def open_jsonl(source: Path) -> Opened:
 def _opened(source: Path, table: pl.DataFrame) -> Opened:
     extra, warnings = carried(table, _KNOWN)
     for name in ("start", "end"):
-        wrong = column(table, name).is_not_null() & column(table, name, pl.Float64).is_null()
+        wrong = column(table, name).is_not_null() & ~is_seconds(column(table, name, pl.Float64))
         table = marked(table, "bad-time", pl.format(f"{name}: {{}}: seconds were expected", column(table, name)), wrong)
-    table = marked(table, "no-audio", pl.lit("no path of an audio file"), pl.col("audio").is_null())
+    table = marked(table, "no-audio", pl.lit("no path of an audio file"), is_empty(pl.col("audio")))
     audio = pl.col("audio").cast(pl.String)
     call = pl.coalesce(column(table, "call"), audio.str.replace(r"\.[A-Za-z0-9]+$", "").str.strip_prefix("./"))
     items = table.select(

@@ -82,6 +82,8 @@ def import_rows(
     calls = items["call"].unique().sort().to_list()
     told = [*warnings, *unknown_calls("include", include, calls), *unknown_calls("exclude", exclude, calls)]
     chosen = [call for call in calls if (include is None or call in include) and call not in (exclude or set())]
+    if not calls:
+        raise SpeechmillError(f"{source}: has no rows.")
     if not chosen:
         raise SpeechmillError(f"{source}: none of its {len(calls)} calls is left by include and exclude.")
     items = items.filter(pl.col("call").is_in(chosen))
@@ -196,9 +198,10 @@ def _manifest(judged: pl.DataFrame) -> pl.DataFrame:
 def _drops(judged: pl.DataFrame) -> pl.DataFrame:
     # A tab or a line break in a detail would break the table of drops.
     plain = pl.col("detail").str.replace_all(r"\s+", " ")
-    known = pl.col("length").is_not_null() & (pl.col("end") > pl.col("start"))
+    spoken = pl.col("end") - pl.col("start")
+    known = pl.col("length").is_not_null() & spoken.is_finite() & (spoken > 0)
     fallen = judged.filter(pl.col("reason") != "")
-    seconds = pl.when(known).then((pl.col("end") - pl.col("start")).round(3)).alias("seconds")
+    seconds = pl.when(known).then(spoken.round(3)).alias("seconds")
     place = pl.coalesce("recording", "call")
     return fallen.select("call", "row", "reason", plain, seconds, place).cast(DROPS)  # type: ignore[arg-type]
 
@@ -213,6 +216,16 @@ def _untimed_warning(table: pl.DataFrame) -> list[str]:
         f"{len(whole)} recordings of {len(calls)} calls have no times and are imported whole (timed: false), to be "
         f"aligned later; select leaves them out: {named}"
     ]
+
+
+def is_empty(path: pl.Expr) -> pl.Expr:
+    """Whether a cell names no file."""
+    return path.cast(pl.String).fill_null("").str.strip_chars() == ""
+
+
+def is_seconds(number: pl.Expr) -> pl.Expr:
+    """Whether a cell is a time: a finite number."""
+    return number.is_finite().fill_null(False)
 
 
 def placed(path: pl.Expr, folder: Path) -> pl.Expr:

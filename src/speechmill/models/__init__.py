@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from speechmill.models.base import Recognizer
-from speechmill.settings import CtcSettings, Recipe
+from speechmill.settings import ConformerSettings, CtcSettings, Recipe
 
 
 def build_model(recipe: Recipe, tokens: int) -> Recognizer:
@@ -26,6 +26,10 @@ def _build(recipe: Recipe, tokens: int) -> Recognizer:
         from speechmill.models.ctc import CtcRecognizer
 
         return CtcRecognizer(recipe.features, recipe.model, tokens)
+    if isinstance(recipe.model, ConformerSettings):
+        from speechmill.models.conformer import ConformerRecognizer
+
+        return ConformerRecognizer(recipe.features, recipe.model, recipe.loss, tokens)
     from speechmill.models.crdnn import CrdnnRecognizer
 
     return CrdnnRecognizer(recipe.features, recipe.model, recipe.loss, tokens)

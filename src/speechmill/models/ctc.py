@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from speechmill.losses import LossSum, ctc_loss, joint, log_softmax
-from speechmill.models.base import Recognizer
-from speechmill.models.ngram import NgramModel
-from speechmill.models.search import ctc_beam, ctc_greedy
+from speechmill.models.base import Encoded, Found, Recognizer
+from speechmill.models.language import LanguageModel
+from speechmill.models.search import ctc_search
+from speechmill.models.stem import Stem
 from speechmill.settings import CtcSettings, FeatureSettings, SearchSettings
 
 
@@ -20,22 +18,28 @@ class CtcRecognizer(Recognizer):
 
     def __init__(self, features: FeatureSettings, settings: CtcSettings, tokens: int) -> None:
         super().__init__(features)
-        self.stem = Stem(features.n_mels, settings)
+        self.step_frames, self.step_begins = settings.stride, -settings.stride / 2  # step k is about frame k stride
+        self.stem = Stem(features.n_mels, settings.channels, settings.stride, settings.size, settings.dropout)
         self.blocks = nn.ModuleList(LstmBlock(settings) for _ in range(settings.layers))
         self.norm = nn.LayerNorm(settings.size)
         self.head = nn.Linear(settings.size, tokens)
         self.inner = settings.inner_ctc if settings.layers > 1 else 0.0
 
-    def log_probs(self, features: Tensor, frames: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Log probabilities after each block, [batch, steps, tokens], and the steps of each utterance, [batch]."""
+    def outputs(self, features: Tensor, frames: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The outputs of the blocks that have a loss, [batch, steps, size], the last block's at the end; and steps."""
         x, steps = self.stem(features, frames)
         inside = torch.arange(x.shape[1], device=x.device) < steps[:, None]
         outputs = []
         for number, block in enumerate(self.blocks, 1):
             x = block(x, steps, inside)
             if (self.training and self.inner) or number == len(self.blocks):
-                outputs.append(log_softmax(self.head(self.norm(x))))
+                outputs.append(x)
         return outputs, steps
+
+    def log_probs(self, features: Tensor, frames: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Log probabilities after those blocks, [batch, steps, tokens], and the steps of each utterance, [batch]."""
+        outputs, steps = self.outputs(features, frames)
+        return [log_softmax(self.head(self.norm(x))) for x in outputs], steps
 
     def loss(
         self, features: Tensor, frames: Tensor, targets: Tensor, target_lengths: Tensor, *, with_ctc: bool = True
@@ -46,42 +50,16 @@ class CtcRecognizer(Recognizer):
         weights = [self.inner / max(1, len(losses) - 1)] * (len(losses) - 1) + [1.0 - self.inner]
         return joint(list(zip(weights, losses, strict=True)), losses[-1].count)
 
-    def transcribe(
-        self, features: Tensor, frames: Tensor, search: SearchSettings, language_model: NgramModel | None
-    ) -> list[list[int]]:
-        outputs, steps = self.log_probs(features, frames)
-        log_probs = outputs[-1]
-        if search.kind == "greedy":
-            return ctc_greedy(log_probs, steps)
-        return [
-            ctc_beam(utterance[:length].cpu().numpy(), search, language_model)
-            for utterance, length in zip(log_probs, steps.tolist(), strict=True)
-        ]
+    def encoded(self, features: Tensor, frames: Tensor) -> Encoded:
+        outputs, steps = self.outputs(features, frames)
+        return Encoded(outputs[-1], steps)
 
+    def ctc_logits(self, encoded: Encoded) -> Tensor:
+        logits: Tensor = self.head(self.norm(encoded.states))
+        return logits
 
-class Stem(nn.Module):
-    """3x3 convolutions of stride 2 in time and frequency, then a projection."""
-
-    def __init__(self, n_mels: int, settings: CtcSettings) -> None:
-        super().__init__()
-        halvings = {4: 2, 8: 3}[settings.stride]
-        sizes = [1] + [settings.channels] * halvings
-        self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(sizes))
-        bins = n_mels
-        for _ in range(halvings):
-            bins = (bins + 1) // 2
-        self.project = nn.Linear(settings.channels * bins, settings.size)
-        self.dropout = nn.Dropout(settings.dropout)
-
-    def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        x = features[:, None]
-        for convolution in self.convolutions:
-            x = functional.relu(convolution(x))
-            frames = (frames + 1) // 2
-            inside = torch.arange(x.shape[2], device=x.device) < frames[:, None]
-            x = x * inside[:, None, :, None]
-        x = self.project(x.transpose(1, 2).flatten(2))
-        return self.dropout(x), frames
+    def search(self, encoded: Encoded, search: SearchSettings, language_model: LanguageModel | None) -> list[Found]:
+        return ctc_search(log_softmax(self.ctc_logits(encoded)), encoded.steps, search, language_model)
 
 
 class LstmBlock(nn.Module):

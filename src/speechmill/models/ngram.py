@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from speechmill.artefact import written
 from speechmill.errors import SpeechmillError
@@ -55,6 +57,23 @@ class NgramModel:
     def end(self, prefix: Sequence[int]) -> float:
         """log P(the sentence ends here | prefix)."""
         return self.score(prefix, _EDGE)
+
+    def begin(self, rows: int) -> list[tuple[int, ...]]:
+        """See `LanguageModel.begin`."""
+        return [()] * rows
+
+    def score_rows(self, state: list[tuple[int, ...]], candidates: Tensor) -> Tensor:
+        """See `LanguageModel.score_rows`."""
+        scores = [
+            [self.score(prefix, token or _EDGE) for token in tokens]
+            for prefix, tokens in zip(state, candidates.tolist(), strict=True)
+        ]
+        return torch.tensor(scores, dtype=torch.float32, device=candidates.device)
+
+    def extend(self, state: list[tuple[int, ...]], rows: Tensor, tokens: Tensor) -> list[tuple[int, ...]]:
+        """See `LanguageModel.extend`."""
+        keep = max(1, self.order - 1)
+        return [(*state[row], token)[-keep:] for row, token in zip(rows.tolist(), tokens.tolist(), strict=True)]
 
     def _probability(self, gram: tuple[int, ...]) -> float:
         probability = 1.0 / (self.tokens + 1)

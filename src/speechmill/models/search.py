@@ -8,12 +8,25 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from speechmill.models.ngram import NgramModel
+from speechmill.models.base import Found
+from speechmill.models.language import LanguageModel
 from speechmill.settings import SearchSettings
 from speechmill.tokenizer import BLANK
 
 _PRUNE = -7.0  # tokens less likely than this (natural log) in a frame are not tried
 _NEVER = -math.inf
+
+
+def ctc_search(
+    log_probs: Tensor, steps: Tensor, search: SearchSettings, language_model: LanguageModel | None
+) -> list[Found]:
+    """Greedy or beam search in CTC outputs, [batch, steps, tokens]."""
+    if search.kind == "greedy":
+        return [Found(tokens) for tokens in ctc_greedy(log_probs, steps)]
+    return [
+        Found(ctc_beam(utterance[:length].cpu().numpy(), search, language_model))
+        for utterance, length in zip(log_probs, steps.tolist(), strict=True)
+    ]
 
 
 def ctc_greedy(log_probs: Tensor, steps: Tensor) -> list[list[int]]:
@@ -29,7 +42,7 @@ def collapse(frames: npt.NDArray[np.integer]) -> list[int]:
 
 
 def ctc_beam(
-    log_probs: npt.NDArray[np.float32], search: SearchSettings, language_model: NgramModel | None
+    log_probs: npt.NDArray[np.float32], search: SearchSettings, language_model: LanguageModel | None
 ) -> list[int]:
     """CTC prefix beam search (Hannun et al. 2014) with a token language model.
 
@@ -59,7 +72,7 @@ def ctc_beam(
 
 def _extend(
     prefix: tuple[int, ...], blank: float, token_end: float, language: float, likely: list[tuple[int, float]],
-    ended: dict[tuple[int, ...], list[float]], search: SearchSettings, language_model: NgramModel | None,
+    ended: dict[tuple[int, ...], list[float]], search: SearchSettings, language_model: LanguageModel | None,
 ) -> None:  # fmt: skip
     """Add to `ended` what a prefix becomes with each likely token of the frame."""
     total = _add(blank, token_end)

@@ -68,12 +68,20 @@ def score_set(
 
 
 def write_scores(
-    path: Path, title: str, items: Sequence[UtteranceScore], result: Mapping[str, Any], clips: Mapping[str, str]
-) -> None:
-    """Write NAME.utterances.jsonl, NAME.html and last `path`, NAME.json, which stands for all three."""
+    path: Path, title: str, items: Sequence[UtteranceScore], result: Mapping[str, Any], clips: Mapping[str, str],
+    more: Sequence[Mapping[str, Any]],
+) -> None:  # fmt: skip
+    """Write NAME.utterances.jsonl, NAME.html and last `path`, NAME.json, which stands for all three.
+
+    Args:
+        more: what the line of each utterance says beside its scores.
+    """
     with locked(path):
         with written(path.with_suffix(".utterances.jsonl")) as partial:
-            lines = (json.dumps({**item.as_dict(), "call": item.recording}, ensure_ascii=False) for item in items)
+            lines = (
+                json.dumps({**item.as_dict(), "call": item.recording, **added}, ensure_ascii=False)
+                for item, added in zip(items, more, strict=True)
+            )
             partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
         write_page(path.with_suffix(".html"), title, result, items, clips)
         write_json(path, result)

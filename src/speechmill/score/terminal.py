@@ -9,6 +9,7 @@ from speechmill.score.show import scores_table
 
 _NAMED = 10  # hypotheses without a reference that are told by name
 _FREQUENT = 5
+_WORST = 3
 
 
 def report_text(found: Mapping[str, Any]) -> str:
@@ -37,6 +38,19 @@ def findings(found: Mapping[str, Any]) -> list[str]:
         if gap["difference"] is not None
     ]
     return [_interval(found), *_kinds(found["kinds"]), *_frequent(found["confusions"]["frequent"]), *gaps]
+
+
+def worst_lines(found: Mapping[str, Any]) -> list[str]:
+    """Return the worst utterances of a scored set, three lines each."""
+    return [
+        line
+        for utterance in found["worst"][:_WORST]
+        for line in (
+            f"Worst: {utterance['id']}, {utterance['errors']} errors in {utterance['words']} words",
+            f"  said:  {utterance['reference']}",
+            f"  heard: {utterance['hypothesis']}",
+        )
+    ]
 
 
 def _interval(found: Mapping[str, Any]) -> str:

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from speechmill.artefact import disk_errors, partial_path, publish, sha256
-from speechmill.errors import SpeechmillError
-from speechmill.shards.remote import Remote
+from speechmill.errors import SpeechmillError, StorageError
+from speechmill.shards.remote import Remote, RemoteFault
 from speechmill.shards.sums import SUMS_NAME, parse_sums
 
 _TRIES = 3  # a fetched file that differs from its checksum is fetched again
+_PAUSES = (1.0, 4.0, 16.0, 64.0)  # seconds before a source that did not answer is asked again
 _LOOK_AGAIN = 0.1  # seconds, while others' fetches fill the cache
 
 
@@ -40,14 +41,17 @@ class ShardCache:
         self.folder = root / sha256(text)[:16]
         with disk_errors(root):
             self.folder.mkdir(parents=True, exist_ok=True)
+        self._spoiled: dict[str, str] = {}  # files that are gone or damaged at the source, and what to say of them
         self._process = 0
         self._ahead: queue.Queue[str] = queue.Queue()
+        self._wanted: set[str] = set()  # what is in the queue and has not been opened since
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ShardCache, (self.source, self.root, self.limit)
 
     def open(self, name: str) -> int:
         """The descriptor of a file of the source, fetched where it is not here; eviction leaves it readable."""
+        self._wanted.discard(name)  # who comes to a shard before its turn in the queue fetches it: not once more later
         while True:
             path = self.fetch(name)
             try:
@@ -60,19 +64,30 @@ class ShardCache:
     def fetch(self, name: str) -> Path:
         """The path of a file of the source, fetched where it is not here.
 
-        Raises SpeechmillError where the source cannot be read, where what it gives has another checksum three times,
-        and where the file is larger than the cache.
+        Raises SpeechmillError where the source has no such file, or one of another checksum three times (and then does
+        not fetch it again); StorageError where the source does not answer in a minute and a half, where the disk is
+        full, and where the file is larger than the cache.
         """
         path = self.folder / name
         if path.is_file():
             return path
         if name not in self.sums:
             raise SpeechmillError(f"{self.source}: {SUMS_NAME} does not name {name}; it is no whole folder of shards.")
-        with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with _held(_lock_path(path)):
-                if not path.is_file():
-                    self._download(name, path)
+        if name in self._spoiled:
+            raise SpeechmillError(self._spoiled[name])
+        try:
+            with disk_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with _held(_lock_path(path)):
+                    if not path.is_file():
+                        self._download(name, path)
+        except StorageError:
+            raise
+        except SpeechmillError as error:
+            self._spoiled[name] = str(error)
+            raise
+        except OSError as error:
+            raise StorageError(f"{path}: the cache cannot be written ({error.strerror}).") from error
         return path
 
     def fetch_ahead(self, names: Sequence[str]) -> None:
@@ -81,7 +96,14 @@ class ShardCache:
             self._process, self._ahead = os.getpid(), queue.Queue()
             threading.Thread(target=self._fetch_queued, daemon=True, name="shard cache").start()
         for name in names:
+            self._wanted.add(name)
             self._ahead.put(name)
+
+    def keep(self, names: Sequence[str]) -> None:
+        """Count these as used now, those that are here: they were fetched ahead and perhaps not opened yet."""
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(self.folder / name)
 
     def fetch_extra(self, name: str) -> Path:
         """The path of a file that came to the source later and has no checksum; where it is not there, neither here."""
@@ -97,22 +119,28 @@ class ShardCache:
         ahead = self._ahead
         while True:
             # Who opens it fetches it again, and hears what is wrong.
-            with contextlib.suppress(SpeechmillError, OSError):
-                self.fetch(ahead.get())
+            name = ahead.get()
+            if name in self._wanted:
+                self._wanted.discard(name)
+                with contextlib.suppress(SpeechmillError, OSError):
+                    self.fetch(name)
 
     def _download(self, name: str, path: Path) -> None:
-        size = self._remote.size(name)
-        if size is None:
-            raise SpeechmillError(f"{self.source}: has no {name}, which its {SUMS_NAME} names.")
         partial = partial_path(path)
+        pauses, left = list(_PAUSES), _TRIES
         try:
-            found = ""
-            for _ in range(_TRIES):
-                self._reserve(partial, size)
-                found = self._copy(name, partial)
+            while left:
+                try:
+                    found = self._copy(name, partial)
+                except RemoteFault:
+                    if not pauses:
+                        raise
+                    time.sleep(pauses.pop(0))
+                    continue
                 if found == self.sums[name]:
                     publish(partial, path)
                     return
+                left -= 1
         finally:
             partial.unlink(missing_ok=True)
         raise SpeechmillError(
@@ -121,7 +149,11 @@ class ShardCache:
         )
 
     def _copy(self, name: str, partial: Path) -> str:
-        """Stream a file into its reserved place; returns its SHA-256."""
+        """Stream a file into a place reserved for it; returns its SHA-256."""
+        size = self._remote.size(name)
+        if size is None:
+            raise SpeechmillError(f"{self.source}: has no {name}, which its {SUMS_NAME} names.")
+        self._reserve(partial, size)
         digest = hashlib.sha256()
         with partial.open("r+b") as stream:
             for chunk in self._remote.stream(name):
@@ -136,7 +168,7 @@ class ShardCache:
             partial.write_bytes(b"")
             return
         if size > self.limit:
-            raise SpeechmillError(
+            raise StorageError(
                 f"{self.root}: a shard of {self.source} has {size / 1e9:.3f} GB, the cache {self.limit / 1e9:.3f} GB; "
                 f"raise data.cache_gb."
             )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -31,13 +30,13 @@ from speechmill.errors import SpeechmillError
 from speechmill.ledger import KEPT, account, ledger_path, write_ledger
 from speechmill.progress import track
 from speechmill.settings import ShardSettings
-from speechmill.shards.index import INDEX_NAME, NATIVE_UNKNOWN, SCHEMA, Index, open_index, write_index
+from speechmill.shards.index import FOREIGN_NAME, INDEX_NAME, NATIVE_UNKNOWN, SCHEMA, Index, open_index, write_index
 from speechmill.shards.mixture import Mixture
 from speechmill.shards.parts import DROPPED_NAME
-from speechmill.shards.plan import PLAN_NAME, PlanInfo, write_plan_info
+from speechmill.shards.plan import PLAN_NAME, PlanInfo, read_plan_info, write_plan_info
 from speechmill.shards.planned import PLANNED_NAME
 from speechmill.shards.read import ShardReader
-from speechmill.shards.store import FOREIGN_NAME
+from speechmill.shards.replan import wrong_plan_files
 from speechmill.shards.sums import SUMS_NAME, read_sums, write_sums
 from speechmill.shards.tar import Member, scan
 from speechmill.workers import end_with_parent
@@ -49,6 +48,7 @@ _NAMED = ("split", "call", "speaker", "session")  # what is said of an utterance
 _SPEAKERS = ("speaker", "speaker_id", "spk")
 _CALLS = ("call", "recording", "session_id")
 _SPLITS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "test": "test"}
+_PACKED = ("*.tar.*z*", "*.tgz", "*.tbz*", "*.txz")  # .tar.gz, .tar.xz, .tar.bz2, .tar.zst
 _FIT = 2  # samples by which a resampler's result may differ from the length in the index
 
 
@@ -69,6 +69,7 @@ class _Scanned:
     rows: list[dict[str, Any]]  # of the index, and `text`
     dropped: list[tuple[str, float, str, str]]  # id, seconds, reason, detail
     sha256: str
+    size: int  # bytes
 
 
 def index_foreign(folder: Path, settings: ShardSettings, processes: int = 1) -> ForeignReport:
@@ -81,7 +82,7 @@ def index_foreign(folder: Path, settings: ShardSettings, processes: int = 1) -> 
     """
     names = sorted(str(path.relative_to(folder))[: -len(".tar")] for path in folder.rglob("*.tar"))
     _check(folder, names)
-    whole = _is_whole(folder, names)
+    whole = _is_whole(folder, names, settings.sample_rate)
     if not whole:
         with locked(folder):
             scanned = dict(zip(names, _scan_all(folder, names, settings.sample_rate, processes), strict=True))
@@ -99,18 +100,21 @@ def _check(folder: Path, names: list[str]) -> None:
         raise SpeechmillError(
             f"{folder}: holds shards that `speechmill shard` wrote; `speechmill shards repair` writes their index anew."
         )
-    if not names:
-        packed = [path.name for path in folder.rglob("*.t*gz")]
+    packed = sorted(path for pattern in _PACKED for path in folder.rglob(pattern))
+    if packed:
         raise SpeechmillError(
-            f"{folder}: no .tar in it"
-            + (f"; {packed[0]} is compressed, and no utterance can be found in it: unpack it." if packed else ".")
+            f"{packed[0]}: is compressed, and no utterance can be found in it; unpack it, or move it elsewhere."
         )
+    if not names:
+        raise SpeechmillError(f"{folder}: no .tar in it.")
 
 
-def _is_whole(folder: Path, names: list[str]) -> bool:
-    """Whether the index is there, of these TARs, and younger than they are."""
+def _is_whole(folder: Path, names: list[str], rate: int) -> bool:
+    """Whether the index is there, at this sample rate, of these TARs, and younger than they are."""
     index = folder / INDEX_NAME
     if not (index.is_file() and (folder / FOREIGN_NAME).is_file() and (folder / SUMS_NAME).is_file()):
+        return False
+    if wrong_plan_files(folder) or read_plan_info(folder).sample_rate != rate:
         return False
     known = {name[: -len(".tar")] for name in read_sums(folder) if name.endswith(".tar")}
     made = index.stat().st_mtime_ns
@@ -145,7 +149,7 @@ def _scan_tar(folder: Path, rate: int, name: str) -> _Scanned:
                 rows.append(row)
             else:
                 dropped.append((key, *row))
-    return _Scanned(rows, dropped, sha256_file(path))
+    return _Scanned(rows, dropped, sha256_file(path), path.stat().st_size)
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -248,7 +252,8 @@ def _write(folder: Path, scanned: dict[str, _Scanned], settings: ShardSettings) 
     name = fingerprint({"tars": sums, "sample_rate": settings.sample_rate, "format": 1})
     plain = settings.model_dump(mode="json")
     write_plan_info(folder, PlanInfo(name, plain, "", len(scanned), table.height))
-    write_index(table, folder)
+    with written(folder / INDEX_NAME) as partial_file:
+        write_index(table, partial_file, {name: tar.size for name, tar in scanned.items()})
     beside = (PLAN_NAME, INDEX_NAME, FOREIGN_NAME, DROPPED_NAME, ledger_path(folder).name)
     write_sums(folder, sums | {name: sha256_file(folder / name) for name in beside})
 
@@ -312,10 +317,10 @@ class ForeignReader(ShardReader):
         }  # fmt: skip
 
     def _bytes(self, row: int, offset: int, size: int) -> bytes:
-        data = os.pread(self._file(int(self.index.shard[row])), size, offset)
-        if len(data) != size:
+        data = bytearray(size)
+        if self._read(row, [data], offset) != size:
             raise self._damaged(row, "the TAR ends within it")
-        return data
+        return bytes(data)
 
 
 class _MixtureReader(ShardReader):
@@ -337,6 +342,10 @@ class _MixtureReader(ShardReader):
     def about(self, row: int) -> dict[str, Any]:
         reader, place = self._of(row)
         return reader.about(place)
+
+    def release(self) -> None:
+        for reader in self._readers:
+            reader.release()
 
     def _of(self, row: int) -> tuple[ShardReader, int]:
         part = int(np.searchsorted(self._ends, row, side="right"))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +18,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.ipc
 
-from speechmill.artefact import written
-from speechmill.errors import SpeechmillError
+from speechmill.errors import SpeechmillError, StorageError
 from speechmill.shards.plan import read_plan_info
+from speechmill.shards.tar import BLOCK, scan
 
 INDEX_NAME = "index.arrow"
+FOREIGN_NAME = "foreign.arrow"  # beside the index of TARs that somebody else wrote: their texts
+_SIZES = "tar_sizes"
 NATIVE_UNKNOWN = -1
 
 # Row order is the order on disk: shard by shard, member by member.
@@ -101,20 +106,31 @@ class Index:
         return self.folder / f"{self.shard_names[shard]}.tar"
 
     def open_shard(self, shard: int) -> int:
-        """The descriptor of a shard, for reading. Raises SpeechmillError where it cannot be had."""
+        """The descriptor of a shard, for reading. Raises SpeechmillError where it is gone, StorageError where the file
+        system does not give it."""
         path = self.shard_path(shard)
         try:
             return os.open(path, os.O_RDONLY)
         except OSError as error:
-            raise SpeechmillError(f"{path}: cannot be opened ({error.strerror}).") from error
+            kind = SpeechmillError if error.errno == errno.ENOENT else StorageError
+            raise kind(f"{path}: cannot be opened ({error.strerror}).") from error
 
-    def fetch_ahead(self, shards: Sequence[int]) -> list[Path]:
-        """Have shards that will be read soon brought near, in the background; returns those that lie on a disk."""
+    def fetch_ahead(self, shards: Sequence[int], lanes: int = 1) -> list[Path]:
+        """Have the shards of a window, one of `lanes`, brought near in the background; returns those on a disk."""
+        del lanes
         return [self.shard_path(shard) for shard in shards]
+
+    def keep(self, shards: Sequence[int]) -> None:
+        """Say that these shards are read now, before others are fetched that might take their room."""
 
     def column_path(self, name: str) -> Path:
         """Where a column file beside the index lies or is to be written."""
         return self.folder / name
+
+    def file_beside(self, name: str) -> Path | None:
+        """A file that was written with the index; None where there is none."""
+        path = self.folder / name
+        return path if path.is_file() else None
 
     def numbers(self, column: str) -> npt.NDArray[Any]:
         """A numeric column."""
@@ -132,17 +148,19 @@ class Index:
         return values
 
 
-def write_index(table: pl.DataFrame, folder: Path) -> None:
-    """Write the index of a finished folder of shards; `table` has the columns of SCHEMA, in disk order."""
+def write_index(table: pl.DataFrame, path: Path, tar_sizes: Mapping[str, int] | None = None) -> None:
+    """Write the file of an index; `table` has the columns of SCHEMA, in disk order.
+
+    Args:
+        tar_sizes: bytes of each shard, where they do not follow from its last row: in TARs of others.
+    """
     enums = {name: pl.Enum(table[name].unique().sort()) for name in _ENUMS}
     table = table.select(pl.col(name).cast(enums.get(name, kind)) for name, kind in SCHEMA.items())
     # Uncompressed and in one chunk, so that columns can be mapped without a copy.
     arrow = table.rechunk().to_arrow().combine_chunks()
-    with (
-        written(folder / INDEX_NAME) as partial,
-        pa.OSFile(str(partial), "wb") as sink,
-        pyarrow.ipc.new_file(sink, arrow.schema) as writer,
-    ):
+    if tar_sizes is not None:
+        arrow = arrow.replace_schema_metadata({_SIZES: json.dumps(dict(tar_sizes))})
+    with pa.OSFile(str(path), "wb") as sink, pyarrow.ipc.new_file(sink, arrow.schema) as writer:
         writer.write_table(arrow)
 
 
@@ -166,10 +184,41 @@ def open_index(folder: Path, shards_there: bool = True) -> Index:
         raise SpeechmillError(f"{path}: the index has no column {missing[0]!r}; write it again with this version.")
     info = read_plan_info(folder)
     index = Index(folder, table, info.sample_rate, info.fingerprint)
-    for number in range(len(index.shard_names) if shards_there else 0):
-        if not index.shard_path(number).is_file():
-            raise SpeechmillError(
-                f"{index.shard_path(number)}: this shard of the index is gone; bring it back, or remove the folder "
-                f"and run `speechmill shard` again."
-            )
+    if shards_there:
+        _check_tars(index)
     return index
+
+
+def _check_tars(index: Index) -> None:
+    """One look at each shard. A shorter one is damaged, and its utterances are told when they are read."""
+    for number, implied in enumerate(_tar_sizes(index)):
+        path = index.shard_path(number)
+        try:
+            found = path.stat().st_size
+        except FileNotFoundError as error:
+            raise SpeechmillError(
+                f"{path}: this shard of the index is gone; bring it back, or remove the folder and run `speechmill "
+                f"shard` again."
+            ) from error
+        if found > implied:
+            for _ in scan(path, folders=True):  # refuses what must not be in a shard
+                pass
+            raise SpeechmillError(
+                f"{path}: has {found - implied} bytes more than its index says, so it was changed since; `speechmill "
+                f"shards verify` checks the folder, `repair` (or `index`, for TARs of others) mends it."
+            )
+
+
+def _tar_sizes(index: Index) -> list[int]:
+    """How large each shard was when the index was written."""
+    known = (index.table.schema.metadata or {}).get(_SIZES.encode())
+    if known is not None:
+        sizes = json.loads(known)
+        return [int(sizes[name]) for name in index.shard_names]
+    if (index.folder / FOREIGN_NAME).is_file():
+        return [sys.maxsize] * len(index.shard_names)  # an older index of somebody else's TARs does not say
+    last = np.append(np.flatnonzero(index.shard[1:] != index.shard[:-1]), len(index) - 1)
+    ends = index.json_offset[last] + -(-index.json_size[last].astype(np.int64) // BLOCK) * BLOCK + 2 * BLOCK
+    found = np.zeros(len(index.shard_names), np.int64)
+    np.maximum.at(found, index.shard[last], ends)
+    return [int(size) for size in found]

@@ -76,17 +76,28 @@ class Mixture(Index):
         part, place = _place(self._shard_ends, shard)
         return self.parts[part].open_shard(place)
 
-    def fetch_ahead(self, shards: Sequence[int]) -> list[Path]:
+    def keep(self, shards: Sequence[int]) -> None:
+        for part, places in zip(self.parts, self._of_parts(shards), strict=True):
+            part.keep(places)
+
+    def _of_parts(self, shards: Sequence[int]) -> list[list[int]]:
         of_part: list[list[int]] = [[] for _ in self.parts]
         for shard in shards:
             part, place = _place(self._shard_ends, shard)
             of_part[part].append(place)
+        return of_part
+
+    def fetch_ahead(self, shards: Sequence[int], lanes: int = 1) -> list[Path]:
+        of_part = self._of_parts(shards)
         cached = [
             (part, places) for part, places in zip(self.parts, of_part, strict=True) if isinstance(part, CachedIndex)
         ]
         if cached:  # they share one cache
-            check_room(cached[0][0].cache, len(shards), sum(part.shard_bytes(places) for part, places in cached))
-        return [path for part, places in zip(self.parts, of_part, strict=True) for path in part.fetch_ahead(places)]
+            size = sum(part.shard_bytes(places) for part, places in cached)
+            check_room(cached[0][0].cache, len(shards), size, lanes)
+        return [
+            path for part, places in zip(self.parts, of_part, strict=True) for path in part.fetch_ahead(places, lanes)
+        ]
 
     def numbers(self, column: str) -> npt.NDArray[Any]:
         return np.concatenate([part.numbers(column) for part in self.parts])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,70 +10,62 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.ipc
 
-from speechmill.artefact import sha256_file, write_json, write_text, written
+from speechmill.artefact import read_text, sha256_file, write_text, written
 from speechmill.errors import SpeechmillError
 from speechmill.ledger import account, ledger_path, shard_outcomes, write_ledger
 from speechmill.shards.index import INDEX_NAME, SCHEMA, write_index
-from speechmill.shards.plan import PLAN_NAME
-from speechmill.shards.planned import PLANNED_NAME, planned_seconds, planned_shards
+from speechmill.shards.plan import PLAN_NAME, read_plan_info
+from speechmill.shards.planned import PLANNED_NAME, planned_shards, planned_times, source_seconds
 from speechmill.shards.sums import SUMS_NAME, write_sums
 
 PARTS = ".parts"
 DROPPED_NAME = "dropped.tsv"
-_OUTCOMES: dict[str, Any] = {
-    "recording": pl.String,
-    "outcome": pl.String,
-    "utterances": pl.Int64,
-    "seconds": pl.Float64,
-}
+_NOTE = "speechmill"
 _DROPS: dict[str, Any] = {"id": pl.String, "seconds": pl.Float64, "reason": pl.String, "detail": pl.String}
 
 
 @dataclass(frozen=True)
 class Part:
-    """A finished shard: its rows of the index, its drops (id, seconds, reason, detail) and its TAR's checksum."""
+    """A finished shard: its rows of the index, its drops (id, seconds, reason, detail), its TAR's size and checksum."""
 
     rows: pl.DataFrame
     dropped: pl.DataFrame
     size: int
     sha256: str
-    outcomes: pl.DataFrame  # of its seconds: recording, outcome, utterances, seconds
 
 
-def make_part(rows: Sequence[dict[str, Any]] | pl.DataFrame, dropped: Sequence[dict[str, Any]] | pl.DataFrame,
-              planned: pl.DataFrame, tar: Path, rate: int) -> Part:  # fmt: skip
-    """The part of a written TAR. `planned`: its rows of the plan."""
-    kept = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows, schema=SCHEMA)
+def make_part(
+    rows: Sequence[dict[str, Any]], dropped: Sequence[dict[str, Any]] | pl.DataFrame, size: int, sha256: str
+) -> Part:
     lost = dropped if isinstance(dropped, pl.DataFrame) else pl.DataFrame(dropped, schema=_DROPS)
-    outcomes = shard_outcomes(planned, kept, lost, rate)
-    return Part(kept, lost, tar.stat().st_size, sha256_file(tar), outcomes)
+    return Part(pl.DataFrame(rows, schema=SCHEMA), lost, size, sha256)
 
 
-def write_part(out: Path, name: str, part: Part) -> None:
-    """Write a part; its Arrow file comes last and says that the part is whole."""
-    note = {"size": part.size, "sha256": part.sha256, "dropped": part.dropped.rows(), "outcomes": part.outcomes.rows()}
-    write_json(out / PARTS / f"{name}.json", note)
-    with written(out / PARTS / f"{name}.arrow") as partial:
-        part.rows.write_ipc(partial)
+def part_path(out: Path, name: str) -> Path:
+    return out / PARTS / f"{name}.part"
+
+
+def write_part(path: Path, part: Part) -> None:
+    """One Arrow file: the rows, and what else there is as its metadata. Not fsynced: who publishes it does that."""
+    note = {"size": part.size, "sha256": part.sha256, "dropped": part.dropped.rows()}
+    table = part.rows.to_arrow().replace_schema_metadata({_NOTE: json.dumps(note)})
+    with pa.OSFile(str(path), "wb") as sink, pyarrow.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
 
 
 def read_part(out: Path, name: str) -> Part:
-    note = json.loads((out / PARTS / f"{name}.json").read_text(encoding="utf-8"))
-    return Part(
-        pl.read_ipc(out / PARTS / f"{name}.arrow"),
-        pl.DataFrame(note["dropped"], schema=_DROPS, orient="row"),
-        note["size"],
-        note["sha256"],
-        pl.DataFrame(note["outcomes"], schema=_OUTCOMES, orient="row"),
-    )
+    table = pyarrow.ipc.open_file(pa.memory_map(str(part_path(out, name)))).read_all()
+    note = json.loads(table.schema.metadata[_NOTE.encode()])
+    dropped = pl.DataFrame(note["dropped"], schema=_DROPS, orient="row")
+    return Part(pl.DataFrame(pl.from_arrow(table)), dropped, note["size"], note["sha256"])
 
 
 def is_done(out: Path, name: str) -> bool:
     """The part is published before the TAR: a TAR under its own name is complete and has its part, or the index has."""
-    return (out / f"{name}.tar").is_file() and (
-        (out / PARTS / f"{name}.arrow").is_file() or (out / INDEX_NAME).is_file()
-    )
+    return (out / f"{name}.tar").is_file() and (part_path(out, name).is_file() or (out / INDEX_NAME).is_file())
 
 
 def finish(out: Path) -> None:
@@ -105,14 +96,16 @@ def finish(out: Path) -> None:
         raise SpeechmillError(
             f"{out}: not one utterance could be read; see {out / DROPPED_NAME} (the first: {dropped['detail'][0]})."
         )
-    ledger = account(planned_seconds(out), [part.outcomes for part in parts.values()])
+    planned = planned_times(out)
+    ledger = account(source_seconds(planned), [shard_outcomes(planned, kept, dropped, read_plan_info(out).sample_rate)])
     write_ledger(ledger, ledger_path(out))
-    write_index(kept, out / PARTS)
-    sums = {f"{name}.tar": part.sha256 for name, part in parts.items()}
-    sums |= {name: sha256_file(out / name) for name in (PLAN_NAME, PLANNED_NAME, DROPPED_NAME, ledger_path(out).name)}
-    write_sums(out, sums | {INDEX_NAME: sha256_file(out / PARTS / INDEX_NAME)})
+    del planned
     with written(out / INDEX_NAME) as partial:
-        os.replace(out / PARTS / INDEX_NAME, partial)
+        write_index(kept, partial)
+        sums = {f"{name}.tar": part.sha256 for name, part in parts.items()}
+        beside = (PLAN_NAME, PLANNED_NAME, DROPPED_NAME, ledger_path(out).name)
+        sums |= {name: sha256_file(out / name) for name in beside}
+        write_sums(out, sums | {INDEX_NAME: sha256_file(partial)})  # there before the index, which says that all is
 
 
 def _write_dropped(dropped: pl.DataFrame, out: Path) -> None:
@@ -122,12 +115,22 @@ def _write_dropped(dropped: pl.DataFrame, out: Path) -> None:
 
 
 def read_dropped(out: Path) -> pl.DataFrame:
-    """`dropped.tsv` as a table; without rows where there is none."""
+    """`dropped.tsv` as a table. Raises SpeechmillError where it is not one."""
     path = out / DROPPED_NAME
-    lines = path.read_text(encoding="utf-8").splitlines()[1:] if path.is_file() else []
-    cells = [line.split("\t", 3) for line in lines]
-    rows = [(name, float(seconds), reason, detail) for name, seconds, reason, detail in cells]
+    lines = read_text(path).splitlines()
+    try:
+        rows = [(name, float(seconds), reason, detail) for name, seconds, reason, detail in map(_cells, lines[1:])]
+    except ValueError as error:
+        raise SpeechmillError(
+            f"{path}: not a list of drops ({error}); `speechmill shards repair` writes it."
+        ) from error
+    if not lines:
+        raise SpeechmillError(f"{path}: is empty; `speechmill shards repair` writes it again.")
     return pl.DataFrame(rows, schema=_DROPS, orient="row")
+
+
+def _cells(line: str) -> list[str]:
+    return line.split("\t", 3)
 
 
 def _remove_shards(names: list[str], out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from speechmill.artefact import fingerprint, read_json, write_json
+from speechmill.artefact import fingerprint, read_json, write_text
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import is_untimed, scan_manifest, slices
 from speechmill.ordering import hash_names, mix
@@ -51,17 +52,24 @@ def plan_fingerprint(settings: ShardSettings, manifest_sha256: str) -> str:
     return fingerprint({"settings": named, "manifest": manifest_sha256, "format": 1})
 
 
+def plan_text(info: PlanInfo) -> str:
+    return json.dumps(vars(info), indent=1, ensure_ascii=False) + "\n"
+
+
 def write_plan_info(folder: Path, info: PlanInfo) -> None:
-    write_json(folder / PLAN_NAME, vars(info))
+    write_text(folder / PLAN_NAME, plan_text(info))
 
 
 def read_plan_info(folder: Path) -> PlanInfo:
     path = folder / PLAN_NAME
-    values = read_json(path)
     try:
-        return PlanInfo(**values)
-    except TypeError as error:
-        raise SpeechmillError(f"{path}: not the plan of a shard folder ({error}).") from error
+        return PlanInfo(**read_json(path))
+    except (TypeError, SpeechmillError) as error:
+        raise SpeechmillError(
+            f"{path}: not the plan of a folder of shards ({str(error).removeprefix(f'{path}: ').rstrip('.')}); "
+            f"run `speechmill shard` with the manifest of these shards, or `speechmill shards index` where somebody "
+            f"else wrote them: it is written again."
+        ) from error
 
 
 def plan_shards(table: pl.DataFrame, settings: ShardSettings) -> pl.DataFrame:
@@ -96,6 +104,9 @@ def planned_pieces(manifest: Path, plan: pl.DataFrame, scratch: Path) -> Iterato
     The manifest is gone through once: its rows are dealt to files in `scratch`, one for each piece, and these are put
     in order one by one. The folder is made, and is gone at the end.
     """
+    if plan.height <= _PIECE:
+        yield planned_rows(manifest, plan)
+        return
     sizes = plan.group_by("group").len().sort("group")["len"].to_numpy()
     ends = np.cumsum(sizes)
     ends = ends[np.flatnonzero(np.diff((ends - sizes) // _PIECE, append=-1))]  # where a piece ends

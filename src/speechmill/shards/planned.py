@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet
 
 from speechmill.artefact import sha256, written
@@ -47,12 +48,14 @@ def scan_planned(out: Path) -> pl.LazyFrame:
     path = out / PLANNED_NAME
     if not path.is_file():
         raise SpeechmillError(f"{path}: no plan; run `speechmill shard` with the manifest of these shards to write it.")
+    return pl.scan_parquet(path)
+
+
+def _collected(out: Path, frame: pl.LazyFrame) -> pl.DataFrame:
     try:
-        frame = pl.scan_parquet(path)
-        frame.collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise SpeechmillError(f"{path}: not a plan, a Parquet file was expected ({error}).") from error
-    return frame
+        return frame.collect()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise damaged_plan(out / PLANNED_NAME, error) from error
 
 
 def planned_shards(out: Path) -> pl.DataFrame:
@@ -61,18 +64,40 @@ def planned_shards(out: Path) -> pl.DataFrame:
     shards = (
         scan_planned(out).group_by("group", "shard").agg(length.sum().alias("seconds"), pl.len().alias("utterances"))
     )
-    return shards.collect().sort("shard")
+    return _collected(out, shards).sort("shard")
 
 
 def planned_group(out: Path, group: int, shards: Sequence[str]) -> pl.DataFrame:
     """The rows of some shards of a group, in the order in which they are written."""
-    return scan_planned(out).filter(pl.col("group") == group, pl.col("shard").is_in(shards)).collect()
+    return _collected(out, scan_planned(out).filter(pl.col("group") == group, pl.col("shard").is_in(shards)))
 
 
-def planned_seconds(out: Path) -> pl.DataFrame:
+def planned_times(out: Path) -> pl.DataFrame:
+    """`id, recording, start, end` of every row."""
+    return _collected(out, scan_planned(out).select("id", "recording", "start", "end"))
+
+
+def source_seconds(planned: pl.DataFrame) -> pl.DataFrame:
     """`recording, source_seconds`: what the plan asks of each recording."""
     length = (pl.col("end") - pl.col("start")).clip(lower_bound=0.0)
-    return scan_planned(out).group_by("recording").agg(length.sum().alias("source_seconds")).collect()
+    return planned.group_by("recording").agg(length.sum().alias("source_seconds"))
+
+
+def planned_texts(path: Path, rows: int) -> Iterator[pl.DataFrame]:
+    """`id, text` of a plan file, about so many rows at a time. Raises SpeechmillError where it is damaged."""
+    try:
+        with pyarrow.parquet.ParquetFile(path) as plan:
+            for batch in plan.iter_batches(rows, columns=["id", "text"]):
+                yield pl.DataFrame(pl.from_arrow(batch))
+    except (pa.ArrowException, pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
+        raise damaged_plan(path, error) from error
+
+
+def damaged_plan(path: Path, error: BaseException) -> SpeechmillError:
+    return SpeechmillError(
+        f"{path}: cannot be read ({str(error).splitlines()[0]}); run `speechmill shard` with the manifest of these "
+        f"shards, which writes the plan again and nothing else."
+    )
 
 
 def source_fingerprint(path: str | Path) -> str | None:

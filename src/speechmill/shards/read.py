@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import threading
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from speechmill.errors import SpeechmillError
+from speechmill.errors import SpeechmillError, StorageError
 from speechmill.shards.codecs import CODECS, WAV_HEADER, decode_into, wav_header
 from speechmill.shards.index import Index
 from speechmill.shards.tar import BLOCK
@@ -35,7 +36,8 @@ class ShardReader:
     def audio(self, row: int) -> npt.NDArray[np.int16]:
         """The samples (int16, mono, at the index's rate) of one utterance.
 
-        Raises SpeechmillError naming shard and utterance where the TAR or the audio is damaged.
+        Raises SpeechmillError naming shard and utterance where the TAR or the audio is damaged, StorageError where the
+        file system or the source does not give it.
         """
         samples = np.empty(int(self.index.samples[row]), np.int16)
         self.audio_into(row, samples)
@@ -75,12 +77,12 @@ class ShardReader:
             raise self._damaged(row, f"its JSON does not parse ({error})") from error
         return about
 
-    def fetch_ahead(self, shards: Sequence[int]) -> None:
-        """Ask the kernel for whole shards that will be read soon; returns at once.
+    def fetch_ahead(self, shards: Sequence[int], lanes: int = 1) -> None:
+        """Ask the kernel for the shards of a window, one of `lanes`, that will be read soon; returns at once.
 
         In a thread: where the disk has much to do already, the kernel lets the caller wait.
         """
-        paths = self.index.fetch_ahead(shards)
+        paths = self.index.fetch_ahead(shards, lanes)
         if paths and hasattr(os, "posix_fadvise"):
             threading.Thread(target=_will_need, args=(paths,), daemon=True).start()
 
@@ -99,6 +101,9 @@ class ShardReader:
         try:
             return os.preadv(self._file(int(self.index.shard[row])), into, offset)
         except OSError as error:
+            if error.errno != errno.EIO:  # that is a bad place of a disk
+                path = self.index.shard_path(int(self.index.shard[row]))
+                raise StorageError(f"{path}: cannot be read ({error.strerror}).") from error
             raise self._damaged(row, f"the TAR cannot be read there ({error.strerror})") from error
 
     def _check_member(
@@ -117,13 +122,15 @@ class ShardReader:
         if descriptor is None:
             if len(self._files) >= OPEN_FILES:
                 os.close(self._files.pop(next(iter(self._files))))
-            self._close_removed()
             descriptor = self.index.open_shard(shard)
         self._files[shard] = descriptor  # behind the others: dictionaries keep the order of insertion
         return descriptor
 
-    def _close_removed(self) -> None:
-        """Close shards that left the cache, or were replaced: until then their space is not free."""
+    def release(self) -> None:
+        """Close shards that left the cache, or were replaced: until then their space is not free.
+
+        Called for every batch: so what a process keeps of evicted shards is what its last batch read.
+        """
         for shard, descriptor in list(self._files.items()):
             if os.fstat(descriptor).st_nlink == 0:
                 os.close(self._files.pop(shard))

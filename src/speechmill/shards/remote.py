@@ -9,10 +9,15 @@ from typing import Any
 
 import fsspec
 
-from speechmill.errors import SpeechmillError
+from speechmill.errors import SpeechmillError, StorageError
 
 _CHUNK = 8 << 20  # bytes asked for at a time
+_NOT_THERE = (403, 404, 410)  # a bucket whose names may not be listed says 403 of what is not there
 _EXTRAS = {"s3": "s3", "s3a": "s3", "http": "s3", "https": "s3"}
+
+
+class RemoteFault(StorageError):
+    """A source does not answer, or breaks off. It may the next time."""
 
 
 def is_url(place: str) -> bool:
@@ -31,24 +36,29 @@ class Remote:
             system, path = self._find(name)
             found = system.info(path)["size"]
             return len(self.read(name)) if found is None else int(found)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if _is_connection(error):
+                raise self._unreadable(name, error.__cause__ or error) from error
             return None
         except _faults() as error:
             raise self._unreadable(name, error) from error
 
     def read(self, name: str) -> bytes:
+        """As `stream`, all of it."""
         return b"".join(self.stream(name))
 
     def stream(self, name: str) -> Iterator[bytes]:
-        """A file from start to end. Raises SpeechmillError where it is not there or the connection breaks."""
+        """A file from start to end. Raises SpeechmillError where it is not there, RemoteFault where the
+        connection breaks."""
         try:
             system, path = self._find(name)
             with system.open(path, "rb", block_size=_CHUNK, cache_type="readahead") as stream:
                 while chunk := stream.read(_CHUNK):
                     yield chunk
         except FileNotFoundError as error:
-            why = f" ({error.__cause__})" if error.__cause__ else ""
-            raise SpeechmillError(f"{self.place}: has no {name}{why}.") from error
+            if _is_connection(error):
+                raise self._unreadable(name, error.__cause__ or error) from error
+            raise SpeechmillError(f"{self.place}: has no {name}.") from error
         except _faults() as error:
             raise self._unreadable(name, error) from error
 
@@ -61,9 +71,16 @@ class Remote:
             how = f"; pip install 'speechmill[{extra}]'" if extra and isinstance(error, ImportError) else ""
             raise SpeechmillError(f"{self.place}: cannot be opened ({error}){how}.") from error
 
-    def _unreadable(self, name: str, error: BaseException) -> SpeechmillError:
+    def _unreadable(self, name: str, error: BaseException) -> RemoteFault:
         told = " ".join(str(error).split()) or type(error).__name__
-        return SpeechmillError(f"{self.place}: {name} cannot be read ({told}).")
+        return RemoteFault(f"{self.place}: {name} cannot be read ({told}).")
+
+
+def _is_connection(error: FileNotFoundError) -> bool:
+    """fsspec says of a server that does not answer that it has no such file."""
+    cause = error.__cause__
+    answered = isinstance(cause, FileNotFoundError) or getattr(cause, "status", 0) in _NOT_THERE
+    return isinstance(cause, _faults()) and not answered
 
 
 def _faults() -> tuple[type[BaseException], ...]:

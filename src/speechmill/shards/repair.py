@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,21 +12,35 @@ from typing import Any
 
 import polars as pl
 
-from speechmill.artefact import disk_errors, fsync, locked, sha256_file
+from speechmill.artefact import disk_errors, locked, publish_all, sha256_file, written
 from speechmill.errors import SpeechmillError
 from speechmill.progress import track
 from speechmill.settings import ShardSettings
-from speechmill.shards.index import INDEX_NAME, NATIVE_UNKNOWN, open_index
-from speechmill.shards.parts import PARTS, Part, finish, is_done, make_part, read_dropped, read_part, write_part
+from speechmill.shards.index import FOREIGN_NAME, INDEX_NAME, NATIVE_UNKNOWN, open_index
+from speechmill.shards.parts import (
+    DROPPED_NAME,
+    PARTS,
+    Part,
+    finish,
+    is_done,
+    make_part,
+    part_path,
+    read_dropped,
+    read_part,
+    write_part,
+)
 from speechmill.shards.plan import read_plan_info
 from speechmill.shards.planned import SOURCE, planned_group, planned_shards, source_fault
+from speechmill.shards.replan import wrong_plan_files
 from speechmill.shards.sums import known_sums
 from speechmill.shards.tar import scan
 from speechmill.shards.verify import index_is_readable, verify_beside, verify_shards
 from speechmill.shards.write import write_shards
 
 _AGAIN = ".repair"  # where shards are written again, until it is known that they are no worse
-_RETURNS = ("missing-recording", "changed-recording")  # drops that a mended source undoes
+UNRECORDED = "unrecorded"  # dropped for a reason that went with dropped.tsv
+_WHY_NOT = "not in the shard; why was in a dropped.tsv that is gone or damaged"
+_RETURNS = ("missing-recording", "changed-recording", UNRECORDED)  # drops that a mended source may undo
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,16 @@ def repair(folder: Path, processes: int = 1) -> RepairReport:
     problem. Index, ledger and checksums follow where something of theirs has changed.
     Raises SpeechmillError where there is no plan to go by.
     """
+    if (folder / FOREIGN_NAME).is_file():
+        raise SpeechmillError(
+            f"{folder}: somebody else wrote these TARs, and only they can write them again; `speechmill shards index` "
+            f"writes their index anew."
+        )
+    if wrong := wrong_plan_files(folder):
+        raise SpeechmillError(
+            f"{folder / wrong[0]}: is not as it was written, and nothing can be repaired without it; run `speechmill "
+            f"shard` with the manifest of these shards, which writes the plan again and nothing else."
+        )
     settings = ShardSettings.model_validate(read_plan_info(folder).settings)
     shards = planned_shards(folder)
     with locked(folder):
@@ -51,18 +75,42 @@ def repair(folder: Path, processes: int = 1) -> RepairReport:
         if (folder / PARTS).is_dir() and not (folder / INDEX_NAME).is_file():
             raise SpeechmillError(f"{folder}: is not finished yet; run `speechmill shard` to go on.")
         shutil.rmtree(folder / PARTS, ignore_errors=True)  # of a repair that was killed
-        beside = verify_beside(folder)
-        broken = _broken(folder, shards["shard"].to_list(), processes)
-        lacking = _returned(folder, shards, set(broken))
-        again = [name for name in shards["shard"] if name in broken or name in lacking]
-        problems, rewritten, changed = _rewrite(folder, shards, again, settings)
-        stale = bool(changed or beside or not index_is_readable(folder))
-        if stale and not problems:
-            _finish_anew(folder, shards, settings)
-        with disk_errors(folder):
+        try:
+            report = _repair(folder, shards, settings, processes)
+        except BaseException:
+            if (folder / INDEX_NAME).is_file():  # else `shard` goes on with the parts
+                shutil.rmtree(folder / PARTS, ignore_errors=True)
+            raise
+        finally:
             shutil.rmtree(folder / _AGAIN, ignore_errors=True)
+        with disk_errors(folder):
             shutil.rmtree(folder / PARTS, ignore_errors=True)
+    return report
+
+
+def _repair(folder: Path, shards: pl.DataFrame, settings: ShardSettings, processes: int) -> RepairReport:
+    beside = verify_beside(folder)
+    dropped = _known_drops(folder)
+    broken = _broken(folder, shards["shard"].to_list(), processes)
+    lacking = _returned(folder, shards, broken, dropped)
+    again = [name for name in shards["shard"] if name in broken or name in lacking]
+    problems, rewritten, changed = _rewrite(folder, shards, again, settings, dropped)
+    stale = bool(changed or beside or not index_is_readable(folder))
+    if stale and not problems:
+        _finish_anew(folder, shards, dropped)
     return RepairReport(rewritten, changed, stale and not problems, problems)
+
+
+def _known_drops(folder: Path) -> pl.DataFrame | None:
+    """What is known to have been dropped; None where `dropped.tsv` is gone, damaged, or not as it was written."""
+    path = folder / DROPPED_NAME
+    expected = known_sums(folder).get(DROPPED_NAME)
+    if not path.is_file() or (expected is not None and sha256_file(path) != expected):
+        return None
+    try:
+        return read_dropped(folder)
+    except SpeechmillError:
+        return None  # then they are what the plan has and the TARs have not
 
 
 def _broken(folder: Path, names: Sequence[str], processes: int) -> set[str]:
@@ -80,20 +128,34 @@ def _is_as_written(tar: Path, sums: dict[str, str]) -> bool:
     return tar.is_file() and tar.name in sums and sha256_file(tar) == sums[tar.name]
 
 
-def _returned(folder: Path, shards: pl.DataFrame, broken: set[str]) -> set[str]:
-    """Shards that lack utterances of recordings which were gone, or others, and are as planned now."""
-    dropped = read_dropped(folder).filter(pl.col("reason").is_in(_RETURNS))
-    if dropped.is_empty():
-        return set()
+def _returned(folder: Path, shards: pl.DataFrame, broken: set[str], dropped: pl.DataFrame | None) -> set[str]:
+    """Shards that lack utterances of recordings which were gone, or others, and are as planned now.
+
+    Where it is not known why they lack them, any whose recordings are as planned: writing them again tells.
+    """
     found = set()
     back: dict[str, bool] = {}
     for group, part in _by_group(shards, [name for name in shards["shard"] if name not in broken]):
-        rows = planned_group(folder, group, part).join(dropped.select("id", "reason"), on="id")
+        rows = planned_group(folder, group, part)
+        if dropped is None:
+            there = {name for shard in part for name in _ids_in(folder / f"{shard}.tar")}
+            rows = rows.filter(~pl.col("id").is_in(list(there)))
+        else:
+            rows = rows.join(dropped.filter(pl.col("reason").is_in(_RETURNS)), on="id", how="semi")
         for name, recording, planned in rows.select("shard", "recording", SOURCE).iter_rows():
             if recording not in back:
                 back[recording] = source_fault(Path(recording), planned) is None
             if back[recording]:
                 found.add(name)
+    return found
+
+
+def _ids_in(tar: Path) -> set[str]:
+    """The utterances that a TAR holds, as far as it can be read."""
+    found = set()
+    with contextlib.suppress(SpeechmillError, OSError):  # who asks knows that it is broken, or gone
+        for member in scan(tar):
+            found.add(member.name.rpartition(".")[0])
     return found
 
 
@@ -103,12 +165,11 @@ def _by_group(shards: pl.DataFrame, names: Sequence[str]) -> list[tuple[int, lis
 
 
 def _rewrite(
-    folder: Path, shards: pl.DataFrame, names: Sequence[str], settings: ShardSettings
+    folder: Path, shards: pl.DataFrame, names: Sequence[str], settings: ShardSettings, dropped: pl.DataFrame | None
 ) -> tuple[list[str], list[str], list[str]]:
     """Write shards again, put in place those that lose nothing: (problems, put in place, of these with new bytes)."""
     again = folder / _AGAIN
     sums = known_sums(folder)
-    lost_before = set(read_dropped(folder)["id"])
     problems, rewritten, changed = [], [], []
     with disk_errors(folder):
         shutil.rmtree(again, ignore_errors=True)
@@ -118,7 +179,11 @@ def _rewrite(
         write_shards(planned_group(folder, group, part_names), again, settings)
         for name in part_names:
             part = read_part(again, name)
-            lost = part.dropped.filter(~pl.col("id").is_in(list(lost_before)))
+            lost = part.dropped
+            if dropped is None:
+                lost = lost.filter(pl.col("id").is_in(list(_ids_in(folder / f"{name}.tar"))))
+            else:
+                lost = lost.join(dropped, on="id", how="anti")
             if not lost.is_empty():
                 problems.append(
                     f"{folder / name}.tar: cannot be written again without losing {lost.height} utterances "
@@ -133,34 +198,32 @@ def _rewrite(
             f"{folder / name}.tar: has other bytes when written again, and waits for those" for name in changed
         ]
         rewritten, changed = [name for name in rewritten if name not in changed], []
-    for name in rewritten:
-        write_part(folder, name, read_part(again, name))
-        os.replace(again / f"{name}.tar", folder / f"{name}.tar")
-    fsync(folder)
+    publish_all([(part_path(again, name), part_path(folder, name)) for name in rewritten])
+    publish_all([(again / f"{name}.tar", folder / f"{name}.tar") for name in rewritten])
     return problems, rewritten, changed
 
 
-def _finish_anew(folder: Path, shards: pl.DataFrame, settings: ShardSettings) -> None:
+def _finish_anew(folder: Path, shards: pl.DataFrame, dropped: pl.DataFrame | None) -> None:
     """Write index, ledger and checksums from the shards that are there."""
-    dropped = read_dropped(folder)
     for group, names in _by_group(shards, shards["shard"].to_list()):
-        left = [name for name in names if not (folder / PARTS / f"{name}.arrow").is_file()]
+        left = [name for name in names if not part_path(folder, name).is_file()]
         if not left:
             continue
         rows = planned_group(folder, group, left)
         for name in left:
             planned = rows.filter(pl.col("shard") == name)
-            write_part(folder, name, part_of_tar(folder / f"{name}.tar", planned, dropped, settings.sample_rate))
+            with written(part_path(folder, name)) as partial:
+                write_part(partial, part_of_tar(folder / f"{name}.tar", planned, dropped))
     (folder / INDEX_NAME).unlink(missing_ok=True)
     assert all(is_done(folder, name) for name in shards["shard"])
     finish(folder)
 
 
-def part_of_tar(tar: Path, planned: pl.DataFrame, dropped: pl.DataFrame, rate: int) -> Part:
+def part_of_tar(tar: Path, planned: pl.DataFrame, dropped: pl.DataFrame | None) -> Part:
     """The part of a shard of ours, read back from its TAR.
 
-    `dropped`: the drops that are known; a planned utterance that is neither there nor among them raises
-    SpeechmillError.
+    `dropped`: the drops that are known. A planned utterance that is neither there nor among them is dropped for the
+    reason `unrecorded`. Raises SpeechmillError where the TAR is damaged.
     """
     rows, audio = [], None
     with tar.open("rb") as stream:
@@ -174,13 +237,13 @@ def part_of_tar(tar: Path, planned: pl.DataFrame, dropped: pl.DataFrame, rate: i
                 raise SpeechmillError(f"{tar}: {member.name!r} has no audio before it; write this shard again.")
             rows.append(index_row(about, tar.stem, (audio.offset, audio.size), (member.offset, member.size)))
     there = {row["id"] for row in rows}
-    lost = dropped.filter(pl.col("id").is_in(planned["id"].implode()), ~pl.col("id").is_in(list(there)))
-    if len(there) + lost.height != planned.height:
-        raise SpeechmillError(
-            f"{tar}: {planned.height - len(there) - lost.height} planned utterances are neither in it nor among the "
-            f"drops; remove it and run `speechmill shards repair` again."
-        )
-    return make_part(rows, lost, planned, tar, rate)
+    absent = planned.filter(~pl.col("id").is_in(list(there)))
+    lost = absent.select(
+        "id", seconds=pl.col("end") - pl.col("start"), reason=pl.lit(UNRECORDED), detail=pl.lit(_WHY_NOT)
+    )
+    if dropped is not None:
+        lost = pl.concat([lost.join(dropped, on="id", how="anti"), dropped.join(absent, on="id", how="semi")])
+    return make_part(rows, lost, tar.stat().st_size, sha256_file(tar))
 
 
 def index_row(

@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from speechmill.errors import SpeechmillError
+from speechmill.errors import SpeechmillError, StorageError
 from speechmill.shards.cache import ShardCache
-from speechmill.shards.index import INDEX_NAME, Index, open_index
+from speechmill.shards.index import FOREIGN_NAME, INDEX_NAME, Index, open_index
 from speechmill.shards.plan import PLAN_NAME
 from speechmill.shards.remote import is_url
-
-FOREIGN_NAME = "foreign.arrow"  # beside the index of TARs that somebody else wrote: their texts
 
 
 @dataclass(frozen=True)
@@ -31,14 +29,20 @@ class CachedIndex(Index):
     def open_shard(self, shard: int) -> int:
         return self.cache.open(f"{self.shard_names[shard]}.tar")
 
-    def fetch_ahead(self, shards: Sequence[int]) -> list[Path]:
-        check_room(self.cache, len(shards), self.shard_bytes(shards))
+    def fetch_ahead(self, shards: Sequence[int], lanes: int = 1) -> list[Path]:
+        check_room(self.cache, len(shards), self.shard_bytes(shards), lanes)
         if shards:
             self.cache.fetch_ahead([f"{self.shard_names[shard]}.tar" for shard in shards])
         return []
 
+    def keep(self, shards: Sequence[int]) -> None:
+        self.cache.keep([f"{self.shard_names[shard]}.tar" for shard in shards])
+
     def column_path(self, name: str) -> Path:
         return self.cache.fetch_extra(name)
+
+    def file_beside(self, name: str) -> Path | None:
+        return self.cache.fetch(name) if name in self.cache.sums else None
 
     def shard_bytes(self, shards: Sequence[int]) -> int:
         """About how many bytes some shards have: to the end of their last member."""
@@ -48,13 +52,19 @@ class CachedIndex(Index):
         return int(chosen.sum())
 
 
-def check_room(cache: ShardCache, shards: int, size: int) -> None:
-    """Raise SpeechmillError where a cache does not hold two windows of `shards` shards, of `size` bytes each."""
-    if 2 * size > cache.limit:
-        raise SpeechmillError(
-            f"{cache.root}: {cache.limit / 1e9:.3f} GB cannot hold two windows of {shards} shards "
-            f"({2 * size / 1e9:.3f} GB): each would be fetched again and again; raise data.cache_gb or lower "
-            f"schedule.window_shards."
+def check_room(cache: ShardCache, shards: int, size: int, lanes: int) -> None:
+    """Raise StorageError where a cache does not hold what is read and what comes next: two windows for each lane.
+
+    Args:
+        shards, size: of a window, and its bytes.
+    """
+    needed = 2 * lanes * size
+    if needed > cache.limit:
+        of_lanes = f" for each of {lanes} lanes" if lanes > 1 else ""
+        raise StorageError(
+            f"{cache.root}: {cache.limit / 1e9:.3f} GB cannot hold two windows of {shards} shards{of_lanes} "
+            f"({needed / 1e9:.3f} GB): each would be fetched again and again; raise data.cache_gb or lower "
+            f"schedule.window_shards{' or schedule.lanes' if lanes > 1 else ''}."
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import io
 import tarfile
 from collections.abc import Iterator
@@ -63,6 +64,7 @@ class TarWriter:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        self._digest = hashlib.sha256()  # taken on the way: the file need not be read again
         self.position = 0
         self._begun = 0  # bytes that are on their way to the disk
 
@@ -76,8 +78,14 @@ class TarWriter:
     def finish(self) -> None:
         self._write(b"\0" * (2 * BLOCK))
 
+    @property
+    def sha256(self) -> str:
+        """Of all that was written so far, in hexadecimal."""
+        return self._digest.hexdigest()
+
     def _write(self, data: bytes) -> None:
         self._stream.write(data)
+        self._digest.update(data)
         self.position += len(data)
         if self.position - self._begun >= _WRITE_BACK:
             begin_write_back(self._stream, self._begun, self.position - self._begun)

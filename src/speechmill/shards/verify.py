@@ -28,10 +28,21 @@ def verify(folder: Path, processes: int = 1) -> list[str]:
     utterance must decode to the index's number of samples; the ledger's seconds must add up.
     """
     index = open_index(folder, shards_there=False)
-    problems = verify_beside(folder)
+    problems = verify_beside(folder) + _unknown_tars(index)
     for lines in verify_shards(index, processes).values():
         problems += lines
     return problems
+
+
+def _unknown_tars(index: Index) -> list[str]:
+    """TARs of which neither the index nor SHA256SUMS knows: training does not read them, other readers do."""
+    known = {f"{name}.tar" for name in index.shard_names} | known_sums(index.folder).keys()
+    there = sorted(str(path.relative_to(index.folder)) for path in index.folder.rglob("*.tar"))
+    return [
+        f"{index.folder / name}: is not of this folder's index; move it elsewhere."
+        for name in there
+        if name not in known
+    ]
 
 
 def verify_beside(folder: Path) -> list[str]:

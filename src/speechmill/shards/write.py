@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import multiprocessing
 import re
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from speechmill.artefact import disk_errors, locked, partial_path, publish, sha256_file
+from speechmill.artefact import disk_errors, locked, partial_path, publish_all, sha256_file
 from speechmill.audio import decode
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import scan_manifest
@@ -26,7 +27,7 @@ from speechmill.progress import Progress
 from speechmill.settings import ShardSettings
 from speechmill.shards.codecs import check_codec, encode
 from speechmill.shards.index import INDEX_NAME, NATIVE_UNKNOWN, open_index
-from speechmill.shards.parts import PARTS, finish, is_done, make_part, write_part
+from speechmill.shards.parts import PARTS, finish, is_done, make_part, part_path, write_part
 from speechmill.shards.plan import (
     PLAN_NAME,
     plan_fingerprint,
@@ -44,13 +45,17 @@ from speechmill.shards.planned import (
     source_fault,
     write_planned,
 )  # fmt: skip
+from speechmill.shards.replan import write_plan_again, wrong_plan_files
 from speechmill.shards.tar import TarWriter
 from speechmill.workers import end_with_parent
 
+_BUFFER = 1 << 20  # bytes: an utterance has three pieces, and each write of its own costs
 _PLANNING = 3600.0  # seconds that a worker waits for another that plans or finishes; nine million rows take a minute
 _ORPHANS = 60.0  # seconds that a group's writer may take to see that its command was killed
 _LOOK = 0.5  # seconds between two looks at how far the processes are
 _END_SLACK = 0.1  # seconds that a row may reach past the recording's end and is clipped
+Groups = list[tuple[int, list[str]]]  # number, names of the shards that are to be written
+
 _TO_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True)
 _NOT_IN_JSON = {"recording", "group", "shard", SOURCE}
 
@@ -144,24 +149,35 @@ def finish_shards(manifest: Path, out: Path, settings: ShardSettings) -> ShardRe
 
 
 def _is_whole(manifest: Path, out: Path, settings: ShardSettings) -> bool:
-    """Whether the shards are there already. Raises SpeechmillError where they are another manifest's."""
+    """Whether the shards are there already; a damaged plan of theirs is then written again.
+
+    Raises SpeechmillError where they are another manifest's.
+    """
     check_codec(settings.codec, settings.sample_rate)
     scan_manifest(manifest)
     if out.exists() and not out.is_dir():
         raise SpeechmillError(f"{out}: is a file, a folder for shards was expected.")
+    if (out / INDEX_NAME).is_file() and wrong_plan_files(out):
+        write_plan_again(manifest, out, settings, _PLANNING)
     if (out / PLAN_NAME).is_file():
-        if read_plan_info(out).fingerprint != plan_fingerprint(settings, sha256_file(manifest)):
-            raise SpeechmillError(
-                f"{out}: holds the shards of another manifest or other settings; remove it or choose another folder."
-            )
+        _check_plan(manifest, out, settings)
     elif out.is_dir() and any(out.glob("*.tar")):
         raise SpeechmillError(f"{out}: holds TARs but no {PLAN_NAME}; choose an empty folder.")
     return (out / INDEX_NAME).is_file()
 
 
+def _check_plan(manifest: Path, out: Path, settings: ShardSettings) -> None:
+    if read_plan_info(out).fingerprint != plan_fingerprint(settings, sha256_file(manifest)):
+        raise SpeechmillError(
+            f"{out}: holds the shards of another manifest or other settings; remove it or choose another folder."
+        )
+
+
 def _make_plan(manifest: Path, out: Path, settings: ShardSettings) -> None:
-    """Write the plan, where it is not there. A manifest that cannot be planned leaves no folder."""
+    """Write the plan, where it is not there; its lock is held. A manifest that cannot be planned leaves no folder."""
     there = (out / PLAN_NAME).is_file() and (out / PLANNED_NAME).is_file()
+    if (out / PLAN_NAME).is_file():  # perhaps another worker's, started with other settings, that came in between
+        _check_plan(manifest, out, settings)
     plan = None if there else plan_manifest(manifest, settings)
     with disk_errors(out):
         (out / PARTS).mkdir(parents=True, exist_ok=True)
@@ -197,25 +213,26 @@ def _write_groups(out: Path, settings: ShardSettings, processes: int, worker: Wo
     shards = planned_shards(out)
     shards = shards.filter(pl.Series([worker.writes(group) for group in shards["group"]], dtype=pl.Boolean))
     todo = shards.filter(pl.Series([not is_done(out, name) for name in shards["shard"]], dtype=pl.Boolean))
-    groups = todo["group"].unique(maintain_order=True).to_list()
+    groups: Groups = list(todo.group_by("group", maintain_order=True).agg("shard").iter_rows())
     with Progress("shard", float(shards["seconds"].sum()) / 3600, "h") as progress:
         progress.resume_at((float(shards["seconds"].sum()) - float(todo["seconds"].sum())) / 3600)
         if processes == 1 or len(groups) <= 1:
-            for group in groups:
-                _write_group(out, group, settings, lambda seconds: progress.advance(seconds / 3600))
+            for group, names in groups:
+                _write_group(out, group, names, settings, lambda seconds: progress.advance(seconds / 3600))
         else:
             _write_in_processes(out, groups, settings, min(processes, len(groups)), progress)
 
 
-def _write_in_processes(
-    out: Path, groups: list[int], settings: ShardSettings, processes: int, progress: Progress
-) -> None:
+def _write_in_processes(out: Path, groups: Groups, settings: ShardSettings, processes: int, progress: Progress) -> None:
     # Spawned, not forked: Polars holds threads, and a forked lock never opens.
     context = multiprocessing.get_context("spawn")
     # Each process writes a place of its own, without a lock: one that is killed holds up nobody.
     seconds = context.RawArray("d", len(groups))
     with ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(seconds,)) as pool:
-        futures = [pool.submit(_write_counted, out, group, settings, place) for place, group in enumerate(groups)]
+        futures = [
+            pool.submit(_write_counted, out, group, names, settings, place)
+            for place, (group, names) in enumerate(groups)
+        ]
         try:
             left, shown = set(futures), 0.0
             while left:
@@ -244,11 +261,11 @@ def _begin(seconds: Any) -> None:
     end_with_parent()
 
 
-def _write_counted(out: Path, group: int, settings: ShardSettings, place: int) -> None:
+def _write_counted(out: Path, group: int, names: list[str], settings: ShardSettings, place: int) -> None:
     def tell(seconds: float) -> None:
         _done_seconds[place] += seconds
 
-    _write_group(out, group, settings, tell)
+    _write_group(out, group, names, settings, tell)
 
 
 @dataclass
@@ -260,11 +277,12 @@ class _OpenShard:
     dropped: list[dict[str, Any]]
 
 
-def _write_group(out: Path, group: int, settings: ShardSettings, tell: Callable[[float], None]) -> None:
-    """Write the shards of one group that are not there; `tell` hears the seconds of each recording when it is done."""
+def _write_group(
+    out: Path, group: int, names: list[str], settings: ShardSettings, tell: Callable[[float], None]
+) -> None:
+    """Write some shards of one group that are not there; `tell` hears the seconds of each recording when it is done."""
     # A process of a killed command may still have it for a moment; another worker has it where N was changed.
     with locked(out / PARTS / f"group-{group:06d}", wait=_ORPHANS):
-        names = planned_shards(out).filter(pl.col("group") == group)["shard"]
         todo = [name for name in names if not is_done(out, name)]
         write_shards(planned_group(out, group, todo), out, settings, tell)
 
@@ -274,17 +292,13 @@ def write_shards(
 ) -> None:
     """Write whole shards of one group and their parts into `out`; `rows`: all that the plan has for them."""
     with disk_errors(out), _open_shards(rows, out) as shards:
-        recordings = rows.sort("call", "start", "id").group_by("recording", "call", maintain_order=True)
-        for (path, call), of_recording in recordings:
-            del call
-            _write_recording(Path(str(path)), of_recording, shards, settings)
-            tell(_seconds(of_recording))
-        for shard in shards.values():
-            _close_shard(shard, out, rows.filter(pl.col("shard") == shard.name), settings.sample_rate)
-
-
-def _seconds(rows: pl.DataFrame) -> float:
-    return float((rows["end"] - rows["start"]).sum())
+        # Rows as dictionaries: a table for each recording costs as much as encoding an utterance of it.
+        ordered = rows.sort("call", "start", "id").iter_rows(named=True)
+        for (path, _), of_recording in itertools.groupby(ordered, key=lambda row: (row["recording"], row["call"])):
+            utterances = list(of_recording)
+            _write_recording(Path(path), utterances, shards, settings)
+            tell(sum(row["end"] - row["start"] for row in utterances))
+        _close_shards(list(shards.values()), out)
 
 
 @contextlib.contextmanager
@@ -294,24 +308,27 @@ def _open_shards(group: pl.DataFrame, out: Path) -> Iterator[dict[str, _OpenShar
         for name in group["shard"].unique(maintain_order=True):
             partial = partial_path(out / f"{name}.tar")
             stack.callback(partial.unlink, missing_ok=True)
-            stream = stack.enter_context(partial.open("wb"))
+            stack.callback(partial_path(part_path(out, name)).unlink, missing_ok=True)
+            stream = stack.enter_context(partial.open("wb", buffering=_BUFFER))
             shards[name] = _OpenShard(name, stream, TarWriter(stream), [], [])
         yield shards
 
 
-def _write_recording(path: Path, rows: pl.DataFrame, shards: dict[str, _OpenShard], settings: ShardSettings) -> None:
+def _write_recording(
+    path: Path, rows: list[dict[str, Any]], shards: dict[str, _OpenShard], settings: ShardSettings
+) -> None:
     """Decode one recording and add its utterances. What cannot be read is dropped with its reason, never unseen."""
-    lost = source_fault(path, rows[SOURCE][0])
+    lost = source_fault(path, rows[0][SOURCE])
     if lost is None:
         try:
             audio = decode(path, settings.sample_rate)
         except SpeechmillError as error:
             lost = "unreadable-recording", str(error)
     if lost is not None:
-        for row in rows.iter_rows(named=True):
+        for row in rows:
             shards[row["shard"]].dropped.append(_drop(row, *lost))
         return
-    for row in rows.iter_rows(named=True):
+    for row in rows:
         shard = shards[row["shard"]]
         if fault := _fault(row, len(audio) / settings.sample_rate):
             shard.dropped.append(_drop(row, fault, f"{path}: {len(audio) / settings.sample_rate:.3f} s long"))
@@ -352,9 +369,12 @@ def _drop(row: dict[str, Any], reason: str, detail: str) -> dict[str, Any]:
     return {"id": row["id"], "seconds": row["end"] - row["start"], "reason": reason, "detail": detail}
 
 
-def _close_shard(shard: _OpenShard, out: Path, planned: pl.DataFrame, rate: int) -> None:
-    shard.tar.finish()
-    shard.stream.flush()
-    partial = partial_path(out / f"{shard.name}.tar")
-    write_part(out, shard.name, make_part(shard.rows, shard.dropped, planned, partial, rate))
-    publish(partial, out / f"{shard.name}.tar")
+def _close_shards(shards: list[_OpenShard], out: Path) -> None:
+    """Publish the shards of a group, their parts first: a TAR under its own name has its part."""
+    for shard in shards:
+        shard.tar.finish()
+        shard.stream.flush()
+        part = make_part(shard.rows, shard.dropped, shard.tar.position, shard.tar.sha256)
+        write_part(partial_path(part_path(out, shard.name)), part)
+    parts, tars = [part_path(out, shard.name) for shard in shards], [out / f"{shard.name}.tar" for shard in shards]
+    publish_all([(partial_path(path), path) for path in (*parts, *tars)])

@@ -29,9 +29,9 @@ class UpdateStats:
     pieces: int = 0  # batches computed in pieces for want of memory
     damaged: tuple[Damage, ...] = ()  # utterances that could not be read and were left out
     staleness: int = 0  # updates that others made between reading the parameters and changing them, summed
-    waited: float = 0.0  # seconds that a process waited for data, where the loop did not see it
+    waited: float = 0.0  # seconds that processes waited for data, on average, where the loop did not see it
     finished: float = 0.0  # by the monotonic clock; 0: just now
-    communicated: float = 0.0  # seconds that this process waited for others
+    communicated: float = 0.0  # seconds of waiting for other processes
     stop: bool = False  # all processes know that one was asked to stop, and have
 
 
@@ -61,8 +61,14 @@ class Strategy(Protocol):
             stop: true once this process was asked to stop.
         """
 
+    def anneal(self, factor: float) -> None:
+        """Multiply the learning rate of the updates from here on, beside what the schedule says, by `factor`."""
+
     def agree(self, stop: object) -> bool:
         """Whether all processes stop here, where an update has just been frozen or none has begun."""
+
+    def standing(self) -> Recognizer:
+        """The model as it stands between updates, for a look."""
 
     def freeze(self, number: int) -> Frozen:
         """What stands after `number` updates."""

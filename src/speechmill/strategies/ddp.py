@@ -19,6 +19,7 @@ from speechmill.group import Group
 from speechmill.loader import Batch
 from speechmill.models.base import Recognizer
 from speechmill.settings import Recipe
+from speechmill.sounds import Sounds
 from speechmill.strategies.base import parameters_of, share
 from speechmill.strategies.single import Single, Sums, clocked
 
@@ -29,9 +30,10 @@ class Ddp(Single):
     """Accumulates like `single`, over several processes."""
 
     def __init__(
-        self, model: Recognizer, optimizer: torch.optim.Optimizer, recipe: Recipe, device: torch.device, group: Group
-    ) -> None:
-        super().__init__(model, optimizer, recipe, device)
+        self, model: Recognizer, optimizer: torch.optim.Optimizer, recipe: Recipe, device: torch.device, group: Group,
+        sounds: Sounds | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(model, optimizer, recipe, device, sounds)
         self.group = group
         self.reducer = Reducer(parameters_of(model), group)
 

@@ -19,6 +19,7 @@ from speechmill.group import Group
 from speechmill.loader import Batch
 from speechmill.models.base import Recognizer
 from speechmill.settings import Recipe
+from speechmill.sounds import Sounds
 from speechmill.strategies.base import Frozen, UpdateStats, parameters_of, share
 from speechmill.strategies.single import Single, clocked
 
@@ -27,9 +28,10 @@ class LocalSgd(Single):
     """A round is H updates. What happened in it becomes known to all at its end, and there alone a stop is obeyed."""
 
     def __init__(
-        self, model: Recognizer, optimizer: torch.optim.Optimizer, recipe: Recipe, device: torch.device, group: Group
-    ) -> None:
-        super().__init__(model, optimizer, recipe, device)
+        self, model: Recognizer, optimizer: torch.optim.Optimizer, recipe: Recipe, device: torch.device, group: Group,
+        sounds: Sounds | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(model, optimizer, recipe, device, sounds)
         self.group = group
         self.parameters = parameters_of(model)
         self.round: list[UpdateStats] = []

@@ -13,8 +13,16 @@ import torch
 from speechmill.loader import Batch, Damage
 from speechmill.models.base import Recognizer
 from speechmill.settings import Recipe
+from speechmill.sounds import Sounds
 from speechmill.strategies.base import Frozen, UpdateStats, share
-from speechmill.strategies.step import batch_loss, ctc_is_trained, finish_gradients, in_pieces, smaller
+from speechmill.strategies.step import (
+    batch_loss,
+    ctc_is_trained,
+    finish_gradients,
+    in_pieces,
+    is_out_of_memory,
+    smaller,
+)
 from speechmill.train.optim import learning_rate
 
 
@@ -37,10 +45,13 @@ class Single:
     """The reference for every other strategy."""
 
     def __init__(
-        self, model: Recognizer, optimizer: torch.optim.Optimizer, recipe: Recipe, device: torch.device
-    ) -> None:
+        self, model: Recognizer, optimizer: torch.optim.Optimizer, recipe: Recipe, device: torch.device,
+        sounds: Sounds | None = None,
+    ) -> None:  # fmt: skip
+        self.sounds = sounds.to(device) if sounds else None  # that augmentation mixes in
         self.model, self.optimizer, self.recipe, self.device = model, optimizer, recipe, device
         self.piece_limit = 0  # padded samples; see in_pieces
+        self.annealed = 1.0  # of the schedule's learning rate
 
     def start(self, number: int) -> None:
         """Nothing is started."""
@@ -65,8 +76,9 @@ class Single:
         norm = finish_gradients(self.model, sums.tokens, self.recipe.optim.clip_norm)
         if not (math.isfinite(sums.loss) and math.isfinite(norm)):
             return UpdateStats(skipped=1, ids=self.suspects(sums, batches), **done)
+        rate = learning_rate(self.recipe.optim, number, self.recipe.train.updates, self.annealed)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe.optim, number, self.recipe.train.updates)
+            group["lr"] = rate
         self.apply()
         return UpdateStats(loss=sums.loss, tokens=sums.tokens, gradient_norm=norm, **done)
 
@@ -78,14 +90,15 @@ class Single:
         sums.damaged = [damage for batch in batches for damage in batch.damaged]
         readable = [batch for batch in batches if batch.ids]
         for place, whole in enumerate(readable):
-            batch = whole.to(self.device)
-            pieces = in_pieces(batch, self.piece_limit)
+            pieces = in_pieces(whole, self.piece_limit)
             sums.pieces += len(pieces) > 1
             for index, piece in enumerate(pieces):
                 last = place == len(readable) - 1 and index == len(pieces) - 1
                 try:
-                    self.add_gradient(piece, with_ctc, index, last, sums)
-                except torch.OutOfMemoryError:
+                    self.add_gradient(piece.to(self.device), with_ctc, index, last, sums)
+                except RuntimeError as error:
+                    if not is_out_of_memory(error):
+                        raise
                     sums.limit = smaller(piece)
                 if sums.limit:
                     release(self.device)
@@ -95,7 +108,7 @@ class Single:
         return sums
 
     def add_gradient(self, piece: Batch, with_ctc: bool, index: int, last: bool, sums: Sums) -> None:
-        loss = batch_loss(self.model, piece, self.recipe, with_ctc, index)
+        loss = batch_loss(self.model, piece, self.recipe, with_ctc, index, self.sounds)
         self.backward(loss.sum, last)
         value = loss.sum.item()
         sums.loss += value
@@ -122,8 +135,14 @@ class Single:
         """Utterances of the batches that were not finite; all of the update's, where only the gradient was not."""
         return sums.ids or [name for batch in batches for name in batch.ids]
 
+    def anneal(self, factor: float) -> None:
+        self.annealed = factor
+
     def agree(self, stop: object) -> bool:
         return bool(stop)
+
+    def standing(self) -> Recognizer:
+        return self.model
 
     def freeze(self, number: int) -> Frozen:
         del number
@@ -137,10 +156,16 @@ class Single:
         """Nothing was started."""
 
 
-def release(device: torch.device) -> None:
-    """Give back what a batch that did not fit has left."""
+def settle(device: torch.device) -> None:
+    """Wait until a GPU has done what it was told; other processes must not look at it before."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def release(device: torch.device) -> None:
+    """Give back what a batch that did not fit has left."""
+    settle(device)
+    if device.type == "cuda":
         torch.cuda.empty_cache()
 
 

@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import torch
 
+from speechmill.augment import Draws, augment_audio, augment_features
 from speechmill.errors import SpeechmillError
-from speechmill.features import augment_audio, augment_features
 from speechmill.loader import Batch
 from speechmill.losses import LossSum
 from speechmill.models.base import Recognizer
 from speechmill.ordering import seed_of
 from speechmill.settings import Recipe
+from speechmill.sounds import Sounds
 
 
 def ctc_is_trained(recipe: Recipe, update: int) -> bool:
     return recipe.loss.ctc_epochs == 0 or update < recipe.loss.ctc_epochs * recipe.train.nominal_epoch
 
 
-def batch_loss(model: Recognizer, batch: Batch, recipe: Recipe, with_ctc: bool, piece: int = 0) -> LossSum:
+def batch_loss(
+    model: Recognizer, batch: Batch, recipe: Recipe, with_ctc: bool, piece: int = 0, sounds: Sounds | None = None
+) -> LossSum:
     """The summed loss of a batch, or of a piece of it.
 
-    Dropout and augmentation are seeded by (seed, batch number, piece) and nothing else.
+    Dropout is seeded by (seed, batch number, piece), augmentation by (seed, utterance, epoch), and by nothing else.
     """
-    seed = seed_of(recipe.train.seed, batch.number, *([piece] if piece else []))
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed_of(recipe.train.seed, batch.number, *([piece] if piece else [])))
+    draws = Draws(batch.ids, recipe.train.seed, batch.epoch)
     dtype = next(model.parameters()).dtype
     with torch.no_grad():
-        audio, lengths = augment_audio(batch.audio.to(dtype) / 32768.0, batch.lengths, recipe.augment, generator)
+        audio, lengths = augment_audio(batch.audio.to(dtype) / 32768.0, batch.lengths, recipe.augment, draws, sounds)
         features, frames = model.log_mel(audio, lengths)
-        features = augment_features(features, frames, recipe.augment, generator)
+        features = augment_features(features, frames, recipe.augment, draws)
     mixed = effective_precision(recipe, batch.audio.device) == "bfloat16"
     with torch.autocast(batch.audio.device.type, torch.bfloat16, enabled=mixed):
         return model.loss(features, frames, batch.targets, batch.target_lengths, with_ctc=with_ctc)
@@ -63,6 +65,11 @@ def in_pieces(batch: Batch, limit: int) -> list[Batch]:
         return [batch]
     rows = max(1, limit // batch.audio.shape[1])
     return [_rows(batch, slice(start, start + rows)) for start in range(0, len(batch.ids), rows)]
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that a GPU's memory is full: torch's own kind, or what its libraries say then."""
+    return isinstance(error, torch.OutOfMemoryError) or "_STATUS_ALLOC_FAILED" in str(error)
 
 
 def smaller(piece: Batch) -> int:

@@ -15,6 +15,8 @@ from speechmill.group import ALONE, Group
 from speechmill.settings import Recipe, recipe_text
 from speechmill.strategies.base import Frozen
 
+_TRAINED, _AVERAGED = "model.pt", "averaged.pt"
+
 
 @dataclass
 class TrainState:
@@ -34,11 +36,22 @@ class TrainState:
     validation_due: bool = False  # a stop came into the validation at this very update
     best_wer: float | None = None
     best_update: int | None = None
+    wers: list[float] = field(default_factory=list)  # of all validations
+    epoch_losses: list[float] = field(default_factory=list)  # mean training loss of each nominal epoch
+    epoch_sums: list[float] = field(default_factory=lambda: [0.0, 0.0])  # loss and tokens since the last one ended
+    early: str = ""  # why training ended before its last update
     shards: str = ""  # fingerprint of the data that the schedule was made of
 
 
-def save_checkpoint(run: Path, state: TrainState, frozen: Frozen, recipe: Recipe, group: Group = ALONE) -> Path:
-    """Write checkpoints/step_N; complete or absent. Ranks that have something of their own each write their part."""
+def save_checkpoint(
+    run: Path, state: TrainState, frozen: Frozen, recipe: Recipe, group: Group = ALONE,
+    averaged: torch.nn.Module | None = None,
+) -> Path:  # fmt: skip
+    """Write checkpoints/step_N; complete or absent. Ranks that have something of their own each write their part.
+
+    Args:
+        averaged: the moving average of the weights, where the recipe asks for one: what recognizes.
+    """
     path = _folder(run) / f"step_{state.update:08d}"
     if not group.leads:
         group.barrier()
@@ -47,7 +60,9 @@ def save_checkpoint(run: Path, state: TrainState, frozen: Frozen, recipe: Recipe
         return path
     with written_folder(path) as partial:
         group.barrier()  # the folder is there
-        torch.save(frozen.model.state_dict(), partial / "model.pt")
+        torch.save(frozen.model.state_dict(), partial / _TRAINED)
+        if averaged is not None:
+            torch.save(averaged.state_dict(), partial / _AVERAGED)
         torch.save(frozen.optimizer(), partial / "optimizer.pt")
         torch.save({"strategy": recipe.train.strategy, **frozen.own}, partial / "strategy.pt")
         write_text(partial / "config.yaml", recipe_text(recipe))
@@ -76,6 +91,11 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted(path for path in _folder(run).glob("step_*") if (path / "state.json").is_file())
 
 
+def update_of(path: Path) -> int:
+    """The updates that a checkpoint has done, by its name."""
+    return int(path.name.removeprefix("step_"))
+
+
 def read_state(path: Path) -> TrainState:
     values = read_json(path / "state.json")
     values.pop("model", None)
@@ -97,21 +117,37 @@ def find_checkpoint(run: Path, which: str) -> Path:
         validated = [(wer, path) for path in found if (wer := read_state(path).valid_wer) is not None]
         return min(validated, key=lambda pair: pair[0])[1] if validated else found[-1]
     for path in found:
-        if which.isdigit() and int(which) == int(path.name.removeprefix("step_")):
+        if which.isdigit() and int(which) == update_of(path):
             return path
-    names = ", ".join(str(int(path.name.removeprefix("step_"))) for path in found)
+    names = ", ".join(str(update_of(path)) for path in found)
     raise SpeechmillError(f"{run}: no checkpoint {which!r}; there are best, last, {names}.")
 
 
-def load_weights(path: Path, model: torch.nn.Module, model_fingerprint: str) -> None:
-    """Load a checkpoint's weights. Raises SpeechmillError where they were trained with another recipe."""
+def read_weights(path: Path, model_fingerprint: str, *, trained: bool = False) -> dict[str, Any]:
+    """A checkpoint's weights: those that recognize, the moving average where there is one.
+
+    Args:
+        trained: those that training goes on from.
+    Raises SpeechmillError where they were trained with another recipe.
+    """
     if read_json(path / "state.json").get("model") != model_fingerprint:
         raise SpeechmillError(
             f"{path}: a checkpoint of another recipe (features, model or tokenizer differ); "
             f"use the recipe that it was trained with, or another run folder."
         )
+    averaged = path / _AVERAGED
+    return _load(path / _TRAINED if trained or not averaged.is_file() else averaged)
+
+
+def load_weights(path: Path, model: torch.nn.Module, model_fingerprint: str, *, trained: bool = False) -> None:
+    """Load a checkpoint's weights; see `read_weights`."""
+    put_weights(read_weights(path, model_fingerprint, trained=trained), model, path)
+
+
+def put_weights(weights: dict[str, Any], model: torch.nn.Module, path: Path) -> None:
+    """Put weights that come from `path` into a model. Raises SpeechmillError where they do not fit it."""
     try:
-        model.load_state_dict(_load(path / "model.pt"))
+        model.load_state_dict(weights)
     except RuntimeError as error:
         raise SpeechmillError(f"{path}: its weights do not fit the recipe's model ({error}).") from error
 

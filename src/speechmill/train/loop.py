@@ -15,6 +15,7 @@ from speechmill.group import ALONE, check_size, is_rank, joined
 from speechmill.launch import launch
 from speechmill.loader import Batch, Damage, batches
 from speechmill.metrics import read_metrics
+from speechmill.models.base import Recognizer
 from speechmill.progress import Progress
 from speechmill.recognize import GivenUp
 from speechmill.settings import Recipe, recipe_text
@@ -23,22 +24,28 @@ from speechmill.strategies import needs_launch
 from speechmill.strategies.base import Frozen, UpdateStats
 from speechmill.tokenizer import load_tokenizer
 from speechmill.train.batchnorm import refresh
-from speechmill.train.checkpoint import TrainState, checkpoints, prune_checkpoints, read_state, save_checkpoint
+from speechmill.train.checkpoint import (
+    TrainState,
+    checkpoints,
+    find_checkpoint,
+    prune_checkpoints,
+    read_state,
+    save_checkpoint,
+    update_of,
+)
 from speechmill.train.clock import Clock
 from speechmill.train.damage import name_damage
 from speechmill.train.data import open_train_index
-from speechmill.train.optim import learning_rate
-from speechmill.train.prepare import (
-    TOKENIZER_NAME,
-    Training,
-    check_run_shards,
-    needs_language_model,
-    prepare,
-    save_language_model,
-)  # fmt: skip
+from speechmill.train.early import early_stop
+from speechmill.train.language import needs_language_model, save_language_model
+from speechmill.train.monitor import NoMonitor, monitor_of
+from speechmill.train.optim import annealing, learning_rate
+from speechmill.train.prepare import TOKENIZER_NAME, Training, check_run_shards, prepare
+from speechmill.train.refit import head_is_stale
 from speechmill.train.runlog import NoLog, RunLog, check_same_experiment, read_config, write_config
 from speechmill.train.signals import StopRequest, stop_on_signals
 from speechmill.train.validation import validation
+from speechmill.train.weights import open_weights
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ class TrainReport:
     best_wer: float | None
     best_update: int | None
     stopped_by: str
+    early: str = ""  # why it ended before the recipe's last update
 
 
 def train(recipe: Recipe, run: Path) -> TrainReport:
@@ -95,9 +103,11 @@ def _train(work: Training, stop: StopRequest) -> TrainReport:
         Progress("train", settings.updates, "updates") as progress,
         contextlib.closing(strategy),
         contextlib.closing(load_ahead(work)) as loaded,
+        contextlib.closing(monitor_of(settings.monitor_seconds, work.device, group)) as monitor,
     ):
         progress.resume_at(state.update)
-        if state.update < settings.updates:
+        strategy.anneal(annealing(work.recipe.optim, state.wers))
+        if not at_end(work):
             strategy.start(state.update)
         clock, saved_now = Clock(state.seconds), False
         if state.validation_due:
@@ -106,16 +116,19 @@ def _train(work: Training, stop: StopRequest) -> TrainReport:
             save(work, frozen, log, clock)
             saved_now = True
         stopping = strategy.agree(stop)
-        while state.update < settings.updates and not stopping:
+        while not at_end(work) and not stopping:
             with clock.spending("data"):
                 update_batches = [next(loaded) for _ in strategy.mine(state.update)]
             stats = strategy.update(update_batches, state.update, stop)
             state.update += stats.steps
             account(work, stats, clock)
             count_damage(stats.damaged, work, log)
+            if work.average is not None and stats.updates:
+                work.average.follow(strategy.standing(), state.update)
             stopping = stats.stop
             if stats.steps and state.update % settings.log_every == 0:
                 log.write(train_record(work, clock, stats))
+                log_machines(work, monitor, log)
             due = state.update % settings.validate_every == 0 or state.update == settings.updates
             saved_now = bool(stats.steps) and (due or state.update % settings.checkpoint_every == 0)
             if saved_now:
@@ -125,21 +138,36 @@ def _train(work: Training, stop: StopRequest) -> TrainReport:
                     stopping = strategy.agree(stop)
                 save(work, frozen, log, clock, refreshed=due or stopping)
             progress.advance(note=note(state, stats))
+        log_machines(work, monitor, log)
         if stopping and not finished(work):
             if not saved_now:  # else it would be written once more, without the WER of the validation just made
                 save(work, strategy.freeze(state.update), log, clock, refreshed=True)
         else:
             log.write({"event": "end", "update": state.update, "seconds": clock.seconds(),
                        "audio_seconds": audio_seconds(work), "best_update": state.best_update,
-                       "best_wer": state.best_wer})  # fmt: skip
+                       "best_wer": state.best_wer, "early": state.early})  # fmt: skip
             log.sync()
     log.close()
+    if finished(work):
+        fit_best_head(work, stop)
     name = next((name for name in group.gather(stop.name) if name), "")
-    return TrainReport(run, state.update, finished(work), False, state.best_wer, state.best_update, name)
+    return TrainReport(run, state.update, finished(work), False, state.best_wer, state.best_update, name, state.early)
+
+
+def fit_best_head(work: Training, stop: StopRequest) -> None:
+    """Fit the CTC head of the best checkpoint, where the recipe stopped training it: now the batches are at hand."""
+    best = find_checkpoint(work.run, "best")
+    if work.strategy.standing().ctc_head_apart() is not None and head_is_stale(work.recipe, update_of(best)):
+        with contextlib.suppress(GivenUp):  # then it is fitted when the checkpoint is first opened
+            open_weights(work.run, work.recipe, str(update_of(best)), work.tokenizer, work.device, work.group, stop)
 
 
 def finished(work: Training) -> bool:
-    return work.state.update >= work.recipe.train.updates and not work.state.validation_due
+    return at_end(work) and not work.state.validation_due
+
+
+def at_end(work: Training) -> bool:
+    return work.state.update >= work.recipe.train.updates or bool(work.state.early)
 
 
 def finished_report(recipe: Recipe, run: Path) -> TrainReport | None:
@@ -152,10 +180,14 @@ def finished_report(recipe: Recipe, run: Path) -> TrainReport | None:
         return None
     check_same_experiment(run, recipe)
     ended = [record for record in read_metrics(run) if record["event"] == "end"]
-    if not ended or ended[-1]["update"] < recipe.train.updates:
+    if not ended:
         return None
     last = ended[-1]
-    return TrainReport(run, last["update"], True, True, last["best_wer"], last["best_update"], "")
+    state = read_state(checkpoints(run)[-1])
+    early = last.get("early") and early_stop(recipe.train, state.epoch_losses, state.wers)
+    if last["update"] < recipe.train.updates and not early:
+        return None
+    return TrainReport(run, last["update"], True, True, last["best_wer"], last["best_update"], "", early or "")
 
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:
@@ -186,6 +218,10 @@ def account(work: Training, stats: UpdateStats, clock: Clock) -> None:
     state.skipped += stats.skipped
     state.lost += stats.lost
     state.pieces += stats.pieces
+    state.epoch_sums = [state.epoch_sums[0] + stats.loss, state.epoch_sums[1] + stats.tokens]
+    if stats.steps and state.update % work.recipe.train.nominal_epoch == 0 and state.epoch_sums[1]:
+        state.epoch_losses.append(state.epoch_sums[0] / state.epoch_sums[1])
+        state.epoch_sums = [0.0, 0.0]
     if stats.tokens or stats.skipped:
         state.skipped_in_a_row = 0 if stats.tokens else state.skipped_in_a_row + stats.skipped
     for name, value in {
@@ -194,7 +230,7 @@ def account(work: Training, stats: UpdateStats, clock: Clock) -> None:
         "stale": stats.staleness,
     }.items():  # fmt: skip
         sums[name] = sums.get(name, 0) + value
-    clock.add("data", stats.waited / work.recipe.train.processes)
+    clock.add("data", stats.waited)
     clock.add("communication", stats.communicated)
     if state.skipped_in_a_row >= work.recipe.train.max_nonfinite:
         raise SpeechmillError(
@@ -215,7 +251,7 @@ def count_damage(damaged: Sequence[Damage], work: Training, log: RunLog | NoLog)
 def train_record(work: Training, clock: Clock, stats: UpdateStats) -> dict[str, object]:
     """A line of the log, over the updates since the last one."""
     state, sums = work.state, work.state.interval
-    # Of the steps; Hogwild's processes train on while this one validates.
+    # Of the steps; Hogwild's processes train on while this one validates, and wait for one another before it.
     aside = () if work.recipe.train.strategy == "hogwild" else ("validation", "saving")
     waited, communicated = clock.shares("data", "communication", without=aside)
     record = {
@@ -225,14 +261,16 @@ def train_record(work: Training, clock: Clock, stats: UpdateStats) -> dict[str, 
         "audio_seconds": audio_seconds(work),
         "epoch": work.schedule.locate(state.update * work.recipe.schedule.batches_per_update - 1)[0],
         "loss": sums["loss"] / sums["tokens"] if sums["tokens"] else None,
-        "lr": learning_rate(work.recipe.optim, state.update - 1, work.recipe.train.updates),
+        "lr": learning_rate(
+            work.recipe.optim, state.update - 1, work.recipe.train.updates, annealing(work.recipe.optim, state.wers)
+        ),
         "grad_norm": sums["norm"] / sums["updates"] if sums["updates"] else None,
         "padding": 1.0 - sums["samples"] / sums["padded"] if sums["padded"] else None,
         "data_wait": waited,
         "skipped": state.skipped,
         "damaged": len(state.damaged),
     }
-    if work.recipe.train.strategy in ("ddp", "local_sgd"):
+    if work.recipe.train.strategy != "single":
         record["communication"] = communicated
     if work.recipe.train.strategy == "hogwild":
         record["staleness"] = sums["stale"] / sums["updates"] if sums["updates"] else None
@@ -243,20 +281,40 @@ def train_record(work: Training, clock: Clock, stats: UpdateStats) -> dict[str, 
     return record
 
 
+def log_machines(work: Training, monitor: NoMonitor, log: RunLog | NoLog) -> None:
+    """Log what the monitors of all machines have seen since the last line; each has printed it already."""
+    if work.recipe.train.monitor_seconds:
+        for record in (record for of_rank in work.group.gather(monitor.take()) for record in of_rank):
+            log.write({"event": "device", "update": work.state.update, **record})
+
+
+def recognizer(work: Training, frozen: Frozen) -> Recognizer:
+    """What is validated and recognizes: the moving average, where the recipe asks for one."""
+    return work.average.model if work.average else frozen.model
+
+
 def validate(work: Training, frozen: Frozen, log: RunLog | NoLog, clock: Clock, stop: StopRequest) -> None:
     """Score the validation split. A stop gives it up; then it stays due."""
     state = work.state
     state.validation_due = True
+    since = clock.seconds()
     with contextlib.suppress(GivenUp), clock.spending("validation"):
-        refresh(frozen.model, work.dataset, work.recipe, work.group, work.device)
-        scores, damaged = validation(frozen.model, work.tokenizer, work.index, work.recipe, work.group, stop)
+        refresh(recognizer(work, frozen), work.dataset, work.recipe, work.group, work.device)
+        scores, damaged = validation(
+            recognizer(work, frozen), work.tokenizer, work.index, work.recipe, work.group, stop, state.update
+        )
         count_damage(damaged, work, log)
         wer = scores["wer"]
         state.valid_wer = wer
         if wer is not None and (state.best_wer is None or wer < state.best_wer):
             state.best_wer, state.best_update = wer, state.update
+        if wer is not None:
+            state.wers.append(wer)
+        state.early = early_stop(work.recipe.train, state.epoch_losses, state.wers)
+        work.strategy.anneal(annealing(work.recipe.optim, state.wers))
         log.write({"event": "valid", "update": state.update, "seconds": clock.seconds(),
-                   "audio_seconds": audio_seconds(work), **scores})  # fmt: skip
+                   "audio_seconds": audio_seconds(work), **scores,
+                   "valid_seconds": clock.seconds() - since})  # fmt: skip
         state.validation_due = False
 
 
@@ -274,11 +332,12 @@ def save(work: Training, frozen: Frozen, log: RunLog | NoLog, clock: Clock, refr
 def _save(work: Training, frozen: Frozen, log: RunLog | NoLog, clock: Clock, refreshed: bool) -> None:
     state, settings = work.state, work.recipe.train
     if not refreshed:
-        refresh(frozen.model, work.dataset, work.recipe, work.group, work.device)
+        refresh(recognizer(work, frozen), work.dataset, work.recipe, work.group, work.device)
     state.seconds = clock.seconds()
     state.epoch_starts = work.schedule.epoch_starts
     log.sync()
-    save_checkpoint(work.run, state, frozen, work.recipe, work.group)
+    averaged = work.average.model if work.average else None
+    save_checkpoint(work.run, state, frozen, work.recipe, work.group, averaged)
     if work.group.leads:
         prune_checkpoints(work.run, settings.keep_last, settings.keep_best)
     state.valid_wer = None

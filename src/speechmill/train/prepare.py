@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,16 +15,16 @@ from speechmill.group import ALONE, Group
 from speechmill.loader import BatchDataset, batches, loader_server
 from speechmill.models import build_model
 from speechmill.models.base import Recognizer
-from speechmill.models.ngram import NgramModel
-from speechmill.progress import Progress, track
+from speechmill.progress import Progress
 from speechmill.schedule import Schedule
 from speechmill.settings import Recipe
-from speechmill.shards.foreign import open_reader
 from speechmill.shards.index import Index
+from speechmill.sounds import open_sounds
 from speechmill.strategies import build_strategy
 from speechmill.strategies.base import Strategy
 from speechmill.strategies.step import effective_precision
 from speechmill.tokenizer import Tokenizer, load_tokenizer
+from speechmill.train.average import MovingAverage
 from speechmill.train.checkpoint import (
     TrainState,
     checkpoints,
@@ -36,12 +35,18 @@ from speechmill.train.checkpoint import (
     read_state,
 )  # fmt: skip
 from speechmill.train.data import batches_of, open_dataset, open_train_index, open_train_tokenizer
+from speechmill.train.early import early_stop
+from speechmill.train.language import (
+    LANGUAGE_MODEL_NAME,
+    NEURAL_MODEL_NAME,
+    needs_language_model,
+    save_language_model,
+)
 from speechmill.train.optim import build_optimizer
 from speechmill.train.runlog import write_config, write_environment
 from speechmill.workers import threads_of
 
 TOKENIZER_NAME = "tokenizer.model"
-LANGUAGE_MODEL_NAME = "lm.npz"
 
 
 @dataclass
@@ -58,6 +63,7 @@ class Training:
     state: TrainState
     device: torch.device
     group: Group
+    average: MovingAverage | None = None
 
 
 def prepare(recipe: Recipe, run: Path, group: Group) -> Training:
@@ -75,13 +81,15 @@ def prepare(recipe: Recipe, run: Path, group: Group) -> Training:
     saved = [run / "checkpoints" / name for name in group.broadcast([path.name for path in checkpoints(run)])]
     state = read_state(saved[-1]) if saved else TrainState(shards=index.fingerprint)
     check_run_shards(run, state, index)
+    if state.early:  # with more patience than before it goes on
+        state.early = early_stop(recipe.train, state.epoch_losses, state.wers)
     dataset = batches_of(index, tokenizer, recipe, state.epoch_starts)
     torch.manual_seed(recipe.train.seed)
     model = build_model(recipe, len(tokenizer))
     if recipe.train.precision == "float64":
         model = model.double()
     if saved:
-        load_weights(saved[-1], model, recipe.model_fingerprint())
+        load_weights(saved[-1], model, recipe.model_fingerprint(), trained=True)
     elif group.leads:
         tokenizer.save(run / TOKENIZER_NAME)
         start_run(recipe, run, device, model, dataset.schedule)
@@ -95,12 +103,25 @@ def prepare(recipe: Recipe, run: Path, group: Group) -> Training:
     optimizer = build_optimizer(model.parameters(), recipe.optim)
     if saved:
         load_optimizer(saved[-1], optimizer)
-    strategy = build_strategy(model, optimizer, recipe, device, group, state.update, open_dataset, state.epoch_starts)
+    strategy = build_strategy(
+        model, optimizer, recipe, device, group, state.update, open_dataset, state.epoch_starts,
+        open_sounds(recipe, index),
+    )  # fmt: skip
     if saved:
         strategy.resume(*load_strategy(saved[-1], recipe.train.strategy, group.rank))
     if saved and group.leads:
         prune_checkpoints(run, recipe.train.keep_last, recipe.train.keep_best)  # a killed run may not have come to it
-    return Training(recipe, run, index, dataset.schedule, dataset, tokenizer, strategy, state, device, group)
+    average = _moving_average(recipe, strategy, state, saved[-1] if saved else None)
+    return Training(recipe, run, index, dataset.schedule, dataset, tokenizer, strategy, state, device, group, average)
+
+
+def _moving_average(recipe: Recipe, strategy: Strategy, state: TrainState, saved: Path | None) -> MovingAverage | None:
+    if not recipe.train.average_decay:
+        return None
+    average = MovingAverage(strategy.standing(), recipe.train.average_decay, state.update)
+    if saved is not None:
+        load_weights(saved, average.model, recipe.model_fingerprint())
+    return average
 
 
 def start_run(recipe: Recipe, run: Path, device: torch.device, model: Recognizer, schedule: Schedule) -> None:
@@ -113,8 +134,10 @@ def start_run(recipe: Recipe, run: Path, device: torch.device, model: Recognizer
         "precision": effective_precision(recipe, device),
     }
     write_environment(run, device, about)
-    shutil.rmtree(run / "events", ignore_errors=True)
-    (run / LANGUAGE_MODEL_NAME).unlink(missing_ok=True)  # of a run that was begun with other data
+    for name in ("events", "ctc_heads"):
+        shutil.rmtree(run / name, ignore_errors=True)
+    for name in (LANGUAGE_MODEL_NAME, NEURAL_MODEL_NAME):
+        (run / name).unlink(missing_ok=True)  # of a run that was begun with other data
 
 
 def choose_device(recipe: Recipe, group: Group = ALONE) -> torch.device:
@@ -151,26 +174,6 @@ def set_statistics(model: Recognizer, dataset: BatchDataset, recipe: Recipe, gro
             progress.advance()
             group.alive()
     model.log_mel.set_statistics(*total.result())
-
-
-def needs_language_model(recipe: Recipe, run: Path) -> bool:
-    """Whether the recipe's search reads an n-gram model that the run does not have yet."""
-    path, search = run / LANGUAGE_MODEL_NAME, recipe.search
-    if search.kind != "beam" or search.lm_order == 0:
-        return False
-    return not path.is_file() or NgramModel.load(path).order != search.lm_order
-
-
-def save_language_model(recipe: Recipe, run: Path, index: Index, tokenizer: Tokenizer, group: Group) -> None:
-    """Count the n-gram model of the recipe's search from the train text."""
-    reader, rows = open_reader(index), index.rows("train").tolist()
-
-    def sentences() -> Iterator[list[int]]:
-        for row in track(rows, "language model", len(rows), "utterances"):
-            group.alive()
-            yield tokenizer.encode(reader.about(row)["text"])
-
-    NgramModel.train(sentences(), recipe.search.lm_order, len(tokenizer)).save(run / LANGUAGE_MODEL_NAME)
 
 
 def check_run_shards(run: Path, state: TrainState, index: Index) -> None:

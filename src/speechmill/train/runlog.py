@@ -25,9 +25,12 @@ _FREE = {
     "train": {"updates", "validate_every", "validate_utterances", "checkpoint_every", "keep_last", "keep_best",
               "log_every", "max_nonfinite", "max_damaged", "loader_workers", "threads", "device", "strategy",
               "processes", "average_every", "outer_lr", "outer_momentum", "hogwild_moments", "timeout", "restarts",
-              "batchnorm_batches"},
+              "batchnorm_batches", "monitor_seconds", "stagnant_epochs", "stagnant_share", "stagnant_validations"},
+    "loss": {"refit_updates"},
     "data": {"shards", "tokenizer", "cache", "cache_gb"},
 }  # fmt: skip
+# Learning rates that do not depend on how many updates there will be.
+_ENDLESS = ("constant", "noam", "newbob")
 _FREE_SECTIONS = {"name", "select", "shard", "search"}
 
 
@@ -62,7 +65,7 @@ def check_same_experiment(run: Path, recipe: Recipe) -> None:
                     f"{values.get(key)!r} here; use the same setting or another run folder."
                 )
     before, now = old["train"]["updates"], new["train"]["updates"]
-    if before != now and recipe.optim.schedule != "constant":
+    if before != now and recipe.optim.schedule not in _ENDLESS:
         raise SpeechmillError(
             f"{run}: was trained for {before} updates, train.updates is {now} here: with optim.schedule "
             f"{recipe.optim.schedule} each update's learning rate depends on it; keep it or use another run folder."
@@ -117,12 +120,13 @@ class RunLog:
         self._board = EventFile(run / "events", update + 1)
 
     def write(self, record: dict[str, Any]) -> None:
-        """Add one record; its numbers go to TensorBoard as event/name at the record's update."""
+        """Add one record; its numbers go to TensorBoard as event/name, or event/host/name, at the record's update."""
         with disk_errors(self.path):
             self._stream.write(_line(record))
             self._stream.flush()
         numbers = {name: value for name, value in record.items() if isinstance(value, int | float) and name != "update"}
-        self._board.write({f"{record['event']}/{name}": value for name, value in numbers.items()}, record["update"])
+        place = "/".join([record["event"], *([record["host"]] if "host" in record else [])])
+        self._board.write({f"{place}/{name}": value for name, value in numbers.items()}, record["update"])
 
     def sync(self) -> None:
         """Make sure that what was written survives, before a checkpoint says that it did."""

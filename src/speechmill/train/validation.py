@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from speechmill.errors import SpeechmillError
+from speechmill.errors import SpeechmillError, StorageError
 from speechmill.group import Group
 from speechmill.loader import Damage
 from speechmill.models.base import Recognizer
@@ -22,24 +21,28 @@ from speechmill.shards.foreign import open_reader
 from speechmill.shards.index import Index
 from speechmill.shards.read import ShardReader
 from speechmill.tokenizer import Tokenizer
+from speechmill.train.refit import head_is_stale
 from speechmill.train.signals import StopRequest
 
 
 def validation(
-    model: Recognizer, tokenizer: Tokenizer, index: Index, recipe: Recipe, group: Group, stop: StopRequest
-) -> tuple[dict[str, Any], list[Damage]]:
+    model: Recognizer, tokenizer: Tokenizer, index: Index, recipe: Recipe, group: Group, stop: StopRequest,
+    update: int = 0,
+) -> tuple[dict[str, Any], list[Damage]]:  # fmt: skip
     """The scores of a model and the utterances that could not be read and are left out of them, on every rank.
 
+    Args:
+        update: that the model has come to: from it is known whether its CTC head fits.
     Raises GivenUp on all ranks where one was asked to stop: a long validation would outlast the seconds that a job has
     to save.
     """
-    started = time.monotonic()
     rows = index.rows("valid")
     limit = recipe.train.validate_utterances
     if limit and limit < len(rows):
         rows = rows[permutation(len(rows), 0)[:limit]]
     reader = open_reader(index)
-    recognizing = Recognizing(model, tokenizer, SearchSettings(), None, next(model.parameters()).device)
+    device, mend = next(model.parameters()).device, not head_is_stale(recipe, update)
+    recognizing = Recognizing(model, tokenizer, SearchSettings(), None, device, times=False, mend=mend)
     silent: dict[int, Damage] = {}
     with Progress("validate", len(rows), "utterances") as progress:
         hypotheses = recognizing.spread(
@@ -52,13 +55,14 @@ def validation(
     for place, row in enumerate(rows.tolist()):
         try:
             references[place] = reader.about(row)["text"]
+        except StorageError:
+            raise
         except SpeechmillError as error:
             damaged[place] = Damage(index.id(row), str(error))
     scored = [place for place in references if place not in damaged]
-    rates = score_pairs([references[place] for place in scored], [hypotheses[place] for place in scored])
+    rates = score_pairs([references[place] for place in scored], [hypotheses[place].text for place in scored])
     scores = {
         "wer": rates.wer, "wer_p": rates.wer_p, "cer": rates.cer, "cer_p": rates.cer_p, "utterances": len(scored),
-        "valid_seconds": time.monotonic() - started,
     }  # fmt: skip
     return scores, [damaged[place] for place in sorted(damaged)]
 
@@ -72,6 +76,8 @@ def _audio(
         row = int(rows[place])
         try:
             return reader.audio(row)
+        except StorageError:
+            raise
         except SpeechmillError as error:
             silent[place] = Damage(reader.index.id(row), str(error))
             return np.zeros(int(reader.index.samples[row]), dtype=np.int16)

@@ -1,0 +1,162 @@
+"""Parts `bootstrap` and `training` of `benchmarks.align`: what recognizers learn from aligned calls of a demo corpus.
+
+A damaged transcript is a corpus of its own in the BizSpeech layout, with rough times as such transcripts have them: the
+start of what is said, and of a false sentence the end of what was said before. The commands are those that users have.
+
+    WORK/damaged/MEDIA/<call>/transcript_timealigned.txt    the recording beside it is a link
+    WORK/bootstrap/first.*      aligned by pocketsphinx, all voices
+    WORK/bootstrap/run          a ctc model trained on what it kept
+    WORK/bootstrap/second.*     aligned by that model
+    WORK/training/{true,aligned,everything}/    native calls: true times and clean text, what align kept, no rejection
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from benchmarks.align_cases import demo_of, demo_transcript, once
+from benchmarks.align_tally import Tally
+from benchmarks.damage import Written
+from benchmarks.lab import speechmill
+from speechmill.align.recording import Outcome
+from speechmill.artefact import read_json, write_json
+from speechmill.corpora.demo.build import HEADER, clock, sentence_id
+
+RECIPE = Path("hparams/demo.yaml")
+DAMAGE = 20  # %
+CONFIDENCE = 0.9
+_METADATA = Path("metadata") / "BizSpeech_MetaData.json"
+
+Transcripts = dict[str, list[Written]]
+
+
+def bootstrap(args: Namespace) -> dict[str, Any]:
+    """What pocketsphinx keeps of all voices, and what a model trained on that keeps."""
+    folder: Path = args.work / "bootstrap"
+    demo = demo_of(args)
+    transcripts = damaged_corpus(demo, args.work / "damaged", args.seed)
+    imported = args.work / "damaged.parquet"
+    speechmill("import", "bizspeech", args.work / "damaged", imported)
+    first, second, run = folder / "first.parquet", folder / "second.parquet", folder / "run"
+    speechmill("align", imported, first, "--aligner", "pocketsphinx")
+    trained(first, folder, run, args, [], ["--min-confidence", str(CONFIDENCE)])
+    speechmill("align", imported, second, "--aligner", f"ctc:{run}")
+    native = {call for call, row in read_json(demo / _METADATA).items() if row["partition"] == 5}
+    return {
+        name: {
+            group: scored(out, {call: rows for call, rows in transcripts.items() if (call in native) in which}).record()
+            for group, which in {"all": (True, False), "native": (True,), "non-native": (False,)}.items()
+        }
+        for name, out in {"pocketsphinx": first, "ctc": second}.items()
+    }
+
+
+def training(args: Namespace) -> dict[str, Any]:
+    """Test WER on native calls, of three ways to come by the text and times that are trained on."""
+    folder: Path = args.work / "training"
+    demo = demo_of(args)
+    damaged_corpus(demo, args.work / "damaged", args.seed)
+    native = sorted(call for call, row in read_json(demo / _METADATA).items() if row["partition"] == 5)
+    listed(folder / "native.txt", native)
+    true, everything, aligned = (args.work / f"{name}.parquet" for name in ("true", "damaged", "native_aligned"))
+    speechmill("import", "bizspeech", demo, true)
+    speechmill("import", "bizspeech", args.work / "damaged", everything)
+    rows = pl.read_parquet(everything)
+    if not (args.work / "native.parquet").exists():
+        rows.filter(pl.col("call").is_in(native)).write_parquet(args.work / "native.parquet")
+    speechmill("align", args.work / "native.parquet", aligned, "--aligner", args.aligner)
+    found: dict[str, Any] = {}
+    sides: list[str] = [f"select.include_only={folder / 'native.txt'}"]
+    for name, manifest in {"true": true, "aligned": aligned, "everything": everything}.items():
+        extra = ["--min-confidence", str(CONFIDENCE)] if name == "aligned" else []
+        run = folder / name / "run"
+        trained(manifest, folder / name, run, args, sides, extra)
+        if name == "true":  # the other two have the same calls to train on, and are tested on these
+            selected = pl.read_parquet(folder / name / "selected.parquet", columns=["call", "split"]).unique()
+            for split in ("valid", "test"):
+                listed(folder / f"{split}.txt", sorted(selected.filter(pl.col("split") == split)["call"]))
+                sides.append(f"select.{split}_calls={folder / f'{split}.txt'}")
+        found[name] = once(folder / f"{name}.json", lambda run=run, name=name: tested(run, folder, name))
+    return found | {"aligned_over_true": found["aligned"]["wer"] / found["true"]["wer"]}
+
+
+def tested(run: Path, folder: Path, name: str) -> dict[str, Any]:
+    """Scores of the test calls with true times, and the hours that were trained on."""
+    path = folder / f"{name}.scores.json"
+    speechmill("evaluate", run, "--on", folder / "true" / "shards", "--split", "test", "--json", path)
+    scores = read_json(path)
+    table = pl.read_parquet(folder / name / "selected.parquet").filter(pl.col("split") == "train")
+    return {
+        "wer": scores["wer"], "errors": scores["errors"], "words": scores["words"],
+        "train_hours": float((table["end"] - table["start"]).sum()) / 3600, "train_utterances": len(table),
+    }  # fmt: skip
+
+
+def trained(manifest: Path, folder: Path, run: Path, args: Namespace, settings: list[str], select: list[str]) -> None:
+    """Select, shard, tokenizer, train."""
+    settings = [*args.overrides, *settings]
+    selected, tokenizer = folder / "selected.parquet", folder / "tokenizer.model"
+    speechmill("select", manifest, selected, "--recipe", RECIPE, *select, *settings)
+    speechmill("shard", selected, folder / "shards", "--recipe", RECIPE, *settings)
+    speechmill("tokenizer", selected, tokenizer, "--recipe", RECIPE, *settings)
+    places = [f"data.shards={folder / 'shards'}", f"data.tokenizer={tokenizer}"]
+    speechmill("train", RECIPE, "--run", run, *settings, *places)
+
+
+def listed(path: Path, calls: list[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(calls) + "\n", encoding="utf-8")
+
+
+def damaged_corpus(demo: Path, out: Path, seed: int) -> Transcripts:
+    """Write the damaged transcripts beside links to the recordings; the same seed gives the same damage."""
+    metadata = read_json(demo / _METADATA)
+    folders = [demo / "MEDIA" / call for call in metadata]
+    transcripts = {}
+    for number, folder in enumerate(folders):
+        recording, written = demo_transcript(folder, folders[(number + 1) % len(folders)], DAMAGE, seed, number)
+        transcripts[folder.name] = written
+        place = out / "MEDIA" / folder.name
+        place.mkdir(parents=True, exist_ok=True)
+        if not (place / recording.name).exists():
+            (place / recording.name).symlink_to(recording.resolve())
+        text = transcript(written)
+        path = place / "transcript_timealigned.txt"
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+    write_json(out / _METADATA, metadata)
+    return transcripts
+
+
+def transcript(written: list[Written]) -> str:
+    """transcript_timealigned.txt with rough times."""
+    starts, ended = [], 0.0
+    for one in written:
+        starts.append(one.said.start if one.said else ended)
+        ended = one.said.end if one.said else ended
+    latest, rows = 0.0, [HEADER]
+    for place, (one, start) in enumerate(zip(written, starts, strict=True)):
+        latest = max(latest, start)  # neighbours that changed places have times that do not run backwards
+        rows.append(f"{sentence_id(place)}\t{one.speaker}\t{one.session}\t{clock(latest)}\t{one.text}")
+    end = max([latest, *(one.said.end for one in written if one.said)])
+    rows.append(f"END\t{written[-1].speaker}\t{written[-1].session}\t{clock(end + 0.1)}\t")
+    return "\n".join(rows) + "\n"
+
+
+def scored(out: Path, transcripts: Transcripts) -> Tally:
+    """What `speechmill align` wrote, against what is true. Sentences that the importer left out are not counted."""
+    rows = {row["id"]: row for row in pl.read_parquet(out.with_suffix(".sentences.parquet")).iter_rows(named=True)}
+    tally = Tally()
+    for call, written in transcripts.items():
+        pairs = [(one, rows.get(f"{call}_{sentence_id(place)}")) for place, one in enumerate(written)]
+        there = [(one, row) for one, row in pairs if row is not None]
+        outcomes = [
+            Outcome(place, row["reason"] or "kept", row["confidence"], row["start"], row["end"])
+            for place, (_, row) in enumerate(there)
+        ]
+        tally.add([one for one, _ in there], outcomes)
+    return tally

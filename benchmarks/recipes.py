@@ -1,0 +1,231 @@
+"""What each option of training changes: named variants of the recipes, over seeds, on the demo corpus and the digits.
+
+    python -m benchmarks.recipes --work recipes --out benchmarks/results/recipes.json
+    python -m benchmarks.recipes --table        the table of docs/recipes.md, of what --out has
+
+A variant differs from `base` in the settings that are named here, and in nothing else: the same data, updates, batches
+and seeds, greedy search, one thread a run. Runs are done seed by seed, so that an unfinished call leaves whole
+comparisons; what is finished under --work is not repeated, and a run that was cut off goes on. --out is written after
+each run: one record a run. Variants `of` another use its runs and differ in how they are evaluated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.lab import RECIPES, prepared, speechmill
+from benchmarks.machine import machine
+from speechmill.artefact import read_json, write_json
+from speechmill.config import load_recipe
+from speechmill.metrics import read_metrics
+from speechmill.settings import recipe_text
+
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Variant:
+    name: str
+    settings: tuple[str, ...] = ()
+    corpora: tuple[str, ...] = ("demo", "digits")
+    model: str = ""  # a recipe under hparams/ whose model, loss and optimizer it takes
+    of: str = BASE  # the variant whose runs it evaluates, where it has none of its own
+    average: str = ""  # see `speechmill evaluate --average`
+    search: tuple[str, ...] = ()
+
+
+_SPEED = "augment.speed=[0.9, 1.1]"
+_MASKS = ("augment.time_masks=2", "augment.time_mask_frames=10", "augment.frequency_masks=2",
+          "augment.frequency_mask_bins=6")  # fmt: skip
+_BEAM = ("search.kind=beam", "search.beam=8")
+VARIANTS = (
+    Variant(BASE, ("train.keep_best=5", "train.keep_last=5")),
+    # How it is evaluated.
+    Variant("average best-2", average="best-2"),
+    Variant("average best-5", average="best-5"),
+    Variant("average last-3", average="last-3"),
+    Variant("beam 8", search=_BEAM),
+    # The learning rate.
+    Variant("constant rate", ("optim.schedule=constant",)),
+    Variant("linear", ("optim.schedule=linear",)),
+    Variant("warm-up, stable, decay", ("optim.schedule=wsd", "optim.decay_share=0.3")),
+    Variant("noam", ("optim.schedule=noam",)),
+    Variant("newbob", ("optim.schedule=newbob", "optim.anneal_factor=0.5", "optim.anneal_below=0.02")),
+    Variant("moving average", ("train.average_decay=0.995",)),
+    Variant("moving average, stable", ("train.average_decay=0.995", "optim.schedule=constant")),
+    # What is heard. The digits' recipe has augmentation, which is left out in turn; the demo's has none.
+    Variant("speed", (_SPEED,), ("demo",)),
+    Variant("SpecAugment", _MASKS, ("demo",)),
+    Variant("speed and SpecAugment", (_SPEED, *_MASKS), ("demo",)),
+    Variant("white noise", ("augment.noise_db=[10, 40]",), ("demo",)),
+    Variant("babble", ("augment.noise_db=[10, 40]", "augment.noise_kinds=[babble]"), ("demo",)),
+    Variant("warp and tilt", ("augment.warp=[0.9, 1.1]", "augment.tilt=0.5"), ("demo",)),
+    Variant("without speed", ("augment.speed=[1.0, 1.0]",), ("digits",)),
+    Variant("without SpecAugment", ("augment.time_masks=0", "augment.frequency_masks=0"), ("digits",)),
+    Variant("without noise", ("augment.noise_db=null",), ("digits",)),
+    Variant("white noise and babble", ("augment.noise_kinds=[white, babble]",), ("digits",)),
+    Variant("without warp and tilt", ("augment.warp=[1.0, 1.0]", "augment.tilt=0"), ("digits",)),
+    # What is learned.
+    Variant("normalised text", ("tokenizer.text=normalized",)),
+    Variant("random order", ("schedule.order=random",)),
+    # The model.
+    Variant("ctc_small", model="ctc_small"),
+    Variant("conformer", model="conformer"),
+    Variant("conformer, beam", of="conformer", search=(*_BEAM, "search.ctc_weight=0.4")),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    corpus: str
+    variant: Variant
+    seed: int
+
+    @property
+    def trained(self) -> Variant:
+        """The variant whose training run it has."""
+        evaluated = self.variant.average or self.variant.search
+        return named(self.variant.of) if evaluated else self.variant
+
+    def folder(self, work: Path) -> Path:
+        words = self.trained.name.replace(",", "").replace(" ", "-")
+        return work / self.corpus / "variants" / f"{words}-seed{self.seed}"
+
+    def note(self, work: Path) -> Path:
+        """The record of the run, once it is done."""
+        words = self.variant.name.replace(",", "").replace(" ", "-")
+        return work / self.corpus / "records" / f"{words}-seed{self.seed}.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("recipes"), help="corpora, run folders and records")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/recipes.json"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--corpora", nargs="+", choices=list(RECIPES), default=list(RECIPES))
+    parser.add_argument("--variants", nargs="+", choices=[variant.name for variant in VARIANTS])
+    parser.add_argument("--at-once", type=int, default=1, help="runs beside one another")
+    parser.add_argument("--most", type=int, help="training runs to do in this call; the next one goes on")
+    parser.add_argument("--table", action="store_true", help="show --out as Markdown, and do nothing else")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="for every run, e.g. to try the program")
+    args = parser.parse_args()
+    if args.table:
+        print(table(read_json(args.out)["runs"]))
+        return
+    for corpus in args.corpora:
+        prepared(corpus, "all", args.work / corpus, RECIPES[corpus], args.overrides)
+    runs = list(planned(args.corpora, args.seeds, args.variants))
+    for group in batched(runs, args.work, args.most):
+        with ThreadPoolExecutor(args.at_once) as pool:
+            for _ in pool.map(lambda run: carry_out(run, args.work, args.overrides), group):
+                write_json(args.out, {"machine": machine(), "runs": records(runs, args.work)})
+    print(table(records(runs, args.work)))
+
+
+def planned(corpora: Sequence[str], seeds: int, names: Sequence[str] | None) -> Iterator[Run]:
+    """Every run, seed by seed."""
+    for seed in range(seeds):
+        for corpus in corpora:
+            for variant in VARIANTS:
+                if corpus in variant.corpora and (names is None or variant.name in names):
+                    yield Run(corpus, variant, seed)
+
+
+def batched(runs: Sequence[Run], work: Path, most: int | None) -> Iterator[list[Run]]:
+    """Runs that are to be done, in two groups: those that train, and those that need what these have trained."""
+    left = [run for run in runs if not run.note(work).is_file()]
+    training = [run for run in left if run.trained == run.variant]
+    training = training if most is None else training[:most]
+    yield training
+    ready = {run.folder(work) for run in training} | {run.folder(work) for run in runs if run.note(work).is_file()}
+    yield [run for run in left if run.trained != run.variant and run.folder(work) in ready]
+
+
+def carry_out(run: Run, work: Path, overrides: Sequence[str]) -> None:
+    """Train what is missing, score the test calls, keep the record. The commands are those that users have."""
+    folder = run.folder(work)
+    data = work / run.corpus / "all"
+    settings = [*overrides, *run.trained.settings, "train.threads=1", f"train.seed={run.seed}",
+                f"schedule.seed={run.seed}", "search.kind=greedy", "search.lm_order=0",
+                "search.ctc_weight=0"]  # fmt: skip
+    recipe = recipe_file(run.trained, run.corpus, work, overrides)
+    tokenizer = work / run.corpus / "tokenizer.model"
+    if text := [setting for setting in settings if setting.startswith("tokenizer.")]:
+        tokenizer = work / run.corpus / f"tokenizer-{run.trained.name.replace(' ', '-')}.model"
+        speechmill("tokenizer", data / "selected.parquet", tokenizer, "--recipe", recipe, *overrides, *text)
+    print(f"-- {run.corpus} {run.variant.name} seed {run.seed}", file=sys.stderr)
+    places = [f"data.shards={data / 'shards'}", f"data.tokenizer={tokenizer}"]
+    speechmill("train", recipe, "--run", folder, *settings, *places)
+    scores = work / run.corpus / "records" / f".{run.note(work).stem}.scores.json"
+    scores.parent.mkdir(parents=True, exist_ok=True)
+    average = ["--average", run.variant.average] if run.variant.average else []
+    speechmill("evaluate", folder, "--split", "test", *average, "--json", scores, *run.variant.search)
+    write_json(run.note(work), record(run, folder, read_json(scores)))
+    scores.unlink()
+
+
+def recipe_file(variant: Variant, corpus: str, work: Path, overrides: Sequence[str]) -> Path:
+    """The recipe of the corpus, with the model, loss and learning rate of the variant's."""
+    if not variant.model:
+        return RECIPES[corpus]
+    base, other = load_recipe(RECIPES[corpus], overrides), load_recipe(Path("hparams") / f"{variant.model}.yaml")
+    optim = other.optim.model_copy(update={"warmup_updates": min(other.optim.warmup_updates, base.train.updates // 4)})
+    mixed = base.model_copy(update={"name": variant.model, "model": other.model, "loss": other.loss, "optim": optim})
+    path = work / corpus / f"{variant.model}.yaml"
+    path.write_text(recipe_text(mixed), encoding="utf-8")
+    return path
+
+
+def record(run: Run, folder: Path, scores: dict[str, Any]) -> dict[str, Any]:
+    metrics, environment = read_metrics(folder), read_json(folder / "environment.json")
+    end = metrics[-1]
+    return {
+        "corpus": run.corpus, "variant": run.variant.name, "seed": run.seed, "settings": list(run.trained.settings),
+        "average": run.variant.average, "search": list(run.variant.search), "model": run.trained.model,
+        "parameters": environment["parameters"], "threads": environment["threads"], "updates": end["update"],
+        "wer": scores["wer"], "wer_p": scores["wer_p"], "errors": scores["errors"], "words": scores["words"],
+        "valid_wer": end["best_wer"], "seconds": end["seconds"], "audio_seconds": end["audio_seconds"],
+        "machine": machine(),
+    }  # fmt: skip
+
+
+def records(runs: Sequence[Run], work: Path) -> list[dict[str, Any]]:
+    return [read_json(run.note(work)) for run in runs if run.note(work).is_file()]
+
+
+def table(found: Sequence[dict[str, Any]]) -> str:
+    """Markdown: a line for each corpus and variant, compared with base on the same seeds."""
+    lines = [
+        "| corpus | variant | WER, each seed | mean | less base | hours of training |",
+        "|---|---|---|---|---|---|",
+    ]
+    base = {(one["corpus"], one["seed"]): one["wer"] for one in found if one["variant"] == BASE}
+    for corpus in RECIPES:
+        for variant in VARIANTS:
+            runs = [one for one in found if (one["corpus"], one["variant"]) == (corpus, variant.name)]
+            if not runs:
+                continue
+            rates = [100 * one["wer"] for one in runs]
+            less = [100 * (one["wer"] - base[key]) for one in runs if (key := (corpus, one["seed"])) in base]
+            difference = f"{statistics.mean(less):+.2f}" if less and variant.name != BASE else ""
+            hours = statistics.mean(one["seconds"] for one in runs) / 3600
+            each = ", ".join(f"{rate:.2f}" for rate in rates)
+            lines.append(
+                f"| {corpus} | {variant.name} | {each} | {statistics.mean(rates):.2f} | {difference} | {hours:.2f} |"
+            )
+    return "\n".join(lines)
+
+
+def named(name: str) -> Variant:
+    return next(variant for variant in VARIANTS if variant.name == name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,333 @@
+"""The training step of the full and of the demo's attention recipe, ours against SpeechBrain's modules under its Brain.
+
+    python -m benchmarks.step                          writes benchmarks/results/step.json and step_profile.txt
+    python -m benchmarks.step --quick --json -         fewer rounds, nothing written
+    python -m benchmarks.step --device cuda            on a GPU, in bf16 autocast and in tf32
+
+Both sides have the same weights and the same audio. First their losses and all gradients are compared, without
+dropout and in float64; a difference ends the program. Then whole steps are timed in turns: features, forward, backward,
+clipping, optimizer. `..._vs_speechbrain` is the ratio of the median times; `full_..._share_of_limit` the arithmetic of
+the recipe (see `arithmetic`) per second, as a share of what a product of square matrices reaches here in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.brain import (
+    AttentionBrain,
+    brain_batch,
+    build_brain,
+    exact_attention,
+    give_weights,
+    same_parameters,
+)
+from benchmarks.machine import machine
+from speechmill.artefact import read_json, write_json, write_text
+from speechmill.config import load_recipe
+from speechmill.loader import Batch
+from speechmill.models import build_model
+from speechmill.models.crdnn import CrdnnRecognizer
+from speechmill.settings import CrdnnSettings, Recipe
+from speechmill.strategies.single import Single
+from speechmill.train.optim import build_optimizer
+
+RESULT = Path(__file__).parent / "results" / "step.json"
+PROFILE = Path(__file__).parent / "results" / "step_profile.txt"
+HPARAMS = Path(__file__).resolve().parents[1] / "hparams"
+RECIPES = {"full": "train.yaml", "demo": "demo_aed.yaml"}
+# Utterances of a step, seconds and target tokens of each: on a CPU as many as fit a short measurement, on a GPU as
+# many as the recipe's batches have.
+SHAPES = {"cpu": {"full": (4, 8.0, 24), "demo": (6, 5.0, 40)}, "cuda": {"full": (22, 8.0, 24), "demo": (6, 5.0, 40)}}
+TOLERANCE = 1e-8  # of each tensor's largest number, in float64
+NOT_MEASURED = "not measured"
+
+
+def random_batch(recipe: Recipe, shape: tuple[int, float, int]) -> Batch:
+    """Noise in the bands of speech, of one length, with random targets."""
+    size, seconds, tokens = shape
+    rng = np.random.default_rng(0)
+    samples = round(seconds * recipe.features.sample_rate)
+    noise = np.cumsum(rng.standard_normal((size, samples)), axis=1)
+    noise -= noise.mean(1, keepdims=True)
+    audio = (8000 * noise / np.abs(noise).max()).astype(np.int16)
+    targets = rng.integers(4, recipe.tokenizer.size, (size, tokens))
+    lengths = np.full(size, samples), np.full(size, tokens)
+    parts = (audio, lengths[0], targets, lengths[1])
+    return Batch(0, [str(row) for row in range(size)], *(torch.from_numpy(part) for part in parts))
+
+
+class Sides:
+    """Our strategy and their Brain, alike."""
+
+    def __init__(
+        self, name: str, device: str, precision: str = "float32", dropout: float | None = None,
+        shape: tuple[int, float, int] | None = None,
+    ) -> None:  # fmt: skip
+        overrides = [f"train.precision={precision}", f"train.device={device}"]
+        overrides += [] if dropout is None else [f"model.dropout={dropout}"]
+        self.recipe = load_recipe(HPARAMS / RECIPES[name], overrides)
+        self.batch = random_batch(self.recipe, shape or SHAPES[device][name])
+        tokens = self.recipe.tokenizer.size
+        torch.manual_seed(0)
+        model = build_model(self.recipe, tokens).to(device).train()
+        model = model.double() if precision == "float64" else model
+        assert isinstance(model, CrdnnRecognizer)
+        with torch.no_grad():
+            audio = self.batch.audio.to(device, next(model.parameters()).dtype) / 32768.0
+            features, _ = model.log_mel.log_mel(audio, self.batch.lengths.to(device))
+        model.log_mel.set_statistics(features.mean((0, 1)), features.std((0, 1)))
+        self.model = model
+        optimizer = build_optimizer(model.parameters(), self.recipe.optim)
+        self.ours = Single(model, optimizer, self.recipe, torch.device(device))
+        self.theirs: AttentionBrain = build_brain(
+            self.recipe, tokens, "bf16" if precision == "bfloat16" else "fp32", device
+        )
+        give_weights(model, self.theirs)
+        self.their_batch = brain_batch(self.batch)
+
+    @property
+    def seconds(self) -> float:
+        return float(self.batch.lengths.sum()) / self.recipe.features.sample_rate
+
+    def our_step(self) -> None:
+        self.ours.update([self.batch], self.recipe.optim.warmup_updates)
+
+    def their_step(self) -> None:
+        self.theirs.fit_batch(self.their_batch)
+
+
+def check(name: str, device: str) -> dict[str, float]:
+    """The largest relative difference of the losses and of any gradient. AssertionError where they differ.
+
+    In float64: in float32 two places of a pool are now and then the same but for rounding, and which of them is taken
+    moves the gradients of the convolutions by some thousandths, SpeechBrain's against its own in float64 too.
+    """
+    sides = Sides(name, device, "float64", dropout=0.0, shape=(2, 1.0, 4))
+    brain, model = sides.theirs, sides.model
+    brain.modules.double()
+    brain.modules["normalize"].glob_mean = model.log_mel.mean.clone()
+    brain.modules["normalize"].glob_std = model.log_mel.deviation.clone()
+    # SpeechBrain's features are float32 only; tests/test_features.py shows that they are the same.
+    brain.hparams.compute_features = lambda audio: model.log_mel.log_mel(
+        audio, torch.full((len(audio),), audio.shape[1], device=audio.device)
+    )[0]
+    batch = brain_batch(sides.batch, torch.float64)
+    sums = sides.ours.gradients([sides.batch], 0)
+    with exact_attention():
+        loss = brain.compute_objectives(brain.compute_forward(batch, None), batch, None)
+    loss.backward()
+    found = {"loss": abs(sums.loss / sums.tokens - loss.item()) / loss.item(), "gradient": 0.0}
+    pairs = same_parameters(model, brain)
+    largest = max(float(theirs.grad.abs().max()) for _, _, theirs in pairs)
+    for label, ours, theirs in pairs:
+        # A bias before a normalisation over the batch has no gradient but rounding.
+        scale = max(float(theirs.grad.abs().max()), 1e-3 * largest)
+        difference = float((ours.grad / sums.tokens - theirs.grad).abs().max()) / scale
+        found["gradient"] = max(found["gradient"], difference)
+        if difference > TOLERANCE:
+            raise AssertionError(f"{name}: the gradients of {label} differ by {difference:.2g} of their largest")
+    if found["loss"] > TOLERANCE:
+        raise AssertionError(f"{name}: the losses differ by {found['loss']:.2g}")
+    return found
+
+
+def timed(step: Callable[[], None], device: str) -> float:
+    """Seconds of a step, by the device's own clock on a GPU."""
+    if device != "cuda":
+        start = time.perf_counter()
+        step()
+        return time.perf_counter() - start
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin.record()
+    step()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1000
+
+
+def compare(name: str, device: str, rounds: int, precision: str = "float32") -> dict[str, Any]:
+    """Both sides in turns; the first round warms up."""
+    sides = Sides(name, device, precision)
+    times: dict[str, list[float]] = {"ours": [], "speechbrain": []}
+    for number in range(rounds + 1):
+        for label, step in (("ours", sides.our_step), ("speechbrain", sides.their_step)):
+            spent = timed(step, device)
+            if number:
+                times[label].append(spent)
+    medians = {label: statistics.median(found) for label, found in times.items()}
+    return {
+        "ratio": round(medians["speechbrain"] / medians["ours"], 3),
+        "realtime": round(sides.seconds / medians["ours"], 2),
+        "realtime_speechbrain": round(sides.seconds / medians["speechbrain"], 2),
+        "seconds": {label: [round(one, 4) for one in found] for label, found in times.items()},
+        "gflop_per_audio_second": round(arithmetic(sides.recipe) / 1e9, 2),
+    }
+
+
+def arithmetic(recipe: Recipe) -> float:
+    """Operations per second of audio, forward and backward (three times forward), a direct convolution's counted.
+
+    A multiplication and an addition are two. Matrix products and convolutions only; of the decoder, which has a few
+    tokens a second, nothing: it is 2 % of the full recipe.
+    """
+    settings = recipe.model
+    assert isinstance(settings, CrdnnSettings)
+    frames, bins, channels, total = 1000 / recipe.features.hop_ms, recipe.features.n_mels, 1, 0.0
+    for out in settings.cnn_channels:
+        for inputs in (channels, out):
+            total += frames * bins * settings.cnn_kernel**2 * inputs * out
+        channels, bins = out, bins // 2
+    steps, width = frames / settings.time_pooling, channels * bins
+    for _ in range(settings.rnn_layers):
+        total += steps * 2 * 4 * settings.rnn_size * (width + settings.rnn_size)
+        width = 2 * settings.rnn_size
+    for _ in range(settings.dnn_blocks):
+        total += steps * width * settings.dnn_size
+        width = settings.dnn_size
+    total += steps * width * recipe.tokenizer.size  # CTC
+    return 3 * 2 * total
+
+
+def matmul_peak(device: str, dtype: torch.dtype = torch.float32, size: int = 2048) -> float:
+    """Operations per second of a product of square matrices, the best of ten."""
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    return 2 * size**3 / min(timed(lambda: a @ b, device) for _ in range(11))
+
+
+def memory_per_second(name: str, side: str) -> float:
+    """Peak bytes of a step above what stands before it, per second of padded audio; in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.step", "--memory-of", name, "--side", side]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def _memory(name: str, side: str) -> float:
+    sides = Sides(name, "cpu")
+    step = sides.our_step if side == "ours" else sides.their_step
+    small = sides.batch._replace(ids=sides.batch.ids[:1], audio=sides.batch.audio[:1, :16000])
+    small = small._replace(
+        lengths=torch.tensor([16000]), targets=small.targets[:1, :2], target_lengths=torch.tensor([2])
+    )
+    whole, theirs = sides.batch, sides.their_batch
+    sides.batch, sides.their_batch = small, brain_batch(small)
+    step()  # gradients and the optimizer's state are there from now on
+    sides.batch, sides.their_batch = whole, theirs
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = _peak()
+    step()
+    return (_peak() - before) / sides.seconds
+
+
+def _peak() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+def profiles(name: str, device: str) -> str:
+    """Where the time of a step goes, operation by operation, on both sides."""
+    sides = Sides(name, device)
+    parts = []
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])
+    for label, step in (("ours", sides.our_step), ("SpeechBrain", sides.their_step)):
+        step()
+        with profile(activities=activities) as watched:
+            step()
+        order = "self_cuda_time_total" if device == "cuda" else "self_cpu_time_total"
+        table = watched.key_averages().table(sort_by=order, row_limit=20, max_name_column_width=48)
+        lines = [line[:170].rstrip() for line in table.splitlines()]
+        parts.append(f"== {name}, {label}, {sides.seconds:.0f} s of audio\n" + "\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def on_cpu(quick: bool) -> dict[str, Any]:
+    figures: dict[str, Any] = {"threads": torch.get_num_threads()}
+    figures["differences"] = {name: check(name, "cpu") for name in RECIPES}
+    peaks = [matmul_peak("cpu")]
+    rounds = {"full": 3 if quick else 7, "demo": 7 if quick else 21}
+    found = {name: compare(name, "cpu", rounds[name]) for name in RECIPES}
+    peaks.append(matmul_peak("cpu"))
+    peak = max(peaks)
+    full = found["full"]
+    share = full["realtime"] * full["gflop_per_audio_second"] * 1e9 / peak
+    figures |= {
+        "full_cpu_vs_speechbrain": full["ratio"],
+        "demo_cpu_vs_speechbrain": found["demo"]["ratio"],
+        "full_cpu_share_of_limit": round(share, 3),
+        "matmul_gflops": round(peak / 1e9, 1),
+        **found,
+    }
+    if not quick:
+        figures["demo_bfloat16"] = compare("demo", "cpu", rounds["demo"], "bfloat16")
+    return figures
+
+
+def memory() -> dict[str, Any]:
+    found = {
+        name: {side: round(memory_per_second(name, side) / 1e6, 1) for side in ("ours", "speechbrain")}
+        for name in RECIPES
+    }
+    return {"peak_mb_per_padded_second": found}
+
+
+def on_cuda(quick: bool) -> dict[str, Any]:
+    """Keys of the GPU; `not measured` where there is none."""
+    keys = ("full_cuda_bf16_vs_speechbrain", "full_cuda_tf32_vs_speechbrain", "cuda_mfu")
+    if not torch.cuda.is_available():
+        return dict.fromkeys(keys, NOT_MEASURED)
+    figures: dict[str, Any] = {"gpu": torch.cuda.get_device_name(), "differences_cuda": check("full", "cuda")}
+    rounds = 10 if quick else 30
+    bf16 = compare("full", "cuda", rounds, "bfloat16")
+    peak = matmul_peak("cuda", torch.bfloat16, 8192)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    tf32 = compare("full", "cuda", rounds)
+    mfu = bf16["realtime"] * bf16["gflop_per_audio_second"] * 1e9 / peak
+    values = (bf16["ratio"], tf32["ratio"], round(mfu, 3))
+    return figures | dict(zip(keys, values, strict=True)) | {"full_cuda_bf16": bf16, "full_cuda_tf32": tf32}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, no memory, no profile")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
+    parser.add_argument("--json", metavar="PATH", type=Path, default=RESULT, help="-: print it (default: %(default)s)")
+    parser.add_argument("--only", choices=("times", "memory", "profile"), help="the other parts stay as they are")
+    parser.add_argument("--memory-of", choices=tuple(RECIPES), help=argparse.SUPPRESS)
+    parser.add_argument("--side", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.memory_of:
+        print(_memory(args.memory_of, args.side))
+        return
+    printed = str(args.json) == "-"
+    result: dict[str, Any] = read_json(args.json) if args.only and args.json.is_file() else {}
+    if args.only in (None, "times"):
+        result |= on_cpu(args.quick) | (on_cuda(args.quick) if args.device == "cuda" else {"cuda": NOT_MEASURED})
+        result |= {"machine": machine()}
+    if args.only == "memory" or not (args.only or args.quick):
+        result |= memory()
+    if printed:
+        json.dump(result, sys.stdout, indent=1)
+        print()
+        return
+    write_json(args.json, result)
+    if args.only == "profile" or not (args.only or args.quick):
+        write_text(PROFILE, "\n\n".join(profiles(name, args.device) for name in RECIPES) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""The verbs that hand recognizers to other toolkits, and take theirs: export, import-model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from speechmill.cli.verb import Arguments, Verbs, recipe_arguments, recipe_of, verb
+
+_FORMATS = ("speechbrain", "torchscript", "onnx")  # exchange.export.FORMATS, without its imports
+
+
+def add_export(verbs: Verbs) -> None:
+    parser = verb(
+        verbs, "export", _export, "a run's recognizer as a SpeechBrain folder, TorchScript or ONNX",
+        "speechmill export mine/run mine/speechbrain --format speechbrain search.kind=greedy",
+    )  # fmt: skip
+    parser.add_argument("folder", type=Path, metavar="RUN")
+    parser.add_argument("out", type=Path, metavar="DIR", help="the folder to write")
+    parser.add_argument("--format", choices=_FORMATS, default="speechbrain")
+    parser.add_argument("--checkpoint", default="best", help="best, last or a number of updates (default: %(default)s)")
+    parser.add_argument("overrides", nargs="*", metavar="search.key=value", help="the search of SpeechBrain's folder")
+
+
+def _export(args: Arguments) -> None:
+    from speechmill.config import override_recipe
+    from speechmill.exchange.export import export
+    from speechmill.train.runlog import read_config
+
+    search = override_recipe(read_config(args.folder), args.overrides).search
+    export(args.folder, args.out, args.format, args.checkpoint, search)
+    print(f"{args.out}: written as {args.format}")
+
+
+def add_import_model(verbs: Verbs) -> None:
+    parser = verb(
+        verbs, "import-model", _import_model, "a SpeechBrain model of the thesis's kind -> a run to go on with",
+        "speechmill import-model speechbrain/folder mine/run --recipe hparams/train.yaml data.shards=mine/shards",
+    )  # fmt: skip
+    parser.add_argument("source", type=Path, help="the folder with asr.ckpt, normalizer.ckpt and tokenizer.ckpt")
+    parser.add_argument("folder", type=Path, metavar="RUN", help="the run folder to begin")
+    recipe_arguments(parser)
+
+
+def _import_model(args: Arguments) -> None:
+    from speechmill.exchange.imported import import_model
+
+    recipe = import_model(args.source, args.folder, recipe_of(args))
+    print(
+        f"{args.folder}: begun with the weights of {args.source}; "
+        f"go on with `speechmill train RECIPE --run {args.folder} data.tokenizer={recipe.data.tokenizer} ...`"
+    )

@@ -1,0 +1,1 @@
+"""Recognizers in the formats of other toolkits, out and in."""

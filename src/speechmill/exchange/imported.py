@@ -1,0 +1,125 @@
+"""A SpeechBrain checkpoint of the thesis's architecture -> the run folder of a recipe, to train on or evaluate."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from speechmill.artefact import locked
+from speechmill.errors import SpeechmillError
+from speechmill.models import build_model
+from speechmill.models.crdnn import CrdnnRecognizer
+from speechmill.settings import CrdnnSettings, Recipe
+from speechmill.strategies.single import Single
+from speechmill.tokenizer import Tokenizer
+from speechmill.train.checkpoint import TrainState, checkpoints, save_checkpoint
+from speechmill.train.data import batches_of, open_train_index
+from speechmill.train.loop import with_absolute_paths
+from speechmill.train.optim import build_optimizer
+from speechmill.train.prepare import TOKENIZER_NAME, start_run
+
+_MODELS, _NORMALIZERS, _TOKENIZERS = ("asr.ckpt", "model.ckpt"), ("normalizer.ckpt",), ("tokenizer.ckpt",)
+
+
+def import_model(source: Path, run: Path, recipe: Recipe) -> Recipe:
+    """Begin the run folder `run` at update 0 with SpeechBrain's weights; returns the recipe to train it on with.
+
+    Args:
+        source: a folder with the model (asr.ckpt or model.ckpt: a list of encoder, embedding, decoder and two linear
+            layers, as SpeechBrain's attention recipes save it), normalizer.ckpt and tokenizer.ckpt. Its YAML, which
+            could run code, is not read.
+        recipe: has the architecture's sizes, and data.shards. Its tokenizer is that of `source`.
+    Raises SpeechmillError where a file is missing or does not fit the recipe.
+    """
+    if not isinstance(recipe.model, CrdnnSettings):
+        raise SpeechmillError(f"import-model: the recipe's model.kind is {recipe.model.kind}, expected crdnn.")
+    if checkpoints(run):
+        raise SpeechmillError(f"{run}: has checkpoints already; choose another run folder.")
+    tokenizer = _tokenizer(_find(source, _TOKENIZERS), recipe)
+    data = recipe.data.model_copy(update={"tokenizer": str(run / TOKENIZER_NAME)})
+    recipe = with_absolute_paths(recipe.model_copy(update={"data": data}))
+    model = build_model(recipe, len(tokenizer))
+    assert isinstance(model, CrdnnRecognizer)
+    _load_weights(model, _find(source, _MODELS))
+    _load_statistics(model, _find(source, _NORMALIZERS))
+    index = open_train_index(recipe)
+    state = TrainState(shards=index.fingerprint)
+    run.mkdir(parents=True, exist_ok=True)
+    with locked(run):
+        tokenizer.save(run / TOKENIZER_NAME)
+        dataset = batches_of(index, tokenizer, recipe, state.epoch_starts)
+        start_run(recipe, run, torch.device("cpu"), model, dataset.schedule)
+        optimizer = build_optimizer(model.parameters(), recipe.optim)
+        frozen = Single(model, optimizer, recipe, torch.device("cpu")).freeze(0)
+        save_checkpoint(run, state, frozen, recipe)
+    return recipe
+
+
+def _find(source: Path, names: tuple[str, ...]) -> Path:
+    found = next((source / name for name in names if (source / name).is_file()), None)
+    if found is None:
+        raise SpeechmillError(f"{source}: no {' or '.join(names)} here; a folder of a SpeechBrain model was expected.")
+    return found
+
+
+def _tokenizer(path: Path, recipe: Recipe) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer(path.read_bytes(), recipe.tokenizer)
+    except RuntimeError as error:
+        raise SpeechmillError(f"{path}: not a SentencePiece model ({error}).") from error
+    if len(tokenizer) != recipe.tokenizer.size:
+        raise SpeechmillError(
+            f"{path}: has {len(tokenizer)} pieces, the recipe's tokenizer.size is {recipe.tokenizer.size}; "
+            f"set tokenizer.size={len(tokenizer)}."
+        )
+    return tokenizer
+
+
+def _load_weights(model: CrdnnRecognizer, path: Path) -> None:
+    parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for name, value in _read(path).items():
+        number, dot, rest = name.partition(".")
+        if not dot or not number.isdigit():
+            raise SpeechmillError(f"{path}: {name!r} is no parameter of a list of modules, e.g. 0.CNN.block_0...")
+        parts[number][rest] = value
+    ordered = [parts[number] for number in sorted(parts, key=int)]
+    taken = {
+        "encoder": [part for part in ordered if any(name.startswith("CNN.") for name in part)],
+        "embedding": [part for part in ordered if "Embedding.weight" in part],
+        "decoder": [part for part in ordered if any(name.startswith("attn.") for name in part)],
+    }
+    linear = [part for part in ordered if "w.weight" in part]
+    taken |= {"ctc_head": linear[:1], "head": linear[1:2]}
+    for name, found in taken.items():
+        if len(found) != 1:
+            raise SpeechmillError(f"{path}: {len(found)} parts that look like the {name}, expected one.")
+        try:
+            model.get_submodule(name).load_state_dict(found[0])
+        except RuntimeError as error:
+            detail = re.sub(r"\s+", " ", str(error))
+            raise SpeechmillError(f"{path}: the {name} does not fit the recipe's model: {detail}") from error
+
+
+def _load_statistics(model: CrdnnRecognizer, path: Path) -> None:
+    values = _read(path)
+    mean, deviation = values.get("glob_mean"), values.get("glob_std")
+    if not isinstance(mean, Tensor) or not isinstance(deviation, Tensor) or mean.shape != model.log_mel.mean.shape:
+        raise SpeechmillError(
+            f"{path}: no global mean and deviation of {len(model.log_mel.mean)} bins (features.n_mels) in it."
+        )
+    model.log_mel.set_statistics(mean, deviation)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file; each is told
+        raise SpeechmillError(f"{path}: cannot be read as weights ({type(error).__name__}: {error}).") from error
+    if not isinstance(values, dict):
+        raise SpeechmillError(f"{path}: weights by name were expected, found {type(values).__name__}.")
+    return values

@@ -1,0 +1,273 @@
+"""The attention decoder: SpeechBrain's parameters and numbers; with known tokens, only what recurs is in the loop."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from speechbrain.nnet.RNN import AttentionalRNNDecoder
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from speechmill.settings import CrdnnSettings
+
+
+class AttentionDecoder(AttentionalRNNDecoder):  # type: ignore[misc]
+    """SpeechBrain's `AttentionalRNNDecoder` of one GRU cell and location-aware attention (Chorowski et al. 2015).
+
+    Searches step through it as it is. Training knows all tokens beforehand: `teach` is its `forward`, the reference
+    (tests/models/test_attention.py), with the embeddings' share of the GRU, the output projection and the gradients of
+    all weights taken out of the loop over tokens, as matrix products over all of them.
+    """
+
+    def __init__(self, settings: CrdnnSettings) -> None:
+        super().__init__(
+            enc_dim=settings.dnn_size,
+            input_size=settings.embedding_size,
+            rnn_type="gru",
+            attn_type="location",
+            hidden_size=settings.decoder_size,
+            attn_dim=settings.attention_size,
+            num_layers=1,
+            scaling=1.0,
+            channels=settings.attention_channels,
+            kernel_size=settings.attention_kernel,
+            re_init=True,
+            dropout=settings.dropout,
+        )
+        self.attn.conv_loc.register_forward_pre_hook(_as_weights)
+
+    def teach(self, embedded: Tensor, encoded: Tensor, steps: Tensor) -> Tensor:
+        """[batch, tokens, decoder_size] from the embedded tokens before each and the encoder's output.
+
+        Args:
+            embedded: [batch, tokens, embedding_size].
+            encoded: [batch, steps, dnn_size].
+            steps: [batch], of each utterance.
+        """
+        attention, cell = self.attn, self.rnn.rnn_cells[0]
+        size, tokens, _ = embedded.shape
+        dtype = embedded.dtype
+        if torch.is_autocast_enabled(embedded.device.type):
+            dtype = torch.get_autocast_dtype(embedded.device.type)
+        keep = None
+        if self.training and self.dropout:
+            embedded = functional.dropout(embedded, self.dropout)
+            ones = embedded.new_ones(size, tokens, attention.mlp_out.out_features, dtype=dtype)
+            keep = functional.dropout(ones, self.dropout)
+        inputs = embedded.shape[2]
+        gates = functional.linear(embedded, cell.weight_ih[:, :inputs], cell.bias_ih)
+        # The three biases of the energies are added once to the keys and not in each step.
+        bias = attention.mlp_enc.bias + attention.mlp_dec.bias + attention.mlp_loc.bias
+        keys = functional.linear(encoded, attention.mlp_enc.weight, bias)
+        weights = Weights(
+            cell.weight_ih[:, inputs:], cell.weight_hh, cell.bias_hh, attention.mlp_dec.weight,
+            attention.mlp_loc.weight, attention.conv_loc.weight[:, 0], attention.mlp_attn.weight[0],
+            attention.mlp_out.weight, attention.mlp_out.bias,
+        )  # fmt: skip
+        with torch.autocast(embedded.device.type, enabled=False):
+            hidden, context = fast_loop(
+                gates.to(dtype), keys.to(dtype), encoded.to(dtype), steps, keep,
+                Weights(*(weight.to(dtype) for weight in weights)),
+            )  # fmt: skip
+        decoded: Tensor = self.proj(torch.cat([context, hidden], dim=-1))
+        return decoded
+
+
+class Weights(NamedTuple):
+    """Of the loop over tokens."""
+
+    context: Tensor  # [3 hidden, attention]: the GRU's, for the context
+    hidden: Tensor  # [3 hidden, hidden]
+    hidden_bias: Tensor  # [3 hidden]
+    query: Tensor  # [attention, hidden]
+    location: Tensor  # [attention, channels]
+    filters: Tensor  # [channels, 2 reach + 1]: over the attention of the token before
+    energy: Tensor  # [attention]
+    out: Tensor  # [attention, encoder]: from the attended encoder output to the context
+    out_bias: Tensor  # [attention]
+
+
+def step(
+    gates: Tensor, hidden: Tensor, context: Tensor, attended: Tensor, keys: Tensor, encoded: Tensor, outside: Tensor,
+    weights: Weights,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """One token: hidden state, context and attention after it. No shape depends on values: it can be captured.
+
+    Args:
+        gates: [batch, 3 hidden], the token's share of the GRU's input.
+        hidden: [batch, hidden].
+        context: [batch, attention], after dropout.
+        attended: [batch, steps], the attention of the token before.
+        keys: [batch, steps, attention].
+        outside: [batch, steps], true in padding.
+    """
+    inputs = gates + functional.linear(context, weights.context)
+    recurrent = functional.linear(hidden, weights.hidden, weights.hidden_bias)
+    (ri, zi, ni), (rh, zh, nh) = inputs.chunk(3, -1), recurrent.chunk(3, -1)
+    reset, update = torch.sigmoid(ri + rh), torch.sigmoid(zi + zh)
+    new = torch.tanh(ni + reset * nh)
+    hidden = new + update * (hidden - new)
+    reach = weights.filters.shape[1] // 2
+    located = _windows(functional.pad(attended, (reach, reach)), weights.filters.shape[1]) @ weights.filters.t()
+    query = functional.linear(hidden, weights.query)
+    energies = torch.tanh(keys + query[:, None] + functional.linear(located, weights.location)) @ weights.energy
+    attended = torch.softmax(energies.masked_fill(outside, -torch.inf), dim=-1)
+    context = functional.linear(torch.bmm(attended[:, None], encoded)[:, 0], weights.out, weights.out_bias)
+    return hidden, context, attended
+
+
+def reference_loop(
+    gates: Tensor, keys: Tensor, encoded: Tensor, steps: Tensor, keep: Tensor | None, weights: Weights
+) -> tuple[Tensor, Tensor]:
+    """Hidden states and contexts of all tokens, [batch, tokens, ...]: `step` after `step`, differentiated by PyTorch.
+
+    Args:
+        gates: [batch, tokens, 3 hidden].
+        keep: what dropout multiplies the context with, [batch, tokens, attention].
+    """
+    attended, outside = _first_attention(encoded, steps)
+    hidden = encoded.new_zeros(len(encoded), weights.query.shape[1])
+    context = encoded.new_zeros(len(encoded), weights.out.shape[0])
+    found: list[tuple[Tensor, Tensor]] = []
+    for token in range(gates.shape[1]):
+        heard = context if keep is None else context * keep[:, token]
+        hidden, context, attended = step(gates[:, token], hidden, heard, attended, keys, encoded, outside, weights)
+        attended = attended.detach()  # SpeechBrain does not learn through the location
+        found.append((hidden, context))
+    return torch.stack([one[0] for one in found], 1), torch.stack([one[1] for one in found], 1)
+
+
+def fast_loop(
+    gates: Tensor, keys: Tensor, encoded: Tensor, steps: Tensor, keep: Tensor | None, weights: Weights
+) -> tuple[Tensor, Tensor]:
+    """`reference_loop` with its derivative written out."""
+    found: tuple[Tensor, Tensor] = _Loop.apply(gates, keys, encoded, steps, keep, *weights)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Loop(torch.autograd.Function):
+    """Buffers are [tokens, batch, ...]: a token's part is dense, and all of them are one matrix."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, gates: Tensor, keys: Tensor, encoded: Tensor, steps: Tensor, keep: Tensor | None, *parts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        w = Weights(*parts)
+        size, tokens, total = len(gates), gates.shape[1], keys.shape[1]
+        reach = w.filters.shape[1] // 2
+        keeps = keep.transpose(0, 1).contiguous() if keep is not None else None
+        inputs = gates.transpose(0, 1).contiguous()
+        width = w.query.shape[1]
+        # Attention with zeros around it, the first before any token, so that the location's windows are views of it.
+        padded = gates.new_zeros(tokens + 1, size, total + 2 * reach)
+        attention = padded[:, :, reach : reach + total]
+        first, outside = _first_attention(encoded, steps)
+        attention[0] = first
+        hidden = gates.new_zeros(tokens + 1, size, width)
+        heard = gates.new_zeros(tokens, size, w.out.shape[0])
+        contexts, sums = gates.new_empty(tokens, size, w.out.shape[0]), gates.new_empty(tokens, size, encoded.shape[2])
+        reset, update, new, recurrent = (gates.new_empty(tokens, size, width) for _ in range(4))
+        located = gates.new_empty(tokens, size, total, w.location.shape[1])
+        tanhs = gates.new_empty(tokens, size, total, keys.shape[2]) if any(ctx.needs_input_grad) else None
+        scratch = torch.empty_like(keys)
+        # The query is one more feature of the location, constant over the steps: the sum of three is one product.
+        mixed = torch.cat([w.location.t().expand(size, -1, -1), w.location.new_empty(size, 1, keys.shape[2])], 1)
+        features = gates.new_ones(size, total, w.location.shape[1] + 1)
+        for t in range(tokens):
+            if t:
+                heard[t] = contexts[t - 1] if keeps is None else contexts[t - 1] * keeps[t]
+            gate = torch.addmm(inputs[t], heard[t], w.context.t()) if t else inputs[t]
+            turn = torch.addmm(w.hidden_bias, hidden[t], w.hidden.t())
+            both = torch.sigmoid(gate[:, : 2 * width] + turn[:, : 2 * width])
+            reset[t], update[t], recurrent[t] = both[:, :width], both[:, width:], turn[:, 2 * width :]
+            torch.tanh(torch.addcmul(gate[:, 2 * width :], reset[t], recurrent[t]), out=new[t])
+            torch.lerp(new[t], hidden[t], update[t], out=hidden[t + 1])
+            located[t] = _windows(padded[t], w.filters.shape[1]) @ w.filters.t()
+            features[:, :, :-1] = located[t]
+            mixed[:, -1] = hidden[t + 1] @ w.query.t()
+            energies = scratch if tanhs is None else tanhs[t]
+            torch.baddbmm(keys, features, mixed, out=energies).tanh_()
+            scores = (energies @ w.energy).masked_fill_(outside, -torch.inf)
+            attention[t + 1] = torch.softmax(scores, dim=-1)
+            torch.bmm(attention[t + 1][:, None], encoded, out=sums[t][:, None])
+            torch.addmm(w.out_bias, sums[t], w.out.t(), out=contexts[t])
+        ctx.save_for_backward(
+            encoded, keep, *parts, padded, hidden, heard, sums, reset, update, new, recurrent, located, tanhs
+        )
+        return hidden[1:].transpose(0, 1), contexts.transpose(0, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_hidden: Tensor, of_contexts: Tensor) -> tuple[Tensor | None, ...]:
+        encoded, keep, *rest = ctx.saved_tensors
+        w = Weights(*rest[: len(Weights._fields)])
+        padded, hidden, heard, sums, reset, update, new, recurrent, located, tanhs = rest[len(Weights._fields) :]
+        tokens, size, total, _ = located.shape
+        reach, width = w.filters.shape[1] // 2, w.query.shape[1]
+        attention = padded[1:, :, reach : reach + total]
+        keeps = keep.transpose(0, 1) if keep is not None else None
+        grads = of_hidden.transpose(0, 1).contiguous(), of_contexts.transpose(0, 1).contiguous()
+        # What the products after the loop need of every token.
+        of_context, of_sums, of_scores = torch.empty_like(heard), torch.empty_like(sums), torch.empty_like(attention)
+        of_query = hidden.new_empty(tokens, size, w.query.shape[0])
+        of_gate, of_turn = (hidden.new_empty(tokens, size, 3 * width) for _ in range(2))
+        of_keys = torch.zeros_like(tanhs[0])
+        of_location, of_filters, of_energy = (torch.zeros_like(one) for one in (w.location, w.filters, w.energy))
+        carried = hidden.new_zeros(size, width)
+        later: Tensor | None = None  # of the context, from the next token's GRU
+        for t in reversed(range(tokens)):
+            if later is None:
+                of_context[t] = grads[1][t]
+            else:
+                torch.add(grads[1][t], later, out=of_context[t])
+            torch.mm(of_context[t], w.out, out=of_sums[t])
+            of_attention = torch.bmm(encoded, of_sums[t][:, :, None])[:, :, 0]
+            torch.ops.aten._softmax_backward_data.out(
+                of_attention, attention[t].contiguous(), -1, of_attention.dtype, grad_input=of_scores[t]
+            )
+            of_energies, tanh = of_scores[t][:, :, None] * w.energy, tanhs[t]
+            of_energy += tanh.flatten(0, 1).t() @ of_scores[t].flatten()
+            before = torch.ops.aten.tanh_backward(of_energies, tanh)
+            of_keys += before
+            torch.sum(before, 1, out=of_query[t])
+            of_location += before.flatten(0, 1).t() @ located[t].flatten(0, 1)
+            windows = _windows(padded[t], w.filters.shape[1]).flatten(0, 1)
+            of_filters += (before @ w.location).flatten(0, 1).t() @ windows
+            gru = torch.addmm(grads[0][t] + carried, of_query[t], w.query)
+            of_new = gru * (1 - update[t])
+            of_candidate = torch.ops.aten.tanh_backward(of_new, new[t])
+            of_update = torch.ops.aten.sigmoid_backward(gru * (hidden[t] - new[t]), update[t])
+            of_reset = torch.ops.aten.sigmoid_backward(of_candidate * recurrent[t], reset[t])
+            torch.cat([of_reset, of_update, of_candidate], 1, out=of_gate[t])
+            torch.cat([of_reset, of_update, of_candidate * reset[t]], 1, out=of_turn[t])
+            carried = torch.addmm(gru * update[t], of_turn[t], w.hidden)
+            if t:
+                later = of_gate[t] @ w.context
+                later = later if keeps is None else later * keeps[t]
+        of_encoded = torch.bmm(attention.permute(1, 2, 0), of_sums.transpose(0, 1))
+        gate, turn, context = of_gate.flatten(0, 1), of_turn.flatten(0, 1), of_context.flatten(0, 1)
+        return (
+            of_gate.transpose(0, 1), of_keys, of_encoded, None, None,
+            gate.t() @ heard.flatten(0, 1), turn.t() @ hidden[:-1].flatten(0, 1), turn.sum(0),
+            of_query.flatten(0, 1).t() @ hidden[1:].flatten(0, 1), of_location, of_filters, of_energy,
+            context.t() @ sums.flatten(0, 1), context.sum(0),
+        )  # fmt: skip
+
+
+def _first_attention(encoded: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+    """Before any token all steps of an utterance alike, [batch, steps]; and which are padding."""
+    outside = torch.arange(encoded.shape[1], device=encoded.device) >= steps[:, None]
+    return (~outside).to(encoded.dtype) / steps[:, None], outside
+
+
+def _windows(padded: Tensor, width: int) -> Tensor:
+    """[batch, steps + width - 1] -> [batch, steps, width], a view."""
+    return padded.unfold(1, width, 1)
+
+
+def _as_weights(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    """SpeechBrain's first attention weights are float32 whatever the model is; searching in float64 needs its own."""
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    return inputs[0].to(weight.dtype) if weight.dtype == torch.float64 else inputs[0]

@@ -1,0 +1,30 @@
+"""Forced alignment: the steps of each token of a text on the best path through CTC outputs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torchaudio.functional import forced_align
+
+from speechmill.tokenizer import BLANK
+
+
+def place_tokens(log_probs: Tensor, tokens: Sequence[int]) -> list[tuple[int, int]] | None:
+    """The steps (first, last without) of each token on the best path; None where there are too few steps.
+
+    Args:
+        log_probs: [steps, tokens], natural logarithms.
+    """
+    repeats = sum(before == after for before, after in itertools.pairwise(tokens))
+    if not tokens or log_probs.shape[0] < len(tokens) + repeats or BLANK in tokens:
+        return None
+    path, _ = forced_align(log_probs[None].float(), torch.tensor([list(tokens)], dtype=torch.int32), blank=BLANK)
+    frames: npt.NDArray[np.int64] = path[0].numpy()
+    starts = np.flatnonzero((np.diff(frames, prepend=-1) != 0) & (frames != BLANK))
+    ends = np.flatnonzero((np.diff(frames, append=-1) != 0) & (frames != BLANK)) + 1
+    return [(int(start), int(end)) for start, end in zip(starts, ends, strict=True)]

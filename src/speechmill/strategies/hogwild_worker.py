@@ -1,0 +1,141 @@
+"""A process of Hogwild that trains: it takes a number, loads its batches, reads, computes, writes."""
+
+from __future__ import annotations
+
+import copy
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import islice
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from speechmill.errors import SpeechmillError
+from speechmill.loader import Batch, batches
+from speechmill.models.base import Recognizer
+from speechmill.settings import Recipe
+from speechmill.sounds import Sounds
+from speechmill.strategies.base import UpdateStats, share
+from speechmill.strategies.shared import CEILING, DONE, LIMIT, Counters, Shared
+from speechmill.strategies.single import Single, settle
+from speechmill.workers import GROUP_SIGNALS, end_with_parent, threads_of
+
+Dataset = Any  # of batches by their number
+
+_IDLE = 0.002  # seconds between looks at the ceiling
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker is given. `open_dataset` makes the dataset of a recipe: files are not handed over open."""
+
+    recipe: Recipe
+    shared: Shared
+    counters: str
+    device: str
+    open_dataset: Callable[[Recipe, list[int]], Dataset]
+    epoch_starts: list[int]
+    sounds: Sounds | None = None
+
+
+def work(rank: int, task: Task, pipe: Connection) -> None:
+    """The process's main: until nobody hears it any more."""
+    for number in GROUP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # the command decides when to stop
+    end_with_parent()
+    torch.set_num_threads(threads_of(task.recipe, task.recipe.train.processes))
+    counters = Counters(task.counters, task.recipe.train.processes)
+    worker = Worker(rank, task, counters)
+    try:
+        dataset = task.open_dataset(task.recipe, task.epoch_starts)
+        while True:
+            ceiling = counters.read(CEILING)
+            worker.stretch(dataset, pipe, iter(counters.take, None))
+            if counters.read(CEILING) != ceiling:
+                continue
+            since = time.monotonic()
+            pipe.send(("idle", ceiling))
+            while counters.read(CEILING) == ceiling:
+                if pipe.poll(_IDLE):  # updates that one who died had taken, or the command has ended: EOFError
+                    worker.stretch(dataset, pipe, iter(pipe.recv()))
+                    pipe.send(("idle", ceiling))
+            worker.idle += time.monotonic() - since
+    except SpeechmillError as error:
+        pipe.send(("error", str(error)))
+    except (BrokenPipeError, EOFError, ConnectionResetError):
+        return  # the command has ended
+
+
+class Worker:
+    """A replica, and how a gradient computed on it changes the shared parameters."""
+
+    def __init__(self, rank: int, task: Task, counters: Counters) -> None:
+        self.rank, self.recipe, self.counters = rank, task.recipe, counters
+        self.model = task.shared.model
+        self.replica = copy.deepcopy(self.model).train()
+        optimizer = task.shared.optimizers[rank % len(task.shared.optimizers)]
+        self.step = Step(self.replica, self.model, optimizer, self.recipe, torch.device(task.device), task.sounds)
+        self.idle = 0.0  # seconds at the ceiling that no update has told yet
+
+    def stretch(self, dataset: Dataset, pipe: Connection, numbers: Iterator[int]) -> None:
+        """Carry out these updates, and tell the command of each."""
+        taken: list[int] = []
+
+        def batch_numbers() -> Iterator[int]:
+            for number in numbers:
+                taken.append(number)
+                yield from share(number, per_update, 0, 1)
+
+        per_update = self.recipe.schedule.batches_per_update
+        pin = self.step.device.type == "cuda"
+        with closing(batches(dataset, batch_numbers(), self.recipe.train.loader_workers, pin)) as loaded:
+            while True:
+                since = time.monotonic()
+                update = list(islice(loaded, per_update))
+                if not update:
+                    return
+                waited = time.monotonic() - since
+                number = taken.pop(0)
+                stats = replace(self.update(update, number), waited=waited, communicated=self.idle)
+                self.idle = 0.0
+                pipe.send(("done", (number, replace(stats, finished=time.monotonic()))))
+
+    def update(self, batches: list[Batch], number: int) -> UpdateStats:
+        self.counters.begin(self.rank, number)
+        self.step.piece_limit = self.counters.read(LIMIT)
+        self.step.anneal(self.counters.annealed)
+        read_at = self.counters.read(DONE)
+        with torch.no_grad():
+            for ours, theirs in zip(self.replica.parameters(), self.model.parameters(), strict=True):
+                ours.copy_(theirs)
+        stats = self.step.update(batches, number)
+        settle(self.step.device)  # a GPU may still be writing; what is said to be done must be done
+        with self.counters.locked() as values:
+            stale = int(values[DONE]) - read_at
+            values[DONE] += 1
+            if self.step.piece_limit:
+                values[LIMIT] = min(self.step.piece_limit, int(values[LIMIT]) or self.step.piece_limit)
+        return replace(stats, staleness=stale)
+
+
+class Step(Single):
+    """`single`, whose optimizer changes the shared parameters with the replica's gradients."""
+
+    def __init__(
+        self, replica: Recognizer, shared: Recognizer, optimizer: torch.optim.Optimizer, recipe: Recipe,
+        device: torch.device, sounds: Sounds | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(replica, optimizer, recipe, device, sounds)
+        self.shared = shared
+
+    def begin(self) -> None:
+        self.model.zero_grad(set_to_none=True)
+
+    def apply(self) -> None:
+        for ours, theirs in zip(self.model.parameters(), self.shared.parameters(), strict=True):
+            theirs.grad = ours.grad
+        super().apply()

@@ -1,0 +1,135 @@
+"""How many padded seconds of audio a training step can take on this device, for utterances of each length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from speechmill.errors import SpeechmillError
+from speechmill.loader import Batch
+from speechmill.models import build_model
+from speechmill.settings import Recipe
+from speechmill.strategies.single import Single, release
+from speechmill.train.optim import build_optimizer
+from speechmill.train.prepare import choose_device
+
+MARGIN = 0.1  # of the memory, left free
+_LENGTHS = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0)  # seconds, of an utterance
+_SMALL, _LARGE = 20.0, 60.0  # padded seconds of the two steps that memory is measured at, at least two utterances more
+_TOKENS_PER_SECOND = 4.0  # of English speech in pieces of a few letters, at most
+
+Measure = Callable[[float, int], float]  # (seconds of an utterance, utterances) -> peak bytes of a step; inf: too many
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Of one length of utterances."""
+
+    seconds: float
+    utterances: int  # that fit in a step
+    limit_seconds: float  # padded; what schedule.limit_seconds may be for them
+    bytes_per_second: float  # of padded audio
+
+
+def fit(recipe: Recipe, margin: float = MARGIN) -> tuple[list[Fit], float]:
+    """The largest steps that fit, by length of utterance, and the bytes that there are.
+
+    Memory grows by as much for each utterance of one length, so two steps of each are measured; on a GPU the largest
+    is tried, and made smaller until it runs.
+    """
+    if not 0.0 <= margin < 1.0:
+        raise SpeechmillError(f"fit-batch: a margin of {margin:g} was given; a share from 0 to below 1 was expected.")
+    device = choose_device(recipe)
+    step = Step(recipe, device)
+    budget = available(device) + step.standing
+    shortest, longest = recipe.select.min_seconds, recipe.select.max_seconds
+    lengths = sorted({min(length, longest) for length in _LENGTHS if length >= shortest} | {longest})
+    verified = device.type == "cuda"
+    return [largest(step.peak, seconds, budget * (1.0 - margin), verified) for seconds in lengths], budget
+
+
+def largest(measure: Measure, seconds: float, budget: float, verify: bool) -> Fit:
+    """The most utterances of `seconds` whose step peaks below `budget` bytes."""
+    few = max(1, round(_SMALL / seconds))
+    many = max(few + 2, round(_LARGE / seconds))
+    low, high = measure(seconds, few), measure(seconds, many)
+    if math.isinf(low):
+        return Fit(seconds, 0, 0.0, math.inf)
+    if math.isinf(high):
+        count = few
+        slope = low / few
+    else:
+        slope = max((high - low) / (many - few), 1.0)
+        count = max(0, int(few + (budget - low) / slope))
+    while verify and count and measure(seconds, count) > budget:
+        count = min(count - 1, int(count * 0.95))
+    return Fit(seconds, count, count * seconds, slope / seconds)
+
+
+class Step:
+    """Training steps of noise, and how much memory they took."""
+
+    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+        self.recipe, self.device = recipe, device
+        model = build_model(recipe, recipe.tokenizer.size).to(device).train()
+        if recipe.train.precision == "float64":
+            model = model.double()
+        self.strategy = Single(model, build_optimizer(model.parameters(), recipe.optim), recipe, device)
+        self.peak(1.0, 2)  # gradients and the optimizer's state are there from now on
+        self.standing = self._standing()
+
+    def peak(self, seconds: float, utterances: int) -> float:
+        """Peak bytes of a step above nothing; infinity where it does not fit."""
+        recipe = self.recipe
+        samples, tokens = round(seconds * recipe.features.sample_rate), max(1, round(seconds * _TOKENS_PER_SECOND))
+        batch = Batch(
+            0, [str(row) for row in range(utterances)],
+            torch.randint(-8000, 8000, (utterances, samples), dtype=torch.int16),
+            torch.full((utterances,), samples),
+            torch.randint(1, recipe.tokenizer.size, (utterances, tokens)),
+            torch.full((utterances,), tokens),
+        )  # fmt: skip
+        _forget_peak(self.device)
+        self.strategy.piece_limit = 0
+        try:
+            self.strategy.update([batch], recipe.optim.warmup_updates)
+        except SpeechmillError:  # one utterance alone does not fit
+            return math.inf
+        cut = self.strategy.piece_limit > 0
+        found = _peak(self.device)
+        release(self.device)
+        return math.inf if cut else found
+
+    def _standing(self) -> float:
+        """Bytes that are taken between two steps."""
+        if self.device.type == "cuda":
+            return float(torch.cuda.memory_reserved(self.device))
+        return _status("VmRSS")
+
+
+def available(device: torch.device) -> float:
+    """Bytes that are free on a device."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    return 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+
+
+def _forget_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux: VmHWM begins anew
+
+
+def _peak(device: torch.device) -> float:
+    return float(torch.cuda.max_memory_reserved(device)) if device.type == "cuda" else _status("VmHWM")
+
+
+def _status(name: str) -> float:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith(name))

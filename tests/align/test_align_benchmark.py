@@ -1,0 +1,106 @@
+"""What `benchmarks.align` counts, and the corpora that it makes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from benchmarks.align_curves import part
+from benchmarks.align_tally import Tally, curve, from_json, merged, reliability
+from benchmarks.align_train import damaged_corpus, transcript
+from benchmarks.damage import Said, Written, damaged
+
+from speechmill.align.recording import Outcome
+from speechmill.artefact import write_json
+from speechmill.corpora.demo.build import HEADER
+from speechmill.manifest import read_manifest
+
+A, B = Said("we saw strong demand", 1.0, 3.0), Said("margins were lower", 4.0, 6.0)
+KEPT = Outcome(0, "kept", 0.9, 1.1, 3.0)
+
+
+def tally() -> Tally:
+    found = Tally()
+    written = [Written(A.text, A), Written("nobody said this", None), Written("margins were higher", B, harmed=(2,))]
+    found.add(written, [KEPT, Outcome(1, "not-spoken", 0.1), Outcome(2, "kept", 0.6, 4.0, 6.0)])
+    return found
+
+
+def test_what_is_counted() -> None:
+    found = tally().record()
+    assert (found["kept_true"], found["rejected_false"], found["true"], found["false"]) == (1.0, 1.0, 2, 1)
+    assert found["boundary_max_seconds"] == pytest.approx(0.1)  # of the sentence whose words are whole
+    assert found["reasons"] == {"kept": 2, "not-spoken": 1}
+    far = Tally()
+    far.add([Written(A.text, A), Written("no", None)], [Outcome(0, "kept", 0.9, 9.0, 11.0), KEPT])
+    assert (far.record()["kept_true"], far.record()["rejected_false"]) == (0.0, 0.0)
+
+
+def test_a_tally_as_json_and_the_sum_of_two() -> None:
+    one = tally()
+    assert from_json(one.as_json()) == one
+    both = merged([one, tally()])
+    assert both.true == 4
+    assert len(both.judged) == 4
+    assert both.reasons["kept"] == 4
+
+
+def test_confidence_against_right_words_and_hours_against_errors(tmp_path: Path) -> None:
+    judged = tally().judged
+    assert [(row["from"], row["words"]) for row in reliability(judged)] == [(0.5, 3), (0.9, 4)]
+    assert reliability(judged)[0]["right_words"] == pytest.approx(2 / 3)
+    points = curve(judged)
+    assert [round(point["hours"] * 3600, 3) for point in points] == [3.9, 1.9]
+    assert points[0]["word_errors"] == pytest.approx(1 / 7)
+    assert points[1]["word_errors"] == 0.0
+    found = part({"clips": judged, "native": []}, tmp_path / "align.json")
+    assert set(found) == {"clips", "all"}
+    assert "<!-- hours kept -->" in (tmp_path / "align.svg").read_text()
+
+
+def test_rough_times_never_run_backwards() -> None:
+    moved = [Written(B.text, B, moved=True), Written("false", None), Written(A.text, A, moved=True)]
+    rows = [row.split("\t") for row in transcript(moved).splitlines()]
+    assert "\t".join(rows[0]) == HEADER
+    starts = [row[3] for row in rows[1:]]
+    assert starts == sorted(starts)
+    assert [row[4] for row in rows[1:-1]] == [B.text, "false", A.text]
+
+
+def test_damage_is_of_about_the_share_that_is_asked_for_and_a_function_of_the_seed() -> None:
+    said = [Said(f"sentence number {n} of many words that are said here", n, n + 0.9) for n in range(400)]
+    others = [f"never said {n}" for n in range(40)]
+    assert [one.text for one in damaged(said, others, 0, 3)] == [one.text for one in said]
+    for percent in (10, 20, 30):
+        written = damaged(said, others, percent, 3)
+        assert written == damaged(said, others, percent, 3)
+        assert written != damaged(said, others, percent, 4)
+        removed = len(said) - sum(one.said is not None for one in written) - sum(
+            one.text == "Operator Instructions" for one in written
+        )  # fmt: skip
+        wrong = removed + sum(one.said is None for one in written) + sum(one.moved for one in written) / 2
+        assert wrong / len(said) == pytest.approx(percent / 100, abs=0.05)
+
+
+def test_a_damaged_corpus_is_imported_like_any_other(tmp_path: Path) -> None:
+    from speechmill.corpora import import_corpus
+
+    for call in ("1", "2"):
+        folder = tmp_path / "demo" / "MEDIA" / call
+        folder.mkdir(parents=True)
+        soundfile.write(folder / "recording.wav", np.zeros(16000 * 60, np.int16), 16000, subtype="PCM_16")
+        rows, words = [HEADER], ["SentenceID\tWord\tStart\tEnd"]
+        for n in range(20):
+            rows.append(f"S{n:04d}\t7\tpresentation\t00:00:{2 * n + 1:02d}.000\tsentence {n} of call {call} is said")
+            words.append(f"S{n:04d}\tsentence\t{2 * n + 1}\t{2 * n + 2}")
+        rows.append("END\t7\tpresentation\t00:00:45.000\t")
+        (folder / "transcript_timealigned.txt").write_text("\n".join(rows) + "\n")
+        (folder / "words.tsv").write_text("\n".join(words) + "\n")
+    metadata = {call: {"partition": 5, "ceoID": "7", "company": f"c{call}", "country": "x"} for call in ("1", "2")}
+    write_json(tmp_path / "demo" / "metadata" / "BizSpeech_MetaData.json", metadata)
+    transcripts = damaged_corpus(tmp_path / "demo", tmp_path / "damaged", 1)
+    import_corpus("bizspeech", tmp_path / "damaged", tmp_path / "damaged.parquet")
+    rows = read_manifest(tmp_path / "damaged.parquet")
+    texts = [one.text for call in ("1", "2") for one in transcripts[call]]
+    assert len(rows) > 0.9 * len(texts)
+    assert set(rows["text"]) <= set(texts)

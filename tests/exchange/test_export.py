@@ -1,0 +1,195 @@
+"""What is exported gives elsewhere what it gives here; and what SpeechBrain wrote can be trained on here."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import soundfile
+import torch
+from speechbrain.inference.ASR import EncoderDecoderASR
+from speechbrain.lobes.features import Fbank
+
+from conftest import RATE, sound, words_of
+from speechmill.artefact import read_json
+from speechmill.cli import main
+from speechmill.config import override_recipe
+from speechmill.errors import SpeechmillError
+from speechmill.evaluate import open_recognizer
+from speechmill.exchange.export import Acoustic, export
+from speechmill.exchange.imported import import_model
+from speechmill.features import LogMel
+from speechmill.settings import CrdnnSettings, CtcSettings, FeatureSettings, LossSettings, Recipe
+from speechmill.train.checkpoint import checkpoints
+from speechmill.train.loop import train
+from speechmill.train.runlog import read_config
+from speechmill.transcribe import transcribe
+from trained import tiny_recipe
+
+UTTERANCES = 50
+SIZES = CrdnnSettings(
+    cnn_channels=[8, 8], time_pooling=4, rnn_layers=1, rnn_size=24, dnn_blocks=1, dnn_size=24, dropout=0.0,
+    embedding_size=16, decoder_size=24, attention_size=24, attention_channels=4, attention_kernel=10,
+    mask_padding=True,
+)  # fmt: skip
+
+
+def recipe_of(shards: Path, tokenizer_path: Path, model: CrdnnSettings | CtcSettings) -> Recipe:
+    recipe = tiny_recipe(shards, tokenizer_path)
+    train_settings = recipe.train.model_copy(update={"updates": 80, "validate_every": 80, "checkpoint_every": 80})
+    return recipe.model_copy(update={"model": model, "loss": LossSettings(ctc_epochs=0), "train": train_settings})
+
+
+@pytest.fixture(scope="module")
+def run(shards: Path, tokenizer_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("attention") / "run"
+    train(recipe_of(shards, tokenizer_path, SIZES), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("recordings")
+    rng = np.random.default_rng(0)
+    paths = []
+    for number in range(UTTERANCES):
+        clean = sound(words_of(1000 + number // 6, number % 6))
+        paths.append(folder / f"{number}.wav")
+        soundfile.write(paths[-1], clean + 0.005 * rng.standard_normal(len(clean)), RATE, subtype="PCM_16")
+    return paths
+
+
+@pytest.mark.parametrize("kind", ["greedy", "beam"])
+def test_speechbrain_transcribes_the_same(run: Path, recordings: list[Path], kind: str, tmp_path: Path) -> None:
+    out = tmp_path / "speechbrain"
+    assert main(["export", str(run), str(out), f"search.kind={kind}", "search.beam=4"]) == 0
+    theirs = EncoderDecoderASR.from_hparams(source=str(out), savedir=str(out))
+    recipe = override_recipe(read_config(run), [f"search.kind={kind}", "search.beam=4"])
+    # Ours puts CTC's text where the decoder repeats itself; SpeechBrain has nothing of the kind.
+    ours = replace(open_recognizer(run, recipe, "best"), mend=False)
+    found = [transcribe(ours, path).text for path in recordings]
+    assert found == [theirs.transcribe_file(str(path)) for path in recordings]
+    assert len(set(found)) > 10, "too few different texts to show much"
+
+
+def test_it_loads_in_another_process_without_a_network(run: Path, recordings: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "speechbrain"
+    export(run, out, "speechbrain")
+    script = (
+        "import socket, sys\n"
+        "def refuse(*_): raise OSError('no network in this test')\n"
+        "socket.socket.connect = refuse\n"
+        "from speechbrain.inference.ASR import EncoderDecoderASR\n"
+        "assert not any(name.startswith('speechmill') for name in sys.modules)\n"
+        f"print(EncoderDecoderASR.from_hparams(source={str(out)!r}).transcribe_file({str(recordings[0])!r}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    ours = replace(open_recognizer(run, read_config(run), "best"), mend=False)
+    assert done.stdout.splitlines()[-1].strip() == transcribe(ours, recordings[0]).text.strip()
+
+
+def test_features_are_speechbrains_with_their_floor() -> None:
+    ours = LogMel(FeatureSettings())
+    theirs = Fbank(sample_rate=16000, n_fft=400, n_mels=40)
+    generator = torch.Generator().manual_seed(0)
+    audio = 0.1 * torch.randn(2, 16000, generator=generator)
+    audio[:, 4000:12000] = 0.0  # silence, raised to the floor
+    expected = theirs(audio)
+    found, _ = ours.log_mel(audio, torch.tensor([16000, 16000]))
+    assert float(expected[0].max() - expected[0].min()) == pytest.approx(80.0, abs=1e-3)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["attention", "ctc"])
+@pytest.mark.parametrize("form", ["torchscript", "onnx"])
+def test_the_file_computes_the_same_for_any_shape(
+    kind: str, form: str, request: pytest.FixtureRequest, shards: Path, tokenizer_path: Path, tmp_path: Path
+) -> None:
+    if kind == "attention":
+        folder = request.getfixturevalue("run")
+    else:
+        folder = tmp_path / "run"
+        model = CtcSettings(size=16, layers=2, stride=4, channels=4)
+        recipe = recipe_of(shards, tokenizer_path, model)
+        short = recipe.train.model_copy(update={"updates": 4, "validate_every": 4, "checkpoint_every": 4})
+        train(recipe.model_copy(update={"train": short}), folder)
+    export(folder, tmp_path / "out", form)
+    recognizing = open_recognizer(folder, read_config(folder), "best")
+    for size, frames in ((1, 57), (3, 200)):
+        features = torch.randn(size, frames, 16) * 10 - 40
+        lengths = torch.tensor([frames, frames - 30, frames // 2][:size])
+        with torch.inference_mode():
+            expected, steps = Acoustic(recognizing.model).eval()(features, lengths)
+        if form == "onnx":
+            session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
+            given = {"features": features.numpy(), "frames": lengths.numpy()}
+            found, found_steps = (torch.from_numpy(one) for one in session.run(None, given))
+        else:
+            found, found_steps = torch.jit.load(tmp_path / "out" / "model.pt")(features, lengths)
+        assert found_steps.tolist() == steps.tolist()
+        for row, most in enumerate(steps.tolist()):
+            torch.testing.assert_close(found[row, :most], expected[row, :most], rtol=1e-3, atol=1e-4)
+    assert read_json(tmp_path / "out" / "model.json")["blank"] == 0
+
+
+def test_a_speechbrain_model_is_trained_on(
+    run: Path, recordings: list[Path], shards: Path, tokenizer_path: Path, tmp_path: Path
+) -> None:
+    export(run, tmp_path / "speechbrain", "speechbrain")
+    begun = tmp_path / "begun"
+    recipe = import_model(tmp_path / "speechbrain", begun, recipe_of(shards, tokenizer_path, SIZES))
+    old, new = (open_recognizer(folder, read_config(folder), "last") for folder in (run, begun))
+    assert [transcribe(new, path).text for path in recordings[:5]] == [
+        transcribe(old, path).text for path in recordings[:5]
+    ]
+    short = recipe.train.model_copy(update={"updates": 2, "validate_every": 2, "checkpoint_every": 2})
+    optim = recipe.optim.model_copy(update={"warmup_updates": 0, "schedule": "constant"})
+    with pytest.raises(SpeechmillError, match="another recipe"):
+        train(recipe.model_copy(update={"train": short, "optim": optim}), begun)
+    done = train(recipe, begun)
+    assert done.finished
+    assert len(checkpoints(begun)) >= 1
+
+
+@pytest.mark.parametrize("kind", ["missing", "sizes", "pieces", "damaged"])
+def test_what_does_not_fit_is_told_in_a_line(
+    run: Path, kind: str, shards: Path, tokenizer_path: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "speechbrain"
+    export(run, folder, "speechbrain")
+    recipe = recipe_of(shards, tokenizer_path, SIZES)
+    if kind == "missing":
+        (folder / "normalizer.ckpt").unlink()
+        expected = "no normalizer.ckpt here"
+    elif kind == "sizes":
+        recipe = recipe_of(shards, tokenizer_path, SIZES.model_copy(update={"rnn_size": 20}))
+        expected = "the encoder does not fit the recipe's model"
+    elif kind == "pieces":
+        recipe = recipe.model_copy(update={"tokenizer": recipe.tokenizer.model_copy(update={"size": 99})})
+        expected = "tokenizer.size is 99"
+    else:
+        (folder / "asr.ckpt").write_bytes(b"not weights")
+        expected = "cannot be read as weights"
+    with pytest.raises(SpeechmillError, match=expected) as caught:
+        import_model(folder, tmp_path / "run", recipe)
+    assert "\n" not in str(caught.value)
+    assert not checkpoints(tmp_path / "run")
+
+
+def test_what_speechbrain_cannot_do_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "run"
+    shutil.copytree(run, other)
+    config = (other / "config.yaml").read_text()
+    (other / "config.yaml").write_text(config.replace("utterance_mean: false", "utterance_mean: true"))
+    assert main(["export", str(other), str(tmp_path / "out")]) == 2
+    assert not (tmp_path / "out").exists()
+    capsys.readouterr()
+    (tmp_path / "there").mkdir()
+    assert main(["export", str(run), str(tmp_path / "there")]) == 2
+    assert "is there already" in capsys.readouterr().err
