@@ -64,7 +64,7 @@ class Evaluation:
 def evaluate(
     run: Path, *, on: str | None = None, split: str | None = None, checkpoint: str = "best",
     search: SearchSettings | None = None, by: Sequence[str] = (), processes: int = 1,
-    average: str | None = None, cache: str = "",
+    average: str | None = None, cache: str = "", block: str | None = None,
 ) -> Evaluation:  # fmt: skip
     """Score a run on a set; writes RUN/scores/NAME.json, NAME.utterances.jsonl and the page NAME.html.
 
@@ -78,21 +78,23 @@ def evaluate(
         by: columns of the manifest to group by, beside `native` and `session`.
         average: last-K or best-K: the mean of the weights of so many checkpoints, instead of one of them.
         processes: that recognize, each its share of the batches; ranks of torchrun's are taken as they are.
+        block: a column whose values intervals are drawn over; None takes calls, else speakers, else recordings.
         cache: a folder of a local disk through which shards are read, instead of the recipe's.
     """
     recipe = read_config(run)
     checkpoint = average or checkpoint
     if processes > 1 and not is_rank():
-        return _launched(run, on, split, checkpoint, search, by, processes, cache)
+        return _launched(run, on, split, checkpoint, search, by, processes, cache, block)
     with joined(recipe.train.timeout) as group:
-        return _evaluate(run, recipe, on, split, checkpoint, search, by, group, cache)
+        return _evaluate(run, recipe, on, split, checkpoint, search, by, group, cache, block)
 
 
 def _launched(
     run: Path, on: str | None, split: str | None, checkpoint: str, search: SearchSettings | None, by: Sequence[str],
-    processes: int, cache: str,
+    processes: int, cache: str, block: str | None,
 ) -> Evaluation:  # fmt: skip
-    what = {"run": str(run), "on": on, "split": split, "checkpoint": checkpoint, "by": list(by), "cache": cache}
+    what = {"run": str(run), "on": on, "split": split, "checkpoint": checkpoint, "by": list(by), "cache": cache,
+            "block": block}  # fmt: skip
     asked = search.model_dump(mode="json") if search else None
     word = launch("speechmill.evaluate", [json.dumps({**what, "search": asked})], processes, restarts=0)
     return Evaluation(word["name"], read_json(Path(word["written"])), Path(word["written"]))
@@ -106,7 +108,7 @@ def _rank(what: dict[str, Any]) -> dict[str, Any]:
 
 def _evaluate(
     run: Path, recipe: Recipe, on: str | None, split: str | None, checkpoint: str, search: SearchSettings | None,
-    by: Sequence[str], group: Group, cache: str,
+    by: Sequence[str], group: Group, cache: str, block: str | None,
 ) -> Evaluation:  # fmt: skip
     recognizing = open_recognizer(run, recipe, checkpoint, search, group)
     data = open_set(on, split, recipe, cache)
@@ -122,7 +124,7 @@ def _evaluate(
                 for place, samples in zip(places, audio, strict=True):
                     clips.offer(score_utterance(data.ids[place], data.texts[place], hypotheses[place].text), samples)
     texts = [hypothesis.text for hypothesis in hypotheses]
-    items, result = score_set(data.ids, data.texts, texts, data.attributes, by)
+    items, result = score_set(data.ids, data.texts, texts, data.attributes, by, block)
     step = weights_name(run, checkpoint)
     result["checkpoint"] = step
     if caught := Counter(hypothesis.caught for hypothesis in hypotheses if hypothesis.caught):

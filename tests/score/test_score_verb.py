@@ -56,7 +56,7 @@ def test_groups_and_gap(files: tuple[str, str], tmp_path: Path, capsys: pytest.C
     assert found["by"]["native"]["false"]["errors"] == 2
     assert set(found["by"]["speaker"]) == {"a", "b", "c"}
     assert found["gaps"]["native"]["of"] == ["false", "true"]
-    assert found["uncertainty"]["blocked_by"] == "utterance"
+    assert found["uncertainty"]["blocked_by"] == "speaker"
     found = as_json(capsys, *files, "--groups", str(tmp_path / "groups.csv"), "--block", "call")
     assert (found["uncertainty"]["blocked_by"], found["uncertainty"]["blocks"]) == ("call", 2)
     assert found["by"] == {}
@@ -91,9 +91,66 @@ def test_terminal_files_and_page(files: tuple[str, str], tmp_path: Path, capsys:
     assert "upper case, punctuation stripped" in page
 
 
-def test_every_output_tells_the_normalisation(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["score", *files, "--normalize", "whisper"]) == 0
-    assert "WER and CER: whisper (Whisper's English normalisation" in capsys.readouterr().out
+def test_every_output_tells_the_normalisation(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = "whisper (Whisper's English normalisation"
+    outputs = {kind: tmp_path / f"scores.{kind}" for kind in ("json", "csv", "html")}
+    asked = [word for kind, path in outputs.items() for word in (f"--{kind}", str(path))]
+    assert main(["score", *files, "--normalize", "whisper", *asked]) == 0
+    assert f"WER and CER: {told}" in capsys.readouterr().out
+    assert json.loads(outputs["json"].read_text())["normalization"].startswith(told)
+    with outputs["csv"].open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["normalization"].startswith(told) for row in rows] == [row["level"] == "set" for row in rows]
+    assert told.replace("'", "&#x27;") in outputs["html"].read_text()
+
+
+def test_the_second_systems_reading_is_told_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, files in {"ref": ["a"], "one": ["a"], "two": ["a", "b"]}.items():
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / f"{file}.txt").write_text("good day to all of you\n")
+    places = [str(tmp_path / name) for name in ("ref", "one")]
+    found = as_json(capsys, *places, "--compare", str(tmp_path / "two"))
+    assert found["comparison"]["without_reference"] == ["b"]
+    assert main(["score", *places, "--compare", str(tmp_path / "two")]) == 0
+    shown = capsys.readouterr().out
+    assert f"{tmp_path / 'two'}: Without a reference, so not scored: b." in shown
+    assert "(exchanges within 1 recording)" in shown
+
+
+def test_figures_that_are_read_out_are_no_ids(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "ref.txt").write_text("1 2 3\n4 5 6\n7 8 9\n")
+    (tmp_path / "hyp.txt").write_text("1 2 3\n4 5 6\n7 9 9\n")
+    found = as_json(capsys, str(tmp_path / "ref.txt"), str(tmp_path / "hyp.txt"))
+    assert (found["errors"], found["words"]) == (1, 9)
+    for side, text in (("ref", "0001 2 3\n0002 5 6\n"), ("hyp", "0002 5 6\n0001 2 4\n")):
+        (tmp_path / f"{side}.txt").write_text(text)
+    found = as_json(capsys, str(tmp_path / "ref.txt"), str(tmp_path / "hyp.txt"))
+    assert (found["errors"], found["words"]) == (1, 4)
+
+
+def test_names_in_another_order_are_ids(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "ref.txt").write_text("alice good day\nbob we grew\n")
+    (tmp_path / "hyp.txt").write_text("bob we grow\nalice good day\n")
+    found = as_json(capsys, str(tmp_path / "ref.txt"), str(tmp_path / "hyp.txt"))
+    assert (found["errors"], found["words"]) == (1, 4)
+
+
+def test_intervals_are_drawn_over_speakers_where_calls_are_not_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"id": f"u{n}", "text": "good day", "speaker": f"s{n % 5}"} for n in range(20)]
+    for side in ("ref", "hyp"):
+        (tmp_path / f"{side}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = as_json(capsys, str(tmp_path / "ref.jsonl"), str(tmp_path / "hyp.jsonl"))
+    assert (found["uncertainty"]["blocked_by"], found["uncertainty"]["blocks"]) == ("speaker", 5)
+
+
+def test_a_normalisation_without_a_name_is_refused(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["score", *files, "--normalize", ""]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from speechmill.score.show import scores_table, show_alignment
 def test_table() -> None:
     utterances = [score_utterance("1", "One two.", "one too"), score_utterance("2", "", "uh")]
     assert scores_table(scores(utterances, {"native": [True, False]})).splitlines() == [
-        "                WER %  WER-P %  CER %  CER-P %  utterances  words  ins  del  sub",
-        "-" * 80,
-        "all            100.00   150.00  42.86    62.50           2      2    1    0    1",
-        "native: false       -        -      -        -           1      0    1    0    0",
-        "native: true    50.00   100.00  14.29    37.50           1      2    0    0    1",
+        "                WER %  WER-P %  CER %  CER-P %   SER %  utterances  words  ins  del  sub",
+        "-" * 88,
+        "all            100.00   150.00  42.86    62.50  100.00           2      2    1    0    1",
+        "native: false       -        -      -        -  100.00           1      0    1    0    0",
+        "native: true    50.00   100.00  14.29    37.50  100.00           1      2    0    0    1",
         "WER and CER: upper case, punctuation stripped",
     ]
 

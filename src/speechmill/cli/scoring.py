@@ -32,6 +32,9 @@ def add_evaluate(verbs: Verbs) -> None:
         help="group by this column of the manifest too, beside native and session; repeatable",
     )  # fmt: skip
     parser.add_argument(
+        "--block", metavar="COLUMN", help="drawn for the intervals (default: call, else speaker, else recording)"
+    )
+    parser.add_argument(
         "--cache", metavar="DIR", default="",
         help="read shards through this folder of a local disk (default: the run's data.cache, for URLs)",
     )  # fmt: skip
@@ -57,7 +60,7 @@ def _evaluate(args: Arguments) -> None:
     search = _search(args.folder, args.overrides)
     done = evaluate(
         args.folder, on=args.on, split=args.split, checkpoint=args.checkpoint, search=search, by=args.by,
-        processes=args.processes, average=args.average, cache=args.cache,
+        processes=args.processes, average=args.average, cache=args.cache, block=args.block,
     )  # fmt: skip
     if rank():
         return
@@ -134,7 +137,9 @@ def add_score(verbs: Verbs) -> None:
         parser.add_argument(f"--{side}-format", choices=SCORE_FORMATS, help="where the format is guessed wrong")
     parser.add_argument("--groups", type=Path, metavar="FILE", help="a table with ids and columns to group by")
     parser.add_argument("--by", action="append", default=[], metavar="COLUMN", help="of --groups or of REF; repeatable")
-    parser.add_argument("--block", metavar="COLUMN", help="drawn for the intervals (default: call, else recording)")
+    parser.add_argument(
+        "--block", metavar="COLUMN", help="drawn for the intervals (default: call, else speaker, else recording)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the intervals (default: %(default)s)")
     parser.add_argument("--compare", type=Path, metavar="HYP2", help="another recognizer's output of the same")
     parser.add_argument("--json", metavar="FILE", help="write the scores there; - prints them alone")

@@ -12,7 +12,7 @@ from speechmill.score.result import UtteranceScore
 
 COLUMNS = (
     "level", "column", "name", "wer", "wer_low", "wer_high", "wer_p", "cer", "cer_p", "ser", "utterances", "words",
-    "errors", "insertions", "deletions", "substitutions", "recording", "reference", "hypothesis",
+    "errors", "insertions", "deletions", "substitutions", "recording", "reference", "hypothesis", "normalization",
 )  # fmt: skip
 LONGEST = 32_767
 """Characters that a cell of the usual spreadsheets holds; a longer text is left out, not cut."""
@@ -21,9 +21,9 @@ LONGEST = 32_767
 def write_csv(path: Path, summary: Mapping[str, Any], items: Sequence[UtteranceScore]) -> None:
     """Write a row for the set, for each group and kind, and for each recording and utterance; whole or not at all.
 
-    `level` says what a row is: `set`, `group` (`column` is its attribute), `kind` (errors of WER-P: its rate is under
-    `wer_p`), `recording` (where they hold several utterances) or `utterance`. Rates are fractions; an empty cell is
-    undefined.
+    `level` says what a row is: `set` (it names the normalisation), `group` (`column` is its attribute), `kind` (errors
+    of WER-P: its rate is under `wer_p`), `recording` (where they hold several utterances) or `utterance`. Rates are
+    fractions; an empty cell is undefined.
     """
     with written(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")

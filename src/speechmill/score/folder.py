@@ -15,7 +15,7 @@ from speechmill.errors import SpeechmillError
 from speechmill.score.groups import WORST, group_name, score_utterance
 from speechmill.score.page import write_page
 from speechmill.score.result import Sound, UtteranceScore
-from speechmill.score.summary import summarize
+from speechmill.score.summary import BLOCKS, summarize
 
 BY = ("native", "session")
 """The columns by which a set is always divided."""
@@ -28,25 +28,32 @@ Columns = Mapping[str, Sequence[object]]
 
 
 def score_set(
-    ids: Sequence[str], references: Sequence[str], hypotheses: Sequence[str], columns: Columns, by: Sequence[str]
+    ids: Sequence[str],
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    columns: Columns,
+    by: Sequence[str],
+    block: str | None = None,
 ) -> tuple[list[UtteranceScore], dict[str, Any]]:
     """Score the utterances of a manifest or of shards; return them and what `NAME.json` holds.
 
-    Intervals are drawn over calls, where they are known, else over recordings, else over utterances.
+    Intervals are drawn over calls, where they are known, else over speakers, recordings, utterances.
 
     Args:
         columns: those of the manifest; `call`, `recording`, `start` and `end` are looked for.
         by: columns to group by, beside those of `BY`.
+        block: a column whose values intervals are drawn over, instead.
 
     Raises:
         SpeechmillError: there is no such column.
     """
-    for name in by:
+    for option, name in [*(("--by", name) for name in by), *([("--block", block)] if block else [])]:
         if name not in columns:
-            raise SpeechmillError(f"--by {name}: there is no such column; there are {', '.join(sorted(columns))}.")
+            raise SpeechmillError(f"{option} {name}: there is no such column; there are {', '.join(sorted(columns))}.")
     none: Sequence[object] = [None] * len(ids)
     groups = {name: columns.get(name, none) for name in dict.fromkeys((*BY, *by))}
-    blocked_by = next((name for name in ("call", "recording") if any(map(group_name, columns.get(name, none)))), None)
+    known = (name for name in (*BLOCKS, "recording") if any(map(group_name, columns.get(name, none))))
+    blocked_by = block or next(known, None)
     blocks = [group_name(value) or ids[place] for place, value in enumerate(columns.get(blocked_by or "", none))]
     shown = {**groups, "call": columns.get("call", none)}
     items = []

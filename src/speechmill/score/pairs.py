@@ -241,7 +241,15 @@ def _both_have_ids(reference: Source, hypothesis: Source, folder: bool) -> bool:
     if len(sides) == 2 and min(map(len, sides)) == 1 < max(map(len, sides)):
         one, several = sorted(sides, key=len)
         return look_like_ids(several, name) and one[0].split()[0] in {line.split()[0] for line in several}
-    return bool(sides) and all(look_like_ids(lines, name) for lines in sides)
+    return bool(sides) and (all(look_like_ids(lines, name) for lines in sides) or _in_another_order(*sides))
+
+
+def _in_another_order(*sides: Sequence[str]) -> bool:
+    """Tell whether both sides begin their lines with the same words, all different, in another order: names."""
+    if len(sides) != 2:
+        return False
+    one, other = ([line.split(None, 1)[0] for line in lines] for lines in sides)
+    return one != other and len(set(one)) == len(one) == len(other) and set(one) == set(other)
 
 
 def _without_blank_ends(reference: Sequence[str], hypothesis: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:

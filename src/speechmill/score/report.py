@@ -13,7 +13,7 @@ from speechmill.score.intervals import Sums, difference
 from speechmill.score.matched import error_segments, matched_pairs
 from speechmill.score.rates import Rates
 from speechmill.score.result import Scoring, UtteranceScore
-from speechmill.score.summary import SEED, summarize
+from speechmill.score.summary import BLOCKS, SEED, summarize
 
 WHOLE = (RECORDING, NLP, CTM)
 """Formats whose items are recordings."""
@@ -49,9 +49,9 @@ def blocks(scoring: Scoring, block: str | None) -> tuple[list[str], str]:
         SpeechmillError: an item has no value in the column that is asked for.
     """
     items = scoring.items
-    column = block or "call"
+    column = block or next((name for name in BLOCKS if any(name in item.attributes for item in items)), BLOCKS[0])
     if column == "recording" or not any(column in item.attributes for item in items):
-        if block not in (None, "call", "recording"):
+        if block not in (None, *BLOCKS, "recording"):
             raise SpeechmillError(f"--block {block}: neither the references nor --groups have it.")
         whole = scoring.formats[0] in WHOLE or any(item.recording != item.id for item in items)
         return [item.recording for item in items], "recording" if whole else "utterance"
@@ -79,6 +79,8 @@ def comparison(one: Scoring, other: Scoring, block: str | None = None, seed: int
         **found,
         "blocked_by": blocked_by,
         "matched_pairs": _matched_pairs(one.items, other.items),
+        "without_reference": list(other.without_reference),
+        "notes": list(other.notes),
     }
 
 

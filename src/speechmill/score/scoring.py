@@ -15,10 +15,9 @@ from speechmill.score.groupfile import GroupFile, read_groups
 from speechmill.score.normalize import normalization
 from speechmill.score.pairs import Pairing, some
 from speechmill.score.result import Scoring, UtteranceScore
+from speechmill.score.summary import BLOCKS
 
 DEFAULT = "thesis"
-BLOCKS = ("call", "speaker")
-"""Attributes that are kept beside those asked for: errors within one of them are no independent observations."""
 
 
 def score(
@@ -51,7 +50,7 @@ def score(
     pairing = Pairing(reference, hypothesis, alternatives, columns, reference_format, hypothesis_format)
     if groups is not None and not groups.is_file():  # told before the scoring, not behind it
         raise SpeechmillError(f"{groups}: no such file of groups.")
-    chosen = normalization(normalize) if normalize else None
+    chosen = normalization(normalize) if normalize is not None else None
     items: list[UtteranceScore] = []
     with Progress("score", None, "recordings and utterances") as progress:
         pairs = list(pairing.pairs())  # all are read first: the default rests on the formats of all references

@@ -8,9 +8,9 @@ from typing import Any
 from speechmill.score.align import Edit
 
 _UNDEFINED = "-"
-_RATES = ("wer", "wer_p", "cer", "cer_p")
+_RATES = ("wer", "wer_p", "cer", "cer_p", "ser")
 _COUNTS = ("utterances", "words", "insertions", "deletions", "substitutions")
-_HEAD = ("", "WER %", "WER-P %", "CER %", "CER-P %", "utterances", "words", "ins", "del", "sub")
+_HEAD = ("", "WER %", "WER-P %", "CER %", "CER-P %", "SER %", "utterances", "words", "ins", "del", "sub")
 
 
 def scores_table(scores: Mapping[str, Any]) -> str:

@@ -22,12 +22,18 @@ def report_text(found: Mapping[str, Any]) -> str:
         *_entities(found["entities"]),
     ]
     if "comparison" in found:
-        lines.append(_comparison(found["comparison"]))
-    without = found["without_reference"]
+        other = found["comparison"]
+        lines += [_comparison(other), *(f"{other['hypothesis']}: {line}" for line in _told(other))]
+    return "\n".join([*lines, *_told(found)])
+
+
+def _told(found: Mapping[str, Any]) -> list[str]:
+    """Return what reading a system's output told."""
+    without, lines = found["without_reference"], list(found["notes"])
     if without:
         more = f" and {len(without) - _NAMED} more" if len(without) > _NAMED else ""
-        lines.append(f"Without a reference, so not scored: {', '.join(without[:_NAMED])}{more}.")
-    return "\n".join([*lines, *found["notes"]])
+        lines.insert(0, f"Without a reference, so not scored: {', '.join(without[:_NAMED])}{more}.")
+    return lines
 
 
 def findings(found: Mapping[str, Any]) -> list[str]:
@@ -55,7 +61,7 @@ def worst_lines(found: Mapping[str, Any]) -> list[str]:
 
 def _interval(found: Mapping[str, Any]) -> str:
     about = found["uncertainty"]
-    over = f"{about['blocks']:,} {about['blocked_by']}{'s' if about['blocks'] != 1 else ''}"
+    over = counted(about["blocks"], about["blocked_by"])
     if found["wer"] is None:
         return "WER: undefined, the references have no words."
     if not found["interval"]:
@@ -65,6 +71,11 @@ def _interval(found: Mapping[str, Any]) -> str:
         f"WER {100 * found['wer']:.2f} %, {100 * about['level']:.0f} % interval {100 * low:.2f} to {100 * high:.2f} "
         f"(bootstrap over {over}, seed {about['seed']})."
     )
+
+
+def counted(number: int, name: str) -> str:
+    """Return a number of things, in the singular where it is one."""
+    return f"{number:,} {name}{'s' if number != 1 else ''}"
 
 
 def _points(difference: Mapping[str, Any]) -> str:
@@ -108,7 +119,7 @@ def _comparison(found: Mapping[str, Any]) -> str:
     if found["difference"] is None:
         return f"Against {found['hypothesis']}: undefined, a rate is."
     text = f"WER {_points(found)} against {found['hypothesis']} ({100 * found['wer']:.2f} %), p {found['p']:.4f} "
-    text += f"(exchanges within {found['blocks']:,} {found['blocked_by']}s)"
+    text += f"(exchanges within {counted(found['blocks'], found['blocked_by'])})"
     pairs = found["matched_pairs"]
     if pairs and pairs["p"] is not None:
         text += f"; by NIST's matched pairs of {pairs['segments']:,} segments p {pairs['p']:.4f}"

@@ -30,6 +30,7 @@ def parse_ctm(lines: Sequence[str], path: Path) -> Transcript:
         if len(fields) < 5:
             raise SpeechmillError(
                 f"{path}, line {number}: CTM has recording, channel, start, duration and word, found {line.strip()!r}."
+                + (" Leave one of the alternatives." if "<ALT" in line else "")
             )
         start = _seconds(fields[2], path, number)
         _seconds(fields[3], path, number)

@@ -37,6 +37,9 @@ def recording(lines: Sequence[str], name: str) -> Transcript:
     return Transcript((plain_item(name, " ".join(" ".join(lines).split())),))
 
 
+_PLAIN = re.compile(r"0|[1-9][0-9]{0,3}")  # a number that may be a word of a text, and not 0001 or 1089134686
+
+
 def utterances_by_id(lines: Sequence[str], path: Path) -> Transcript:
     """`id text` a line (Kaldi's `text`); an id alone is an empty text, blank lines are skipped."""
     items: list[Item] = []
@@ -60,6 +63,8 @@ def checked(items: Sequence[Item], path: Path) -> tuple[Item, ...]:
 def look_like_ids(lines: Sequence[str], name: str | None = None) -> bool:
     """Tell whether the first words of lines are ids: all different, and each with a figure, `_` or `-` in it.
 
+    Short numbers before other numbers are words of a text.
+
     One line alone (`COVID-19 has`, `spk1_utt2 has`) must have two numbers joined by `_` or `-`, or a number and `_`. In
     a file of a folder, with its `name`, they must begin with it, or be three at least: a file there may be a recording.
     """
@@ -70,4 +75,7 @@ def look_like_ids(lines: Sequence[str], name: str | None = None) -> bool:
         return True
     if len(first) == 1:
         return name is None and bool(re.search(r"\d.*[_-].*\d|\d.*_|_.*\d", first[0]))
+    if all(len(line.split()) > 1 and _PLAIN.fullmatch(line.split()[0]) and _PLAIN.fullmatch(line.split()[1])
+           for line in lines if line.strip()):  # fmt: skip
+        return False  # figures are read out: the first of them is one more
     return (name is None or len(first) > 2) and all(re.search(r"[\d_-]", word) for word in first)
