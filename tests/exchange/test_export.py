@@ -143,18 +143,16 @@ def test_a_speechbrain_model_is_trained_on(
 ) -> None:
     export(run, tmp_path / "speechbrain", "speechbrain")
     begun = tmp_path / "begun"
-    recipe = import_model(tmp_path / "speechbrain", begun, recipe_of(shards, tokenizer_path, SIZES))
+    recipe = recipe_of(shards, tokenizer_path, SIZES)
+    short = recipe.train.model_copy(update={"updates": 6, "validate_every": 6, "checkpoint_every": 6})
+    recipe = import_model(tmp_path / "speechbrain", begun, recipe.model_copy(update={"train": short}))
     old, new = (open_recognizer(folder, read_config(folder), "last") for folder in (run, begun))
     assert [transcribe(new, path).text for path in recordings[:5]] == [
         transcribe(old, path).text for path in recordings[:5]
     ]
-    short = recipe.train.model_copy(update={"updates": 2, "validate_every": 2, "checkpoint_every": 2})
-    optim = recipe.optim.model_copy(update={"warmup_updates": 0, "schedule": "constant"})
-    with pytest.raises(SpeechmillError, match="another recipe"):
-        train(recipe.model_copy(update={"train": short, "optim": optim}), begun)
     done = train(recipe, begun)
     assert done.finished
-    assert len(checkpoints(begun)) >= 1
+    assert [int(path.name.removeprefix("step_")) for path in checkpoints(begun)][-1] == 6
 
 
 @pytest.mark.parametrize("kind", ["missing", "sizes", "pieces", "damaged"])
