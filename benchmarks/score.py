@@ -56,6 +56,7 @@ def main() -> None:
         "recording": recording(rounds=2 if args.quick else 9),
         "totals": totals(pairs=500 if args.quick else 10_000),
         "long": long_recording(20_000 if args.quick else 150_000),
+        "long with alternatives": long_recording(20_000 if args.quick else 150_000, 1 / 14),
         "start": start(rounds=2 if args.quick else 7),
         "calls": calls(systems=1 if args.quick else 7),
     }
@@ -115,10 +116,20 @@ def totals(pairs: int) -> dict[str, Any]:
     return {"pairs": pairs, "unequal": unequal, "errors": {"ours": ours, "jiwer": theirs}, "words": words}
 
 
-def long_recording(words: int) -> dict[str, Any]:
-    """One recording of so many words, by the command, from two text files to the report."""
+def long_recording(words: int, choices: float = 0.0) -> dict[str, Any]:
+    """One recording of so many words, by the command, from two text files to the report.
+
+    `choices` is the share of words that three other ways stand beside.
+    """
     dice = random.Random(2)
     reference, heard = made_up(dice, words)
+    if choices:
+        reference = [
+            "{" + " / ".join([word, *(" ".join(text(dice, dice.randint(1, 5))) for _ in range(3))]) + "}"
+            if dice.random() < choices
+            else word
+            for word in reference
+        ]
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / name for name in ("reference.txt", "hypothesis.txt")]
         for file, content in zip(files, (reference, heard), strict=True):
