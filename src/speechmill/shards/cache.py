@@ -58,7 +58,7 @@ class ShardCache:
                 descriptor = os.open(path, os.O_RDONLY)
             except FileNotFoundError:
                 continue  # evicted between the two
-            os.utime(descriptor)
+            _used_now(descriptor)
             return descriptor
 
     def fetch(self, name: str) -> Path:
@@ -103,7 +103,7 @@ class ShardCache:
         """Count these as used now, those that are here: they were fetched ahead and perhaps not opened yet."""
         for name in names:
             with contextlib.suppress(FileNotFoundError):
-                os.utime(self.folder / name)
+                _used_now(self.folder / name)
 
     def fetch_extra(self, name: str) -> Path:
         """The path of a file that came to the source later and has no checksum; where it is not there, neither here."""
@@ -138,6 +138,7 @@ class ShardCache:
                     time.sleep(pauses.pop(0))
                     continue
                 if found == self.sums[name]:
+                    _used_now(partial)
                     publish(partial, path)
                     return
                 left -= 1
@@ -201,6 +202,12 @@ class ShardCache:
             path.unlink(missing_ok=True)
             held -= freed
         return held + size <= self.limit
+
+
+def _used_now(file: Path | int) -> None:
+    # The kernel's own stamps are of its last tick, milliseconds ago: two that are alike do not say what came first.
+    now = time.time_ns()
+    os.utime(file, ns=(now, now))
 
 
 def _lock_path(path: Path) -> Path:
