@@ -244,7 +244,13 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         seen: dict[int, tuple[str, float]] = {}
+        ticks = 0
         while not self._closed.wait(min(5.0, self.timeout / 10)):
+            ticks += 1
+            try:
+                self._tell(f"tick/{self.rank}", str(ticks))
+            except RuntimeError:  # the store has gone; our own next call says so
+                return
             since = self._waits_since
             if since is None or time.monotonic() - since < self.timeout / 2:
                 seen.clear()
@@ -253,12 +259,15 @@ class Watch(threading.Thread):
             for other in range(self.size):
                 try:
                     entry = self._ask(f"at/{other}")
-                except RuntimeError:  # the store has gone; our own next call says so
+                    behind = not entry or int(entry.split()[0]) < self._arrived
+                    # Who has arrived has nothing more to say but that its process lives: it may have been stopped
+                    # within a collective, or between the two of which a gather consists.
+                    entry = entry if behind else self._ask(f"tick/{other}")
+                except RuntimeError:
                     return
                 before, at = seen.get(other, (None, since))
                 seen[other] = (entry, at if entry == before or before is None else now)
-                behind = not entry or int(entry.split()[0]) < self._arrived
-                if behind and other != self.rank and now - seen[other][1] >= self.timeout:
+                if other != self.rank and now - seen[other][1] >= self.timeout:
                     self._end(other, now - seen[other][1])
 
     def _end(self, stuck: int, seconds: float) -> None:
