@@ -210,7 +210,7 @@ def test_a_cache_of_two_windows_a_lane_fetches_each_shard_once(
     stream = Remote.stream
     monkeypatch.setattr(Remote, "stream", lambda self, name: [fetched.append(name), stream(self, name)][1])
     monkeypatch.setattr("speechmill.shards.read.OPEN_FILES", 1)  # as where there are more shards than stay open
-    # At once and not in a thread: so few and short batches outrun it, and what is fetched twice then is a matter of luck.
+    # At once and not in a thread: batches so short outrun it, and what is fetched twice then is a matter of luck.
     monkeypatch.setattr(ShardCache, "fetch_ahead", lambda self, names: [self.fetch(name) for name in names])
     largest = max(path.stat().st_size for path in source.glob("train-*.tar"))
     index = open_shards(str(source), str(tmp_path / "cache"), 2.2 * lanes * largest / 1e9)
