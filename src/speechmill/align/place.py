@@ -20,7 +20,7 @@ _PAUSE = 0.12  # seconds between heard words where a stretch may end
 _STRETCH, _LOOSE = 2.5, 0.3  # unheard words at an edge take at most so many times what they would, and so much more
 _GRAIN = 0.25  # seconds: of two lengths below it, neither is the better guess
 _ASTRAY = 0.4  # seconds between the passes beyond which the second is not believed
-_STRAYS = 2  # heard words at an edge that may be a chance agreement
+_STRAYS, _SPREAD = 2, 1.5  # heard words at an edge that may agree by chance: with so many times the sound between
 _MARGIN = 0.6  # seconds of sound taken along where a stretch ends in a long pause
 
 
@@ -114,7 +114,7 @@ def without_strays(match: Match, heard: Sequence[Heard], pace: float) -> Match:
             low, high = sorted((words[outer][2], words[inner][2]))
             seconds = heard[high].start - heard[low].end
             wanted = pace * sum(len(word) + 1 for word, _, _ in between)
-            if between and seconds > _STRETCH * wanted + _ASTRAY:
+            if between and seconds > _SPREAD * wanted + _ASTRAY:
                 for number in agree[:count]:
                     words[number] = (*words[number][:2], -1)
     places = [index for _, _, index in words if index >= 0]
