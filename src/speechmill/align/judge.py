@@ -20,6 +20,9 @@ UNREADABLE = "unreadable-recording"
 
 _KEEP = 0.35  # share of the words heard from which a sentence is kept
 _KEEP_EXPECTED = 0.4  # the same in a second listening
+_ALONE, _ALONE_WORDS = 0.3, 2.0  # share of the words, and so many more, from which it is kept whatever is around it
+_TOGETHER = 0.3  # share of the words of sentences in a row, none of which is kept by itself, from which any is
+_NOTHING = 0.15  # share of a sentence's words below which it was not heard at all
 _SURE = 3  # words: a shorter sentence must be heard whole
 _LEAST = 0.1  # share of sentences and of heard words: a transcript that matches less belongs to another recording
 _ROOM = 0.7  # seconds of sound between neighbours in which something else may have been said
@@ -39,16 +42,41 @@ def confidence(match: Match, sentence: Sentence) -> float:
 def keep(found: Sequence[Match | None], before: Sequence[Match | None] | None = None) -> list[Match | None]:
     """The matches that are good enough to stand.
 
-    `before` are those of the first listening: what the second adds must agree better, as it was told what to expect.
+    Some stand by themselves (`_stands`). Of those that follow each other between two that do, the weaker ones are kept
+    only where they agree together: in a stretch of which the transcript is wrong, one of many false sentences agrees
+    by chance in some short words. `before` are the matches kept after the first listening: what the second adds must
+    agree better, as it was told what to expect.
     """
-    least = [_KEEP if before is None or before[place] else _KEEP_EXPECTED for place in range(len(found))]
-    return [match if match and _stands(match, share) else None for match, share in zip(found, least, strict=True)]
+    kept: list[Match | None] = [match if match and _stands(match) else None for match in found]
+    run: list[int] = []
+    for place in range(len(kept) + 1):
+        if place < len(kept) and kept[place] is None:
+            run.append(place)
+            continue
+        if _agree([found[one] for one in run]):
+            for one in run:
+                match, least = found[one], _KEEP if before is None or before[one] else _KEEP_EXPECTED
+                kept[one] = match if match and _may_stand(match, least) else None
+        run = []
+    return kept
 
 
-def _stands(match: Match, share: float) -> bool:
-    if len(match.words) <= _SURE:
-        return match.agreeing == len(match.words) and match.last - match.first == len(match.words)
-    return match.share >= share and match.agreeing >= 2
+def _stands(match: Match) -> bool:
+    """Whether a match is believed whatever is around it; of up to three words all are heard, and nothing between."""
+    words = len(match.words)
+    if words <= _SURE:
+        return match.agreeing == words and match.last - match.first == words
+    return match.agreeing >= _ALONE * words + _ALONE_WORDS
+
+
+def _may_stand(match: Match, share: float) -> bool:
+    return len(match.words) > _SURE and match.share >= share and match.agreeing >= 2
+
+
+def _agree(run: Sequence[Match | None]) -> bool:
+    """Whether sentences in a row have enough of their words together; those of which nothing was heard do not count."""
+    some = [match for match in run if match and match.share >= _NOTHING]
+    return sum(match.agreeing for match in some) >= _TOGETHER * max(1, sum(len(match.words) for match in some))
 
 
 def speakable(sentence: Sentence) -> bool:

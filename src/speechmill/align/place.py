@@ -20,6 +20,7 @@ _PAUSE = 0.12  # seconds between heard words where a stretch may end
 _STRETCH, _LOOSE = 2.5, 0.3  # unheard words at an edge take at most so many times what they would, and so much more
 _GRAIN = 0.25  # seconds: of two lengths below it, neither is the better guess
 _ASTRAY = 0.4  # seconds between the passes beyond which the second is not believed
+_STRAYS, _SPREAD = 2, 1.5  # heard words at an edge that may agree by chance: with so many times the sound between
 _MARGIN = 0.6  # seconds of sound taken along where a stretch ends in a long pause
 
 
@@ -69,8 +70,9 @@ def rewrite(heard: Sequence[Heard], found: Sequence[Match | None]) -> list[Word]
 
 def _claims(heard: Sequence[Heard], found: Sequence[Match | None]) -> list[_Claim]:
     """Each match with as many heard words at its edges as its own unheard words there would take."""
-    matches = sorted(((match.first, place, match) for place, match in enumerate(found) if match))
-    pace = _pace(heard, [match for _, _, match in matches])
+    pace = _pace(heard, [match for match in found if match])
+    trusted = [(place, without_strays(match, heard, pace)) for place, match in enumerate(found) if match]
+    matches = sorted((match.first, place, match) for place, match in trusted)
     claims: list[_Claim] = []
     for number, (_, place, match) in enumerate(matches):
         before = claims[-1].last if claims else 0
@@ -97,6 +99,26 @@ def _pace(heard: Sequence[Heard], matches: Sequence[Match]) -> float:
                 seconds += heard[index].end - heard[index].start
                 letters += len(word) + 1
     return seconds / letters if letters > 1 else 0.07
+
+
+def without_strays(match: Match, heard: Sequence[Heard], pace: float) -> Match:
+    """The match without up to two heard words at an edge that agree by chance: far from the rest of the sentence for
+    the unheard words between.
+    """
+    words = list(match.words)
+    for order in (range(len(words)), range(len(words) - 1, -1, -1)):
+        agree = [number for number in order if words[number][2] >= 0]
+        for count in range(1, min(_STRAYS, len(agree) - 1) + 1):
+            outer, inner = agree[count - 1], agree[count]
+            between = words[min(outer, inner) + 1 : max(outer, inner)]
+            low, high = sorted((words[outer][2], words[inner][2]))
+            seconds = heard[high].start - heard[low].end
+            wanted = pace * sum(len(word) + 1 for word, _, _ in between)
+            if between and seconds > _SPREAD * wanted + _ASTRAY:
+                for number in agree[:count]:
+                    words[number] = (*words[number][:2], -1)
+    places = [index for _, _, index in words if index >= 0]
+    return replace(match, words=tuple(words), first=min(places), last=max(places) + 1)
 
 
 def _edges(match: Match) -> tuple[int, int]:

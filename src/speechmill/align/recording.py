@@ -56,7 +56,7 @@ def align_recording(aligner: Aligner, samples: Pcm, sentences: Sequence[Sentence
     heard = [word for piece in aligner.listen(samples) for word in piece]
     found = match(sentences, [word.word for word in heard])
     kept = judge.keep(found)
-    for _ in range(ROUNDS if any(kept) else 0):
+    for _ in range(ROUNDS if judge.belongs(sentences, kept, len(heard)) else 0):
         again = listen_again(aligner, samples, sentences, heard, kept)
         if again is None:
             break

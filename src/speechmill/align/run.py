@@ -48,7 +48,7 @@ from speechmill.progress import Progress
 from speechmill.settings import AlignSettings
 from speechmill.workers import end_with_parent
 
-_VERSION = 2  # of what align does: raise it where the same input would give other rows
+_VERSION = 3  # of what align does: raise it where the same input would give other rows
 _TABLES = ("utterances", "words", "sentences", "spans")
 
 

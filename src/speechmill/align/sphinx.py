@@ -21,6 +21,7 @@ from speechmill.audio import Pcm
 from speechmill.score.align import align
 
 _EXPECTED = 0.5  # share of the words of a second listening that its sentences are expected to be
+_CLEAR, _CLEAR_WORDS = 0.7, 5  # share of the heard words, and least number, that agree with what a speaker is to say
 _VOICE = 2.0  # seconds of speech from which a voice is learned
 _VERSION = 2
 
@@ -107,8 +108,8 @@ class Sphinx:
 
     def listen_again(self, samples: Pcm, expected: Sequence[Sentence]) -> list[Heard] | None:
         """See `Aligner.listen_again`: with the voices of these sentences' speakers, of which in each piece the one
-        counts that agrees best with what its speaker is to say; every frame where a voice is not known. Half of all
-        words are expected to be of these sentences.
+        counts that agrees best with what its speaker is to say, or the first that agrees well; every frame where a
+        voice is not known. Half of all words are expected to be of these sentences.
         """
         if not self._known:
             return None
@@ -117,12 +118,22 @@ class Sphinx:
         for sentence in expected:
             wanted.setdefault(sentence.speaker, []).extend(first_reading(list(sentence.tokens)))
         ears = {path: self._ears(path, counts) for path in {self._voices.get(speaker) for speaker in wanted}}
+        order = list(wanted)
         found = levels(samples)
         heard: list[Heard] = []
         for first, last in pieces(found):
-            each = {path: self._hear(decoder, samples, found, first, last) for path, decoder in ears.items()}
-            tries = [(each[self._voices.get(speaker)], words) for speaker, words in wanted.items()]
-            heard += max(tries, key=lambda one: _agreeing(*one))[0]
+            each: dict[Path | None, list[Heard]] = {}
+            best: tuple[int, str, list[Heard]] = (-1, order[0], [])
+            for speaker in order:
+                voice = self._voices.get(speaker)
+                if voice not in each:
+                    each[voice] = self._hear(ears[voice], samples, found, first, last)
+                agreeing = _agreeing(each[voice], wanted[speaker])
+                best = max(best, (agreeing, speaker, each[voice]), key=lambda one: one[0])
+                if agreeing >= max(_CLEAR * len(each[voice]), _CLEAR_WORDS):
+                    break
+            heard += best[2]
+            order.sort(key=best[1].__ne__)  # who speaks goes on speaking
         return heard
 
     def _ears(self, voice: Path | None, counts: Counts) -> Any:

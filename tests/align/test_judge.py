@@ -1,0 +1,58 @@
+"""Which matches stand, and which of their words."""
+
+# ruff: noqa: SIM905
+
+from speechmill.align import judge
+from speechmill.align.base import Heard
+from speechmill.align.match import Match
+from speechmill.align.place import without_strays
+
+
+def matched(agreeing: int, words: int, first: int = 0) -> Match:
+    """A sentence of which the first `agreeing` words were heard."""
+    made = tuple((f"w{n}", n, first + n if n < agreeing else -1) for n in range(words))
+    return Match(first, first + max(agreeing, 1), (0,) * words, made, float(agreeing))
+
+
+STRONG, WEAK, CHANCE, NONE = matched(10, 10), matched(5, 12), matched(4, 8), matched(1, 12)
+
+
+def test_a_weak_match_stands_between_strong_ones() -> None:
+    assert judge.keep([STRONG, WEAK, STRONG]) == [STRONG, WEAK, STRONG]
+    assert judge.keep([STRONG, WEAK, NONE, STRONG]) == [STRONG, WEAK, None, STRONG]  # nothing was heard of the other
+    assert judge.keep([STRONG, WEAK, None, STRONG]) == [STRONG, WEAK, None, STRONG]
+
+
+def test_chance_agreement_in_a_stretch_that_is_wrong_does_not_stand() -> None:
+    wrong = [matched(2, 12), matched(3, 15), CHANCE, matched(3, 15), matched(4, 20)]
+    assert judge.keep([STRONG, *wrong]) == [STRONG, None, None, None, None, None]
+    assert judge.keep([STRONG, CHANCE, STRONG]) == [STRONG, CHANCE, STRONG]
+
+
+def test_a_second_listening_must_agree_better() -> None:
+    weak = matched(6, 16)  # 37.5 %
+    assert judge.keep([weak], [None]) == [None]
+    assert judge.keep([weak], [weak]) == [weak]
+    assert judge.keep([weak]) == [weak]
+
+
+def test_short_sentences_are_heard_whole() -> None:
+    assert judge.keep([matched(2, 3)]) == [None]
+    assert judge.keep([matched(3, 3)]) != [None]
+    apart = Match(0, 9, (0, 0), (("a", 0, 0), ("b", 1, 8)), 2.0)
+    assert judge.keep([apart]) == [None]
+
+
+def test_words_far_from_the_rest_of_their_sentence_agree_by_chance() -> None:
+    texts = "i think more than six is the right way".split()
+    words = tuple((word, n, {0: 0, 1: 1, 6: 2, 7: 3, 8: 4}.get(n, -1)) for n, word in enumerate(texts))
+    match = Match(0, 5, (0,) * 9, words, 3.0)
+
+    def heard(pause: float) -> list[Heard]:
+        starts = [0.0, 0.3, 0.6 + pause, 0.9 + pause, 1.2 + pause]
+        return [Heard(texts[n], start, start + 0.3) for n, start in zip((0, 1, 6, 7, 8), starts, strict=True)]
+
+    assert without_strays(match, heard(1.2), 0.07) == match  # as long as "more than six is" takes
+    trimmed = without_strays(match, heard(6.0), 0.07)
+    assert (trimmed.first, trimmed.last) == (2, 5)
+    assert [index for _, _, index in trimmed.words] == [-1, -1, -1, -1, -1, -1, 2, 3, 4]
