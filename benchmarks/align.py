@@ -55,7 +55,9 @@ def leveled(args: Namespace) -> dict[str, dict[int, Tally]]:
     aligner = _opened(args.aligner)
     folder = args.work / "levels" / args.aligner.replace(":", "_").replace("/", "_")
     found: dict[str, dict[int, Tally]] = {}
-    groups = {name: paths for name, paths in demo_groups(demo_of(args), args.calls).items() if name in args.groups}
+    spoken = set(args.groups) - {"clips"}
+    calls = demo_groups(demo_of(args), args.calls) if spoken else {}
+    groups = {name: paths for name, paths in calls.items() if name in spoken}
     for percent in args.levels:
         cases = {name: list(demo_cases(paths, percent, args.seed)) for name, paths in groups.items()}
         if "clips" in args.groups:
