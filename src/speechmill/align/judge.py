@@ -32,7 +32,7 @@ def confidence(match: Match, sentence: Sentence) -> float:
     """How sure it is that a sentence was said there, 0 to 1.
 
     A logistic of the share of its words that were heard, and of how many they are: two words out of two agree by chance
-    more easily than twenty out of twenty. The curve is set by hand; `benchmarks/align.py` has a table to hold it against.
+    more easily than twenty out of twenty. The curve is set by hand; `benchmarks/align.py` tells how well it holds.
     """
     del sentence
     words = max(len(match.words), 1)
