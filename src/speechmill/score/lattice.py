@@ -11,7 +11,7 @@ The distances to all lengths of the hypothesis are held as bits (`score.columns`
 The words as written need some number of errors, the best path no more: a place in both texts that is further apart, by
 the lengths of what lies before and behind it, is on no best path. All paths within that number of errors are inside the
 band, what is next to it is never taken for less than it is, so the result is the same. Where ways differ in length, the
-rows and ways of best paths are found first (`score.narrow`), then among those the most words (`score.levels`).
+rows and ways of best paths are found first (`score.narrow`), then among those the most words (`score.lengths`).
 """
 
 from __future__ import annotations

@@ -13,18 +13,18 @@ from typing import NamedTuple
 
 from speechmill.score.choice import Fork, Way
 from speechmill.score.columns import Column, Steps, Window, first_column, moved, step, sweep
-from speechmill.score.levels import Entrance, Levels, along, joined, moved_levels, one_level, stepped
+from speechmill.score.lengths import Entrance, Lengths, along, joined, moved_lengths, stepped
 from speechmill.score.planes import Planes, added, equal_rows, smaller, summed
 
 Part = list[str] | Fork
 
 
 class Front(NamedTuple):
-    """How far a sweep is: its last column, the rows of it, and their levels, where words are counted."""
+    """How far a sweep is: its last column, the rows of it, and their lengths, where words are counted."""
 
     column: Column
     window: Window
-    levels: Levels | None
+    lengths: Lengths | None
 
 
 class Run(NamedTuple):
@@ -61,7 +61,7 @@ class Sweep(NamedTuple):
         by block."""
         blocks = self._blocks()
         begin = self.windows[0]
-        fronts = [Front(first_column(begin), begin, one_level(begin) if self.most_words else None)]
+        fronts = [Front(first_column(begin), begin, () if self.most_words else None)]
         for first, last in blocks[:-1]:
             front = fronts[-1]
             for place in range(first, last):
@@ -91,27 +91,27 @@ class Sweep(NamedTuple):
     def _forward(self, place: int, front: Front) -> Run | Merge:
         part, window = self.parts[place], self.windows[place]
         start = moved(front.column, front.window, window)
-        levels = None if front.levels is None else moved_levels(front.levels, front.window, window)
+        lengths = None if front.lengths is None else moved_lengths(front.lengths, front.window, window)
         if isinstance(part, Fork):
-            return _merge(part, self.places, Front(start, window, levels))
+            return _merge(part, self.places, Front(start, window, lengths))
         table, end = sweep(self.places, part, window, start)
-        if levels is not None and len(levels) > 1:
-            table, levels = along(table, levels, (2 << (window.high - window.low)) - 1)
-        return Run(part, table, Front(end, window, levels))
+        if lengths:
+            table, lengths = along(table, lengths, (2 << (window.high - window.low)) - 1)
+        return Run(part, table, Front(end, window, lengths))
 
 
 class _State(NamedTuple):
-    """Where a way stands: its column, the difference to the column it started from, its steps so far, its levels."""
+    """Where a way stands: its column, the difference to the column it started from, its steps so far, its lengths."""
 
     column: Column
     difference: Planes
     table: list[Steps]
-    levels: Levels | None
+    lengths: Lengths | None
 
 
 def _merge(fork: Fork, places: Mapping[str, int], front: Front) -> Merge:
     """Sweep each way from `front` (what two ways begin with, once) and take the best at each place."""
-    start, window, levels = front
+    start, window, lengths = front
     full = (1 << (window.high - window.low)) - 1
     rows = (full << 1) | 1
     states = _states(fork.ways, places, front)
@@ -121,19 +121,19 @@ def _merge(fork: Fork, places: Mapping[str, int], front: Front) -> Merge:
     best = [equal_rows(smallest, states[way].difference, rows) for way in fork.ways]
     column = summed(start, smallest, full)
     inserted = column.rises
-    if levels is not None and (len(levels) > 1 or len({len(way) for way in fork.ways}) > 1):
+    if lengths is not None and (lengths or len({len(way) for way in fork.ways}) > 1):
         entrances = [
-            Entrance(len(way), there, states[way].levels or levels) for way, there in zip(fork.ways, best, strict=True)
+            Entrance(len(way), there, states[way].lengths or ()) for way, there in zip(fork.ways, best, strict=True)
         ]
-        best, inserted, levels = joined(entrances, inserted, rows)
-    return Merge(fork, [states[way].table for way in fork.ways], best, inserted, Front(column, window, levels))
+        best, inserted, lengths = joined(entrances, inserted, rows)
+    return Merge(fork, [states[way].table for way in fork.ways], best, inserted, Front(column, window, lengths))
 
 
 def _states(ways: Sequence[Way], places: Mapping[str, int], front: Front) -> dict[Way, _State]:
-    start, window, levels = front
+    start, window, lengths = front
     full = (1 << (window.high - window.low)) - 1
     planes = max(2, (2 * max(map(len, ways)) + 1).bit_length())
-    states: dict[Way, _State] = {(): _State(start, (0,) * planes, [], levels)}
+    states: dict[Way, _State] = {(): _State(start, (0,) * planes, [], lengths)}
     for way in ways:
         for length in range(len(way)):
             if way[: length + 1] not in states:
@@ -142,8 +142,8 @@ def _states(ways: Sequence[Way], places: Mapping[str, int], front: Front) -> dic
                 column, steps, falls = step(equal, before.column, full)
                 # In the lowest row, each word of the way is one more deletion.
                 difference = added(before.difference, (steps[1] << 1) | 1, falls << 1)
-                levels = before.levels
-                if levels is not None and len(levels) > 1:
-                    steps, levels = stepped(steps, levels, (full << 1) | 1)
-                states[way[: length + 1]] = _State(column, difference, [*before.table, steps], levels)
+                lengths = before.lengths
+                if lengths:
+                    steps, lengths = stepped(steps, lengths, (full << 1) | 1)
+                states[way[: length + 1]] = _State(column, difference, [*before.table, steps], lengths)
     return states
