@@ -174,6 +174,22 @@ def test_braces(written: str, pieces: tuple[str | Alternatives, ...]) -> None:
     assert with_alternatives(plain_item("u", written)).pieces == pieces
 
 
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("so {a / b c} d {e}", ""),
+        ("a / b } c", ""),
+        ("so {a / {b / c}} d", "{a / {b / c}} d"),
+        ("so {a {b / c}} d", "{a {b / c}} d"),
+        ("{x / y} so {a / b c", "{a / b c"),
+        ("so {a / b {c / d} e", "{a / b {c / d} e"),
+    ],
+)
+def test_odd_braces_are_told(written: str, told: str, tmp_path: Path) -> None:
+    notes = read(tmp_path / "a.trn", f"{written} (u1)").notes
+    assert notes == ((f"u1: braces not closed, or within others, are text: {told!r}",) if told else ())
+
+
 def test_braces_are_text_in_a_hypothesis(tmp_path: Path) -> None:
     assert texts(read(tmp_path / "a.trn", "{a / b} (u1)", hypothesis=True)) == {"u1": "{a / b}"}
 

@@ -79,14 +79,15 @@ def import_rows(
     Raises SpeechmillError where no recording can be read or no row is kept.
     """
     limits = limits or Limits()
-    calls = items["call"].unique().sort().to_list()
+    calls = items.filter(pl.col("call") != "")["call"].unique().sort().to_list()
     told = [*warnings, *unknown_calls("include", include, calls), *unknown_calls("exclude", exclude, calls)]
     chosen = [call for call in calls if (include is None or call in include) and call not in (exclude or set())]
-    if not calls:
+    if items.is_empty():
         raise SpeechmillError(f"{source}: has no rows.")
-    if not chosen:
+    if calls and not chosen:
         raise SpeechmillError(f"{source}: none of its {len(calls)} calls is left by include and exclude.")
-    items = items.filter(pl.col("call").is_in(chosen))
+    nameless = pl.col("call") == ""  # a line that could not be read
+    items = items.filter(pl.col("call").is_in(chosen) | (nameless if include is None else False))
     recordings = _probed(items.filter(reason="")["recording"])
     judged = _judged(items.join(recordings, on="recording", how="left", maintain_order="left"), limits)
     failures = _failures(judged)

@@ -8,8 +8,10 @@ from dataclasses import replace
 from speechmill.score.formats.item import Alternatives, Item, Piece
 
 _BRACES = re.compile(r"\{([^{}]*/[^{}]*)\}")
+_ODD = re.compile(r"\{[^{}]*(?:\0|/[^{}]*(?:\{|$))")  # \0: alternatives that were read
 _SPACED = re.compile(r"(?:^|(?<=\s))/(?=\s|$)")
 _NOTHING = "@"
+_TOLD = 40  # characters of what is odd
 
 
 def with_alternatives(item: Item) -> Item:
@@ -27,6 +29,16 @@ def with_alternatives(item: Item) -> Item:
         return item
     written = " ".join(piece if isinstance(piece, str) else piece.ways[0] for piece in pieces)
     return replace(item, written=" ".join(written.split()), pieces=tuple(pieces))
+
+
+def odd_braces(item: Item) -> str:
+    """Return the first alternatives of a reference that are not closed, or have others within; they are text."""
+    for piece in item.pieces:
+        if isinstance(piece, str) and "{" in piece:
+            rest = _BRACES.sub(lambda read: "\0" * len(read[0]), piece)
+            if odd := _ODD.search(rest):
+                return piece[odd.start() :][:_TOLD]
+    return ""
 
 
 def _split(text: str) -> list[Piece]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from speechmill.errors import SpeechmillError
 from speechmill.nlp import is_header
 from speechmill.score.formats import ctm, jsonl, lines, manifest, nlp, trn
-from speechmill.score.formats.braces import with_alternatives
+from speechmill.score.formats.braces import odd_braces, with_alternatives
 from speechmill.score.formats.item import Item, Transcript
 
 TEXT = "text"
@@ -32,6 +32,7 @@ ENDINGS = (*_ENDINGS, *sorted(_TEXT_ENDINGS - {""}))
 WEAK_ENDINGS = (".json", "")
 """Files with these are other things (metadata, a licence) where a folder has transcripts with other endings."""
 _QUALIFIERS = (".aligned", ".trans", ".ref", ".hyp", ".reference", ".hypothesis")
+_TOLD = 3  # odd utterances by name
 _LOOKED_AT = 1000  # lines, to tell a format
 
 
@@ -117,7 +118,11 @@ def parse(
         transcript = replace(transcript, items=tuple(_named(item, source.name) for item in transcript.items))
     if hypothesis or source.format == NLP:
         return transcript
-    return replace(transcript, items=tuple(map(with_alternatives, transcript.items)))
+    odd = [(item.id, braces) for item in transcript.items if (braces := odd_braces(item))]
+    notes = [f"{name}: braces not closed, or within others, are text: {braces!r}" for name, braces in odd[:_TOLD]]
+    notes += [f"likewise {len(odd) - _TOLD} utterances more"] if odd[_TOLD:] else []
+    items = tuple(map(with_alternatives, transcript.items))
+    return replace(transcript, items=items, notes=(*transcript.notes, *notes))
 
 
 def _named(item: Item, name: str) -> Item:
