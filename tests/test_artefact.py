@@ -24,6 +24,7 @@ from speechmill.artefact import (
     write_text,
     written,
     written_folder,
+    written_together,
 )
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import read_manifest, write_manifest
@@ -93,6 +94,39 @@ def test_written_folder_is_whole_or_absent_and_replaces(tmp_path: Path) -> None:
             (partial / "inner").mkdir()
             (partial / "inner" / name).write_text(name)
         assert files_under(tmp_path) == ["folder", "folder/inner", f"folder/inner/{name}"]
+
+
+def test_of_files_written_together_the_last_is_named_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [tmp_path / name for name in ("beside", "sums", "index")]
+    order: list[str] = []
+    replace, sync = os.replace, os.fsync
+    monkeypatch.setattr(os, "replace", lambda old, new: (order.append(f"name {Path(new).name}"), replace(old, new))[1])
+    monkeypatch.setattr(os, "fsync", lambda number: (order.append(_synced(number)), sync(number))[1])
+    with written_together(*names) as partials:
+        for partial in partials:
+            partial.write_text("new")
+        assert not any(name.exists() for name in names)
+    assert [name.read_text() for name in names] == ["new"] * 3
+    assert sorted(order[:3]) == ["sync .beside.partial", "sync .index.partial", "sync .sums.partial"]
+    folder = f"sync {tmp_path.name}"
+    assert order[3:] == ["name beside", "name sums", folder, "name index", folder]
+
+
+def test_files_written_together_are_all_left_out_where_one_fails(tmp_path: Path) -> None:
+    names = [tmp_path / name for name in ("beside", "index")]
+    with pytest.raises(Interrupted):
+        write_half_of_two(*names)
+    assert list(tmp_path.iterdir()) == []
+
+
+def write_half_of_two(*names: Path) -> None:
+    with written_together(*names) as (first, _):
+        first.write_text("half")
+        raise Interrupted
+
+
+def _synced(number: int) -> str:
+    return f"sync {Path(os.readlink(f'/proc/self/fd/{number}')).name}"
 
 
 def test_a_name_that_is_a_folder_or_below_a_file_is_refused(tmp_path: Path) -> None:

@@ -98,6 +98,30 @@ def written(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def written_together(*paths: Path) -> Iterator[list[Path]]:
+    """As `written`, for files of one folder, of which the last says that the others are there.
+
+    Their waiting for the disk overlaps; the last gets its name when the others have theirs on disk.
+    """
+    partials = [partial_path(path) for path in paths]
+    folder = paths[-1].parent
+    make_folder(folder)
+    try:
+        with disk_errors(folder):
+            yield partials
+            _fsync_all(partials)
+            for partial, path in zip(partials[:-1], paths[:-1], strict=True):
+                os.replace(partial, path)
+            fsync(folder)
+            os.replace(partials[-1], paths[-1])
+            fsync(folder)
+    except BaseException:
+        for partial in partials:
+            partial.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
 def written_folder(path: Path) -> Iterator[Path]:
     """As `written`, for a folder; an older folder of that name is replaced."""
     partial = partial_path(path)
@@ -190,12 +214,16 @@ def publish_all(pairs: Sequence[tuple[Path, Path]]) -> None:
 
     They are renamed in their order, and those of one folder are on disk before those of the next get their names.
     """
-    with ThreadPoolExecutor(_WAITING) as pool:
-        list(pool.map(fsync, [partial for partial, _ in pairs]))
+    _fsync_all([partial for partial, _ in pairs])
     for folder, of_folder in itertools.groupby(pairs, key=lambda pair: pair[1].parent):
         for partial, path in of_folder:
             os.replace(partial, path)
         fsync(folder)
+
+
+def _fsync_all(paths: Sequence[Path]) -> None:
+    with ThreadPoolExecutor(_WAITING) as pool:
+        list(pool.map(fsync, paths))
 
 
 def fsync(path: Path) -> None:

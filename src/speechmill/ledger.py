@@ -39,13 +39,18 @@ def ledger_path(output: Path) -> Path:
 
 def write_ledger(ledger: pl.DataFrame, path: Path) -> None:
     """Write a ledger, sorted. Raises SpeechmillError where its sums do not hold: that is a bug, and must be seen."""
+    with written(path) as partial:
+        write_ledger_into(partial, ledger, path)
+
+
+def write_ledger_into(partial: Path, ledger: pl.DataFrame, path: Path) -> None:
+    """As `write_ledger`, into a file that whoever asks publishes as `path`."""
     wrong = faults(ledger)
     if wrong:
         raise SpeechmillError(f"{path}: the seconds do not add up: {wrong[0]} ({len(wrong)} recordings).")
-    with written(path) as partial:
-        # Rounded: with another number of threads, floats are added in another order.
-        rows = ledger.select(list(SCHEMA)).with_columns(pl.col("seconds", "source_seconds").round(_DIGITS))
-        rows.sort("recording", "outcome").write_parquet(partial, compression="zstd")
+    # Rounded: with another number of threads, floats are added in another order.
+    rows = ledger.select(list(SCHEMA)).with_columns(pl.col("seconds", "source_seconds").round(_DIGITS))
+    rows.sort("recording", "outcome").write_parquet(partial, compression="zstd")
 
 
 def read_ledger(path: Path) -> pl.DataFrame:

@@ -55,7 +55,8 @@ class FlacEncoder:
             return 0
         self._ffi.memmove(self._buffer + self._at, source, count)
         self._at = after
-        self._end = max(self._end, after)
+        if after > self._end:
+            self._end = after
         return count
 
     def encode(self, samples: Pcm, rate: int) -> bytes:

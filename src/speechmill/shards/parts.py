@@ -13,13 +13,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.ipc
 
-from speechmill.artefact import read_text, sha256_file, write_text, written
+from speechmill.artefact import read_text, sha256_file, write_text, written_together
 from speechmill.errors import SpeechmillError
-from speechmill.ledger import account, ledger_path, shard_outcomes, write_ledger
+from speechmill.ledger import account, ledger_path, shard_outcomes, write_ledger_into
 from speechmill.shards.index import INDEX_NAME, SCHEMA, write_index
 from speechmill.shards.plan import PLAN_NAME, read_plan_info
 from speechmill.shards.planned import PLANNED_NAME, planned_shards, planned_times, source_seconds
-from speechmill.shards.sums import SUMS_NAME, write_sums
+from speechmill.shards.sums import SUMS_NAME, sums_text
 
 PARTS = ".parts"
 DROPPED_NAME = "dropped.tsv"
@@ -89,29 +89,34 @@ def finish(out: Path) -> None:
                 f"{out / name}.tar: has {found} bytes, {part.size} were written; remove it and run its worker again."
             )
     dropped = pl.concat([part.dropped for part in parts.values()])
-    _write_dropped(dropped, out)
     kept = pl.concat([part.rows for part in parts.values()])
     if kept.is_empty():
+        write_text(out / DROPPED_NAME, _dropped_text(dropped))
         _remove_shards(names, out)  # else the next run would take them for finished
         raise SpeechmillError(
             f"{out}: not one utterance could be read; see {out / DROPPED_NAME} (the first: {dropped['detail'][0]})."
         )
     planned = planned_times(out)
     ledger = account(source_seconds(planned), [shard_outcomes(planned, kept, dropped, read_plan_info(out).sample_rate)])
-    write_ledger(ledger, ledger_path(out))
     del planned
-    with written(out / INDEX_NAME) as partial:
-        write_index(kept, partial)
-        sums = {f"{name}.tar": part.sha256 for name, part in parts.items()}
-        beside = (PLAN_NAME, PLANNED_NAME, DROPPED_NAME, ledger_path(out).name)
-        sums |= {name: sha256_file(out / name) for name in beside}
-        write_sums(out, sums | {INDEX_NAME: sha256_file(partial)})  # there before the index, which says that all is
+    sums = {f"{name}.tar": part.sha256 for name, part in parts.items()}
+    sums |= {name: sha256_file(out / name) for name in (PLAN_NAME, PLANNED_NAME)}
+    beside = [out / DROPPED_NAME, ledger_path(out), out / INDEX_NAME]
+    with written_together(*beside[:2], out / SUMS_NAME, beside[2]) as (drops_file, ledger_file, sums_file, index_file):
+        drops_file.write_text(_dropped_text(dropped), encoding="utf-8")
+        write_ledger_into(ledger_file, ledger, ledger_path(out))
+        write_index(kept, index_file)
+        sums |= {
+            path.name: sha256_file(file)
+            for path, file in zip(beside, (drops_file, ledger_file, index_file), strict=True)
+        }
+        sums_file.write_text(sums_text(sums), encoding="utf-8")
 
 
-def _write_dropped(dropped: pl.DataFrame, out: Path) -> None:
+def _dropped_text(dropped: pl.DataFrame) -> str:
     lines = ["id\tseconds\treason\tdetail"]
     lines += [f"{name}\t{seconds:.3f}\t{reason}\t{detail}" for name, seconds, reason, detail in dropped.iter_rows()]
-    write_text(out / DROPPED_NAME, "\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
 def read_dropped(out: Path) -> pl.DataFrame:

@@ -14,7 +14,11 @@ _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
 def write_sums(folder: Path, sums: Mapping[str, str]) -> None:
-    write_text(folder / SUMS_NAME, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
+    write_text(folder / SUMS_NAME, sums_text(sums))
+
+
+def sums_text(sums: Mapping[str, str]) -> str:
+    return "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
 
 
 def read_sums(folder: Path) -> dict[str, str]:
