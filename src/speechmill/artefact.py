@@ -6,7 +6,6 @@ import contextlib
 import errno
 import fcntl
 import hashlib
-import itertools
 import json
 import os
 import shutil
@@ -210,15 +209,15 @@ def publish(partial: Path, path: Path) -> None:
 
 
 def publish_all(pairs: Sequence[tuple[Path, Path]]) -> None:
-    """As `publish`, of several (partial, path): their waiting overlaps, and a folder is waited for once.
+    """As `publish`, of several (partial, path), in their order: all waiting for the disk overlaps.
 
-    They are renamed in their order, and those of one folder are on disk before those of the next get their names.
+    A process that is killed keeps to the order. A power cut before the end may take any of the names back, but leaves
+    no name with half a file.
     """
     _fsync_all([partial for partial, _ in pairs])
-    for folder, of_folder in itertools.groupby(pairs, key=lambda pair: pair[1].parent):
-        for partial, path in of_folder:
-            os.replace(partial, path)
-        fsync(folder)
+    for partial, path in pairs:
+        os.replace(partial, path)
+    _fsync_all(sorted({path.parent for _, path in pairs}))
 
 
 def _fsync_all(paths: Sequence[Path]) -> None:
