@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,14 @@ import sentencepiece
 from speechmill.artefact import disk_errors, fingerprint, locked, read_json, sha256, tidy, write_json, written
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import scan_manifest
+from speechmill.progress import track
 from speechmill.settings import TokenizerSettings
 from speechmill.text import normalize
 from speechmill.workers import cores
 
 BLANK = 0
 _MARK = "\u2581"  # SentencePiece's, for a space
+_MANY = 100_000  # texts of which the pieces take more than a few seconds
 _THREADS = 4  # fixed: the unigram trainer's sums depend on it
 
 
@@ -175,8 +179,16 @@ def _run_trainer(texts: list[str], settings: TokenizerSettings, size: int) -> by
         "minloglevel": 2,
     }  # fmt: skip
     model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(texts), model_writer=model, **options)
+    sentences = _told(texts, size)
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=sentences, model_writer=model, **options)
     return model.getvalue()
+
+
+def _told(texts: list[str], size: int) -> Iterator[str]:
+    """The texts, with a bar; what SentencePiece does when it has them all it does not tell."""
+    yield from track(texts, "tokenizer", len(texts), "sentences")
+    if len(texts) >= _MANY:
+        print(f"tokenizer: SentencePiece chooses {size} pieces; that may take minutes", file=sys.stderr, flush=True)
 
 
 def _explain(error: str, settings: TokenizerSettings, manifest: Path) -> str:

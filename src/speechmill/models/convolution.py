@@ -21,7 +21,7 @@ from speechmill.models.products import product_of
 from speechmill.models.winograd import TILE
 
 SLOPE = 0.01  # of LeakyReLU below zero
-_PIECE = 2**20  # numbers that a piece has, about; with its transforms some 20 MB
+_PIECE = 2**21  # numbers that a piece has, about; with its transforms some 40 MB
 
 
 class Padded(NamedTuple):
