@@ -77,7 +77,7 @@ class Acoustic(nn.Module):
             outputs, steps = model.log_probs(normal, frames)
             return outputs[-1], steps
         assert isinstance(model, CrdnnRecognizer)
-        encoded, steps = model.encode(normal, frames)
+        encoded, steps = model.encoded(normal, frames)
         return torch.log_softmax(model.ctc_head(encoded), dim=-1), steps
 
 

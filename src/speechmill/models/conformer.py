@@ -13,19 +13,15 @@ from speechbrain.lobes.models.transformer.TransformerASR import TransformerASR
 from speechbrain.nnet.linear import Linear
 from torch import Tensor, nn
 
-from speechmill.losses import LossSum, ctc_loss, joint, log_softmax, smoothed_nll
-from speechmill.models.base import Encoded, Found, Recognizer
-from speechmill.models.joint import joint_search
-from speechmill.models.language import LanguageModel
+from speechmill.models.attending import AttentionRecognizer
+from speechmill.models.base import Encoded, Found
+from speechmill.models.joint import StepDecoder
 from speechmill.models.plain import plain_search
 from speechmill.models.stem import Stem
 from speechmill.settings import ConformerSettings, FeatureSettings, LossSettings, SearchSettings
-from speechmill.tokenizer import BLANK
-
-_EDGE = BLANK  # BOS and EOS share index 0 with blank
 
 
-class ConformerRecognizer(Recognizer):
+class ConformerRecognizer(AttentionRecognizer):
     """Strided convolutions, Conformer blocks with relative positions, a Transformer decoder, a CTC head."""
 
     def __init__(self, features: FeatureSettings, settings: ConformerSettings, loss: LossSettings, tokens: int) -> None:
@@ -65,7 +61,6 @@ class ConformerRecognizer(Recognizer):
         return Encoded(states, steps)
 
     def decoded(self, tokens: Tensor, encoded: Encoded) -> Tensor:
-        """Logits of what follows each of the tokens (at first BOS), [batch, length, tokens]."""
         targets = self.transformer.custom_tgt_module(tokens)
         targets = targets + self.transformer.positional_encoding_decoder(targets)
         behind = torch.arange(encoded.states.shape[1], device=tokens.device) >= encoded.steps[:, None]
@@ -74,33 +69,10 @@ class ConformerRecognizer(Recognizer):
         logits: Tensor = self.head(out)
         return logits
 
-    def loss(
-        self, features: Tensor, frames: Tensor, targets: Tensor, target_lengths: Tensor, *, with_ctc: bool
-    ) -> LossSum:
-        encoded = self.encoded(features, frames)
-        edge = torch.full_like(targets[:, :1], _EDGE)
-        bos = torch.cat([edge, targets], dim=1)
-        eos = torch.cat([targets, edge], dim=1).scatter(1, target_lengths[:, None], _EDGE)
-        log_probs = log_softmax(self.decoded(bos, encoded))
-        nll = smoothed_nll(log_probs, eos, target_lengths + 1, self.loss_settings.label_smoothing)
-        weight = self.loss_settings.ctc_weight
-        if not with_ctc or weight == 0.0:
-            return LossSum(nll.sum, int(target_lengths.sum()))
-        ctc = ctc_loss(log_softmax(self.ctc_logits(encoded)), encoded.steps, targets, target_lengths)
-        return joint([(1.0 - weight, nll), (weight, ctc)], ctc.count)
+    def stepping(self) -> StepDecoder:
+        return _Stepping(self)
 
-    def ctc_logits(self, encoded: Encoded) -> Tensor:
-        logits: Tensor = self.ctc_head(encoded.states)
-        return logits
-
-    def ctc_head_apart(self) -> nn.Module:
-        head: nn.Module = self.ctc_head
-        return head
-
-    def search(self, encoded: Encoded, search: SearchSettings, language_model: LanguageModel | None) -> list[Found]:
-        if search.kind == "beam" and (search.ctc_weight or language_model is not None):
-            ctc_logits = self.ctc_logits(encoded) if search.ctc_weight else None
-            return joint_search(_Stepping(self), encoded, ctc_logits, search, language_model)
+    def search_plainly(self, encoded: Encoded, search: SearchSettings) -> list[Found]:
         parts = {"modules": [self.transformer, self.head]}
         return plain_search(S2STransformerGreedySearcher, S2STransformerBeamSearcher, parts, encoded, search)
 
