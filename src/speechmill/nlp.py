@@ -28,6 +28,7 @@ _LINE_END = re.compile(r"\r*\n|\r")
 _LIST = re.compile(r"\[\s*(?:'[^']*'|\"[^\"]*\")?(?:\s*,\s*(?:'[^']*'|\"[^\"]*\"))*\s*\]")
 _ITEM = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 _EMPTY = ("", "[]")
+_TIMES = ("ts", "endTs", "wer_tags")
 _KNOWN = ("token", "speaker", "ts", "endTs", "punctuation", "prepunctuation", "case", "tags", "wer_tags", "ali_comment")
 
 
@@ -66,6 +67,7 @@ class Nlp:
     path: Path
     columns: tuple[str, ...]
     tokens: list[NlpToken]
+    without_token: tuple[int, ...] = ()  # lines that were passed over, where only words were asked for
 
 
 def read_nlp(path: Path) -> Nlp:
@@ -78,8 +80,12 @@ def read_nlp(path: Path) -> Nlp:
     return parse_nlp(_LINE_END.split(read_text(path)), path)
 
 
-def parse_nlp(lines: Sequence[str], path: Path) -> Nlp:
-    """As `read_nlp`, of the lines of the file."""
+def parse_nlp(lines: Sequence[str], path: Path, words_only: bool = False) -> Nlp:
+    """As `read_nlp`, of the lines of the file.
+
+    Args:
+        words_only: times and `wer_tags` are not looked at, and rows without a token are passed over and told.
+    """
     first = next((number for number, line in enumerate(lines) if line.strip()), None)
     if first is None:
         raise SpeechmillError(
@@ -91,13 +97,19 @@ def parse_nlp(lines: Sequence[str], path: Path) -> Nlp:
         what = "no column 'token'" if "token" not in columns else "a column name occurs twice"
         raise SpeechmillError(f"{path}, line {first + 1}: not the header of an .nlp file: {what} ({lines[first]!r}).")
     # A column that is not there is read from an empty cell put after the last one.
-    places = [columns.index(name) if name in columns else len(columns) for name in _KNOWN]
+    ignored = _TIMES if words_only else ()
+    places = [columns.index(name) if name in columns and name not in ignored else len(columns) for name in _KNOWN]
     tokens = [
         _token(path, number, line, len(columns), places)
         for number, line in enumerate(lines[first + 1 :], first + 2)
         if line and not line.isspace()
     ]
-    return Nlp(path, columns, tokens)
+    empty = [row for row in tokens if not row.token]
+    if empty and not words_only:
+        raise SpeechmillError(
+            f"{path}, line {empty[0].line}: the row has no token ({lines[empty[0].line - 1][:80]!r})."
+        )
+    return Nlp(path, columns, [row for row in tokens if row.token], tuple(row.line for row in empty))
 
 
 def is_header(line: str) -> bool:
@@ -121,8 +133,6 @@ def _token(path: Path, number: int, line: str, width: int, places: Sequence[int]
     token, speaker, ts, end_ts, after, before, case, tags, wer_tags, comment = [
         cells[place].strip() for place in places
     ]
-    if not token:
-        raise SpeechmillError(f"{path}, line {number}: the row has no token ({line[:80]!r}).")
     return NlpToken(
         number,
         token,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from speechmill.score.report import report
+from speechmill.score.report import comparison, report
 from speechmill.score.scoring import score
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "earnings21_eval10"
@@ -56,6 +56,17 @@ def test_by_recording_by_entity_and_what_was_done() -> None:
     assert "lower case" in found["normalization"]
     assert "alternatives" in found["normalization"]
     assert any("4320211.ctm" in note for note in found["notes"])
+
+
+def test_two_systems_by_calls_and_by_segments() -> None:
+    """The figures of docs/scoring.md."""
+    one, other = (
+        score(DATA / "references", DATA / "outputs" / system, alternatives=DATA / "normalizations")
+        for system in ("google", "amazon")
+    )
+    found = comparison(one, other)
+    assert (round(100 * found["difference"], 2), round(found["p"], 2)) == (0.30, 0.54)
+    assert (found["matched_pairs"]["segments"], round(found["matched_pairs"]["p"], 2)) == (10_206, 0.04)
 
 
 def test_alternatives_matter() -> None:

@@ -60,6 +60,71 @@ def test_what_two_files_are(
     assert counted(found) == expected
 
 
+def kaldi(*lines: str) -> str:
+    """Four good lines and some that are odd."""
+    return "".join(f"spk-{number} good day\n" for number in range(4)) + "".join(f"{line}\n" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "names", "message"),
+    [
+        (kaldi("spk-3 again"), kaldi("spk-3 again"), "r.txt h.txt", "the id 'spk-3' is there twice"),
+        (kaldi(), kaldi("spk-3 again"), "r.txt h.txt", "the id 'spk-3' is there twice"),
+        (kaldi("spk-4 so"), kaldi("LOG done"), "r.txt h.txt", "no hypothesis: spk-4; .* Without a reference: LOG"),
+        ("good day\n" * 4, kaldi(), "r.txt h.txt", "h.txt: its lines start with ids, it seems .spk-0, ....*give both"),
+        (kaldi(), "good day\n" * 4, "r.txt h.txt", "r.txt: its lines start with ids"),
+        ("good day\nso\n", "good day (u1)\nso (u2)\n", "r.txt h.trn", "r.txt: .* the ids of .*h.trn .u1, u2"),
+    ],
+)
+def test_odd_ids_are_told_and_not_scored_as_words(
+    tmp_path: Path, reference: str, hypothesis: str, names: str, message: str
+) -> None:
+    with pytest.raises(SpeechmillError, match=message):
+        scored(tmp_path, reference, hypothesis, names)
+
+
+def test_records_are_matched_by_the_audio_that_others_name_otherwise(tmp_path: Path) -> None:
+    for record in ('{"audio": {"path": "x/%s.wav"}, "text": "%s"}\n', '{"file_name": "%s.wav", "text": "%s"}\n'):
+        one, other = (record % pair for pair in (("a", "good"), ("b", "day")))
+        found = scored(tmp_path, one + other, other + one, "r.jsonl h.jsonl")
+        assert counted(found) == {"a": (0, 1), "b": (0, 1)}
+        assert not any("matched by their number" in note for note in found.notes)
+
+
+def test_records_that_are_matched_by_their_number_are_told(tmp_path: Path) -> None:
+    found = scored(tmp_path, '{"text": "a"}\n', '{"text": "a"}\n', "r.jsonl h.jsonl")
+    assert any("are matched by their number" in note for note in found.notes)
+
+
+def test_a_hypothesis_of_another_name_is_found_or_asked_for(tmp_path: Path) -> None:
+    record = '{"id": "a", "text": "good day", "pred_text_conformer": "yellow"}\n'
+    assert counted(scored(tmp_path, record, record, "r.jsonl h.jsonl")) == {"a": (2, 2)}
+    several = record.replace('"id"', '"pred_text_crdnn": "good", "id"')
+    with pytest.raises(SpeechmillError, match="pred_text_crdnn, pred_text_conformer may each be the hypothesis"):
+        scored(tmp_path, several, several, "r.jsonl h.jsonl")
+
+
+def test_nested_folders_against_a_file_by_ids(tmp_path: Path) -> None:
+    """LibriSpeech: a chapter may have one utterance."""
+    lay(tmp_path / "ls", {"10/21/10-21.trans.txt": "10-21-0000 GOOD\n", "10/22/10-22.trans.txt": "10-22-0000 DAY\n"})
+    (tmp_path / "h.txt").write_text("10-22-0000 day\n10-21-0000 food\n")
+    found = score(tmp_path / "ls", tmp_path / "h.txt")
+    assert sorted(counted(found).values()) == [(0, 1), (1, 1)]
+
+
+def test_a_ctm_can_say_that_nothing_was_recognised(tmp_path: Path) -> None:
+    hypothesis = "u1 A 0 1 good\nu2 A 0 0 <eps>\n"
+    found = scored(tmp_path, "u1 good\nu2 day\n", hypothesis, "r.txt h.ctm")
+    assert counted(found) == {"u1": (0, 1), "u2": (1, 1)}
+
+
+def test_what_is_no_word_of_an_nlp_stops_no_scoring(tmp_path: Path) -> None:
+    reference = "token|ts|endTs|punctuation|wer_tags\nGood|0.1|N/A||{}\nday|||.|[]\n"
+    found = scored(tmp_path, reference, reference + "|0||%|[]\n", "r.nlp h.nlp")
+    assert counted(found) == {"r": (0, 2)}
+    assert any("1 rows without a token are no words, the first in line 4" in note for note in found.notes)
+
+
 def test_a_guess_can_be_overruled(tmp_path: Path) -> None:
     settings = {"reference_format": "lines", "hypothesis_format": "lines"}
     found = scored(tmp_path, "Q1 a\nQ2 b\n", "Q1 a\nQ3 b\n", **settings)

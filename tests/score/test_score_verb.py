@@ -62,6 +62,26 @@ def test_groups_and_gap(files: tuple[str, str], tmp_path: Path, capsys: pytest.C
     assert found["by"] == {}
 
 
+def test_the_page_tells_what_was_odd(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "ref.txt").write_text("u-1 good {day\nu-2 so\n")
+    (tmp_path / "hyp.ctm").write_text("u-1 A 1 1 day\nu-1 A 0 1 good\nu-2 A 0 0 <eps>\nu-3 A 0 1 more\n")
+    page = tmp_path / "page.html"
+    assert main(["score", str(tmp_path / "ref.txt"), str(tmp_path / "hyp.ctm"), "--html", str(page)]) == 0
+    capsys.readouterr()
+    text = page.read_text()
+    for told in (
+        "1 words were out of order",
+        "Without a reference, not scored: u-3, 1 in all",
+        "read as id, hypotheses as ctm",
+    ):
+        assert told in text
+
+
+def test_utterances_can_be_drawn(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    found = as_json(capsys, *files, "--block", "utterance")["uncertainty"]
+    assert (found["blocked_by"], found["blocks"]) == ("utterance", 3)
+
+
 def test_two_systems(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = as_json(capsys, *files, "--compare", str(tmp_path / "other.txt"), "--normalize", "lower,punctuation")
     compared = found["comparison"]
@@ -166,6 +186,8 @@ def test_a_normalisation_without_a_name_is_refused(files: tuple[str, str], capsy
         (["nowhere", "HYP", "--html", "."], "--html .: is a folder, expected a file"),
         (["nowhere", "HYP", "--csv", "/dev/null/x/y.csv"], "--csv /dev/null/x/y.csv: cannot be written"),
         (["REF", "HYP", "--csv", "-"], "--csv -: takes a file"),
+        (["REF", "HYP", "--html", "HYP"], "is read by this command; choose another file"),
+        (["FOLDER", "FOLDER", "--json", "SHORT"], "is read by this command; choose another file"),
         (["REF", "LATIN"], "latin.txt, line 2: not UTF-8"),
     ],
 )

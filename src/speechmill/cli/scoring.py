@@ -185,6 +185,7 @@ def _check_score(args: Arguments) -> None:
     if args.seed < 0:
         raise SpeechmillError(f"--seed {args.seed}: expected a number from 0.")
     json_file = Path(args.json) if args.json and args.json != "-" else None
+    inputs = (args.reference, args.hypothesis, args.compare, args.groups, args.alternatives)
     for option, path in (("--json", json_file), ("--csv", args.csv), ("--html", args.html)):
         if path is None:
             continue
@@ -192,10 +193,21 @@ def _check_score(args: Arguments) -> None:
             raise SpeechmillError(f"{option} -: takes a file; --json - prints the scores.")
         if path.is_dir():
             raise SpeechmillError(f"{option} {path}: is a folder, expected a file.")
+        if path.exists() and any(_holds(given, path) for given in inputs if given is not None):
+            raise SpeechmillError(f"{option} {path}: is read by this command; choose another file.")
         above = next(folder for folder in path.absolute().parents if folder.exists())
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
             reason = "may not be written to" if above.is_dir() else "is no folder"
             raise SpeechmillError(f"{option} {path}: cannot be written; {above} {reason}.")
+
+
+def _holds(given: Path, path: Path) -> bool:
+    """Whether an input is this file, or a folder of transcripts with it."""
+    if given.is_dir():
+        from speechmill.score.formats.reading import is_transcript
+
+        return is_transcript(path) and path.resolve().is_relative_to(given.resolve())
+    return given.exists() and given.samefile(path)
 
 
 def add_compare(verbs: Verbs) -> None:

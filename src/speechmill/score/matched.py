@@ -13,7 +13,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from speechmill.errors import SpeechmillError
 from speechmill.score.align import Edit, align
 
 BUFFER = 2
@@ -55,9 +54,6 @@ def error_segments(first: Sequence[Edit], second: Sequence[Edit]) -> list[tuple[
 
     Where a reference has alternatives, the two may have taken different ones: the words of such a place are one step,
     with the errors that each system has there.
-
-    Raises:
-        SpeechmillError: the alignments are not of the same reference.
     """
     segments: list[tuple[int, int]] = []
     open_one = open_two = clean = 0
@@ -78,8 +74,6 @@ _Words = list[tuple[str, int]]
 def _steps(one: _Words, two: _Words) -> Iterator[tuple[int, int, bool]]:
     """Yield the errors of both at each word, and whether it is common to the two references."""
     path = align([word for word, _ in one], [word for word, _ in two])
-    if len(path) > 2 and all(step.op != "=" for step in path[:-1]):
-        raise SpeechmillError("matched pairs: the two alignments have no word in common; score both on one reference")
     left, right = iter(one), iter(two)
     for op, _, _ in path:
         errors_one = 0 if op == "I" else next(left)[1]

@@ -55,6 +55,7 @@ def page(
         '<div class="two">' + _kinds(summary) + _groups(summary) + "</div>",
         _frequent(summary),
         _entities(summary),
+        _notes(summary),
         _utterances(data),
     ]
     return (
@@ -249,7 +250,7 @@ def _groups(summary: Mapping[str, Any]) -> str:
         )
     notes = [_gap(attribute, gap) for attribute, gap in summary["gaps"].items()]
     if left_out:
-        notes.append(f"{left_out:,} groups with lower rates are in scores.json only.")
+        notes.append(f"{left_out:,} groups with lower rates are in the scores (JSON) only.")
     return (
         '<section><h2>Groups</h2><div class="wide"><table><thead><tr><th class="text">group</th><th>WER %</th>'
         f'<th class="text">interval, from 0 to {100 * top:.1f} %</th><th>WER-P %</th><th>words</th></tr></thead>'
@@ -313,6 +314,20 @@ def _entities(summary: Mapping[str, Any]) -> str:
         '<th class="text">class</th><th>WER %</th><th>number</th><th>with an error</th><th>words</th><th>errors</th>'
         f"</tr></thead><tbody>{rows}</tbody></table></div></details></section>"
     )
+
+
+def _notes(summary: Mapping[str, Any]) -> str:
+    """What was odd about the files, and what has no reference."""
+    notes = [*summary.get("notes", [])]
+    if alone := summary.get("without_reference"):
+        notes.append(f"Without a reference, not scored: {', '.join(alone[:MOST_GROUPS])}, {len(alone):,} in all.")
+    formats = summary.get("formats")
+    if formats:
+        notes.append(f"References read as {formats['reference']}, hypotheses as {formats['hypothesis']}.")
+    if not notes:
+        return ""
+    lines = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    return f"<section><details open><summary><h2>Notes</h2></summary><ul>{lines}</ul></details></section>"
 
 
 def _frequent(summary: Mapping[str, Any]) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from speechmill.errors import SpeechmillError
-from speechmill.score.formats import nlp, reading
+from speechmill.score.formats import ctm, nlp, reading
 from speechmill.score.formats.item import Item, Transcript, plain_item
-from speechmill.score.formats.lines import look_like_ids
+from speechmill.score.formats.lines import look_like_ids, names_something
 from speechmill.score.formats.reading import (
     CTM,
     IDS,
@@ -25,6 +25,7 @@ from speechmill.score.formats.reading import (
     parse,
 )
 
+_FEW, _NEARLY_ALL = 3, 0.75  # lines from which on, share of them from which on, first words tell what they are
 _NAMED = 10
 """So many names are told of those that have no partner."""
 
@@ -96,7 +97,7 @@ class Pairing:
             for name, file in files.items():
                 source = open_source(file, form, name)
                 if source.format == TEXT:
-                    folder_name = name if path.is_dir() else None
+                    folder_name = Path(name).name if path.is_dir() else None
                     ids = look_like_ids(source.lines, folder_name)
                     source = replace(source, format=IDS if ids else RECORDING)
                 parsed = self._parsed(source, hypothesis).items
@@ -188,7 +189,8 @@ class Pairing:
         if missing:
             raise SpeechmillError(
                 f"{right}: {len(missing)} of {len(references)} references of {left} have no hypothesis: "
-                f"{some(missing)}; where nothing was recognised, give an empty one."
+                f"{some(missing)}; where nothing was recognised, give an empty one (in a CTM, "
+                f"the word {ctm.NO_WORD[0]})."
                 + (f" Without a reference: {some(self.without_reference)}." if self.without_reference else "")
                 + advice
             )
@@ -202,8 +204,10 @@ def _told(reference: Source, hypothesis: Source, folder: bool) -> tuple[Source, 
         return reference, replace(hypothesis, format=_text_beside(reference, hypothesis, False, folder))
     if hypothesis.format != TEXT:
         return replace(reference, format=_text_beside(hypothesis, reference, True, folder)), hypothesis
-    if _both_have_ids(reference, hypothesis, folder):
+    if _both_have_ids(reference, hypothesis, folder) or _nearly_all_have_ids(reference, hypothesis):
         return replace(reference, format=IDS), replace(hypothesis, format=IDS)
+    if not folder:
+        _refuse_ids_of_one_side(reference, hypothesis)
     one, other = _without_blank_ends(reference.lines, hypothesis.lines)
     if folder or len(one) <= 1 or len(other) <= 1:
         return replace(reference, format=RECORDING), replace(hypothesis, format=RECORDING)
@@ -229,7 +233,14 @@ def _text_beside(told: Source, text: Source, hypothesis: bool, folder: bool) -> 
         return IDS
     if len(ids) == 1:
         return RECORDING
-    return LINES if ids == {str(number) for number in range(1, len(text.lines) + 1)} else IDS
+    if ids == {str(number) for number in range(1, len(text.lines) + 1)}:
+        return LINES
+    if not look_like_ids(text.lines):
+        raise SpeechmillError(
+            f"{text.path}: its lines do not start with the ids of {told.path} ({some(sorted(ids)[:3])}, ...); "
+            f"begin each line with its id."
+        )
+    return IDS
 
 
 def _both_have_ids(reference: Source, hypothesis: Source, folder: bool) -> bool:
@@ -242,6 +253,30 @@ def _both_have_ids(reference: Source, hypothesis: Source, folder: bool) -> bool:
         one, several = sorted(sides, key=len)
         return look_like_ids(several, name) and one[0].split()[0] in {line.split()[0] for line in several}
     return bool(sides) and (all(look_like_ids(lines, name) for lines in sides) or _in_another_order(*sides))
+
+
+def _nearly_all_have_ids(reference: Source, hypothesis: Source) -> bool:
+    """Tell whether an id that is there twice, or a line without one, is all that keeps lines from having ids.
+
+    They are read as ids then, so that this is told: as words, ids that agree would count as right.
+    """
+    sides = [[line.split(None, 1)[0] for line in side.lines if line.strip()] for side in (reference, hypothesis)]
+    if min(map(len, sides)) < _FEW:
+        return False
+    alike = all(sum(map(names_something, words)) >= _NEARLY_ALL * len(words) for words in sides)
+    return alike and len({*sides[0]} & {*sides[1]}) >= _NEARLY_ALL * len({*sides[0]})
+
+
+def _refuse_ids_of_one_side(reference: Source, hypothesis: Source) -> None:
+    for one, other in ((reference, hypothesis), (hypothesis, reference)):
+        lines, others = ([line for line in side.lines if line.strip()] for side in (one, other))
+        if len(lines) < _FEW or len(lines) != len(others) or not look_like_ids(lines):
+            continue
+        if not any(names_something(line.split(None, 1)[0]) for line in others):
+            raise SpeechmillError(
+                f"{one.path}: its lines start with ids, it seems ({lines[0].split()[0]}, ...), those of {other.path} "
+                f"do not; give both sides ids, or, if these are words, --ref-format {LINES} --hyp-format {LINES}."
+            )
 
 
 def _in_another_order(*sides: Sequence[str]) -> bool:

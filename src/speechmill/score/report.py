@@ -13,7 +13,7 @@ from speechmill.score.intervals import Sums, difference
 from speechmill.score.matched import error_segments, matched_pairs
 from speechmill.score.rates import Rates
 from speechmill.score.result import Scoring, UtteranceScore
-from speechmill.score.summary import BLOCKS, SEED, summarize
+from speechmill.score.summary import BLOCKS, SEED, UTTERANCE, summarize
 
 WHOLE = (RECORDING, NLP, CTM)
 """Formats whose items are recordings."""
@@ -49,6 +49,8 @@ def blocks(scoring: Scoring, block: str | None) -> tuple[list[str], str]:
         SpeechmillError: an item has no value in the column that is asked for.
     """
     items = scoring.items
+    if block == UTTERANCE:
+        return [item.id for item in items], block
     column = block or next((name for name in BLOCKS if any(name in item.attributes for item in items)), BLOCKS[0])
     if column == "recording" or not any(column in item.attributes for item in items):
         if block not in (None, *BLOCKS, "recording"):

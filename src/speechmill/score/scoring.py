@@ -15,7 +15,7 @@ from speechmill.score.groupfile import GroupFile, read_groups
 from speechmill.score.normalize import normalization
 from speechmill.score.pairs import Pairing, some
 from speechmill.score.result import Scoring, UtteranceScore
-from speechmill.score.summary import BLOCKS
+from speechmill.score.summary import BLOCKS, UTTERANCE
 
 DEFAULT = "thesis"
 
@@ -46,7 +46,7 @@ def score(
     Raises:
         SpeechmillError: a file cannot be read, a reference has no hypothesis, a column is nowhere.
     """
-    columns = tuple(dict.fromkeys([*by, *([block] if block else [])]))
+    columns = tuple(dict.fromkeys([*by, *([block] if block and block != UTTERANCE else [])]))
     pairing = Pairing(reference, hypothesis, alternatives, columns, reference_format, hypothesis_format)
     if groups is not None and not groups.is_file():  # told before the scoring, not behind it
         raise SpeechmillError(f"{groups}: no such file of groups.")

@@ -13,6 +13,7 @@ from speechmill.score.kinds import kinds_of_texts
 from speechmill.score.result import UtteranceScore
 from speechmill.text import THESIS
 
+UTTERANCE = "utterance"  # a block of intervals that every set has
 BLOCKS = ("call", "speaker")
 """Columns whose values intervals are drawn over, the first that is known: errors within one are not independent."""
 SEED = 0

@@ -18,6 +18,8 @@ from speechmill.errors import SpeechmillError
 from speechmill.score.formats.item import Transcript, plain_item
 
 LINE = re.compile(r"\s*\S+\s+\S+\s+[-+]?[\d.]+(?:[eE][-+]?\d+)?\s+[-+]?[\d.]+(?:[eE][-+]?\d+)?\s+\S+.*")
+NO_WORD = ("<eps>", "@")
+"""With one of these alone, a recording has nothing recognised."""
 _COMMENT = ";;"
 
 
@@ -34,7 +36,9 @@ def parse_ctm(lines: Sequence[str], path: Path) -> Transcript:
             )
         start = _seconds(fields[2], path, number)
         _seconds(fields[3], path, number)
-        words.setdefault(fields[0], {}).setdefault(fields[1], []).append((start, fields[4]))
+        timed = words.setdefault(fields[0], {}).setdefault(fields[1], [])
+        if fields[4] not in NO_WORD:
+            timed.append((start, fields[4]))
     items, late = [], 0
     for recording, channels in words.items():
         for channel, timed in channels.items():

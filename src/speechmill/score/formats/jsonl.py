@@ -27,9 +27,10 @@ REFERENCE = ("reference", "ref", "text", "transcript", "sentence", "answer")
 HYPOTHESIS = ("hypothesis", "hyp", "pred_text", "prediction")
 SHARED = ("text", "transcript", "sentence")
 """Names that a reference has too."""
-IDS = ("id", "utt_id", "utterance_id", "utterance", "utt", "key", "uid")
+IDS = ("id", "fileid", "utt_id", "utterance_id", "utterance", "utt", "key", "uid")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-AUDIO = ("audio_filepath", "audio", "wav", "file", "path")
+AUDIO = ("audio_filepath", "audio", "wav", "file", "path", "file_name", "wav_filename")
+_ANY_HYPOTHESIS = re.compile(r"pred|hyp", re.IGNORECASE)
 
 
 def parse_records(lines: Sequence[str], path: Path, hypothesis: bool, both: bool = False) -> Transcript:
@@ -43,9 +44,13 @@ def parse_records(lines: Sequence[str], path: Path, hypothesis: bool, both: bool
         SpeechmillError: a line is no JSON object; a record has no text, or not under the name that the others have.
     """
     records = _records(lines, path)
-    names = _hypothesis_names([record for _, record in records], both) if hypothesis else REFERENCE
+    names = _hypothesis_names([record for _, record in records], both, path) if hypothesis else REFERENCE
     items = [_item(record, place, number, names, path) for number, (place, record) in enumerate(records, start=1)]
-    return Transcript(checked(_told_apart(_by_path(items, path.parent)), path))
+    notes = []
+    if any(item.id == str(number) and item.sound is None and not _id(record)
+           for number, (item, (_, record)) in enumerate(zip(items, records, strict=True), start=1)):  # fmt: skip
+        notes.append(f"{path}: records without an id ({', '.join(IDS[:2])}, ...) or audio are matched by their number.")
+    return Transcript(checked(_told_apart(_by_path(items, path.parent)), path), tuple(notes))
 
 
 def _records(lines: Sequence[str], path: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -81,11 +86,23 @@ def _load(text: str, place: str) -> Any:
     return found
 
 
-def _hypothesis_names(records: Sequence[Mapping[str, Any]], both: bool) -> tuple[str, ...]:
-    """The one name that the file's hypotheses have; all that are looked for where no record has any."""
-    names = HYPOTHESIS if both else (*HYPOTHESIS, *SHARED)
-    found = next((name for name in names if any(name in record for record in records)), None)
-    return (found,) if found else names
+def _hypothesis_names(records: Sequence[Mapping[str, Any]], both: bool, path: Path) -> tuple[str, ...]:
+    """The one name that the file's hypotheses have; all that are looked for where no record has any.
+
+    Raises SpeechmillError where only names that are not known look like one, and there are several of them.
+    """
+    keys = {key: None for record in records for key, value in record.items() if isinstance(value, str)}
+    found = next((name for name in HYPOTHESIS if any(name in record for record in records)), None)
+    alike = [key for key in keys if _ANY_HYPOTHESIS.match(key)]
+    if found is None and len(alike) > 1:
+        raise SpeechmillError(
+            f"{path}: {', '.join(alike)} may each be the hypothesis; name the one that is meant {HYPOTHESIS[0]!r}."
+        )
+    if found is None and alike:
+        found = alike[0]
+    if found is None and not both:
+        found = next((name for name in SHARED if any(name in record for record in records)), None)
+    return (found,) if found else HYPOTHESIS if both else (*HYPOTHESIS, *SHARED)
 
 
 def _item(record: Mapping[str, Any], place: str, number: int, names: Sequence[str], path: Path) -> Item:
@@ -98,7 +115,7 @@ def _item(record: Mapping[str, Any], place: str, number: int, names: Sequence[st
     if not isinstance(text, str):
         raise SpeechmillError(f"{place}: {name} is {json.dumps(text)[:40]}, expected a text.")
     sound = _sound(record, place, path)
-    identifier = next((str(record[key]) for key in IDS if record.get(key) not in (None, "")), None)
+    identifier = _id(record)
     if identifier is None:
         identifier = Path(sound.path).stem if sound else str(number)
     recording = next((str(record[key]) for key in ("recording", "call") if record.get(key)), "")
@@ -112,8 +129,14 @@ def _item(record: Mapping[str, Any], place: str, number: int, names: Sequence[st
     return Item(identifier, text.strip(), (text,), recording, attributes, sound)
 
 
+def _id(record: Mapping[str, Any]) -> str | None:
+    return next((str(record[key]) for key in IDS if record.get(key) not in (None, "")), None)
+
+
 def _sound(record: Mapping[str, Any], place: str, path: Path) -> Sound | None:
-    audio = next((record[key] for key in AUDIO if isinstance(record.get(key), str) and record[key]), None)
+    values = (record.get(key) for key in AUDIO)
+    paths = (value.get("path") if isinstance(value, dict) else value for value in values)  # Hugging Face has an object
+    audio = next((value for value in paths if isinstance(value, str) and value), None)
     if audio is None:
         return None
     start, end = _seconds(record, ("start", "offset"), place), _seconds(record, ("end",), place)

@@ -37,6 +37,7 @@ def recording(lines: Sequence[str], name: str) -> Transcript:
     return Transcript((plain_item(name, " ".join(" ".join(lines).split())),))
 
 
+_NAMING = re.compile(r"[\d_-]")
 _PLAIN = re.compile(r"0|[1-9][0-9]{0,3}")  # a number that may be a word of a text, and not 0001 or 1089134686
 
 
@@ -78,4 +79,9 @@ def look_like_ids(lines: Sequence[str], name: str | None = None) -> bool:
     if all(len(line.split()) > 1 and _PLAIN.fullmatch(line.split()[0]) and _PLAIN.fullmatch(line.split()[1])
            for line in lines if line.strip()):  # fmt: skip
         return False  # figures are read out: the first of them is one more
-    return (name is None or len(first) > 2) and all(re.search(r"[\d_-]", word) for word in first)
+    return (name is None or len(first) > 2) and all(_NAMING.search(word) for word in first)
+
+
+def names_something(word: str) -> bool:
+    """Tell whether a word by itself looks like an id, and not like a number that is read out."""
+    return bool(_NAMING.search(word)) and not _PLAIN.fullmatch(word)

@@ -41,7 +41,8 @@ def parse_transcript(
     """
     if hypothesis and not any(line.strip() for line in lines):
         return Transcript((Item(path.stem, "", ()),))
-    tokens = parse_nlp(lines, path).tokens
+    read = parse_nlp(lines, path, words_only=True)
+    tokens = read.tokens
     pieces: list[Piece] = []
     for tag, run in itertools.groupby(tokens, key=lambda token: token.tags[0] if token.tags else None):
         text = " ".join(token.token.lower() for token in run)
@@ -50,7 +51,12 @@ def parse_transcript(
         else:
             said = candidates.get(tag.number, ()) if candidates else ()
             pieces.append(Alternatives((text, *said), tag.name))
-    return Transcript((Item(path.stem, " ".join(token.written for token in tokens), tuple(pieces)),))
+    written = " ".join(token.written for token in tokens)
+    return Transcript((Item(path.stem, written, tuple(pieces)),), _told(path, read.without_token))
+
+
+def _told(path: Path, lines: Sequence[int]) -> tuple[str, ...]:
+    return (f"{path}: {len(lines)} rows without a token are no words, the first in line {lines[0]}.",) if lines else ()
 
 
 def read_candidates(path: Path) -> tuple[Candidates, tuple[str, ...]]:
@@ -62,7 +68,7 @@ def read_candidates(path: Path) -> tuple[Candidates, tuple[str, ...]]:
     empty = 0
     for tag, entry in record.items():
         try:
-            said = tuple(_said(candidate["verbalization"]) for candidate in entry["candidates"])
+            said = tuple(_said(candidate["verbalization"]) for candidate in entry["candidates"] or ())
         except (KeyError, TypeError) as error:
             raise SpeechmillError(
                 f"{path}, tag {tag}: expected candidates, each with a verbalization (a list of words)."

@@ -26,6 +26,12 @@ _ENDINGS = {
     ".nlp": NLP, ".trn": TRN, ".ctm": CTM, ".jsonl": JSONL, ".json": JSONL, ".ndjson": JSONL, ".manifest": JSONL,
     ".parquet": PARQUET,
 }  # fmt: skip
+_TABLE = "import it (`speechmill import csv`) and give the manifest, or write JSON lines with id and text"
+_OTHERS = {
+    ".stm": "write a line `text (id)` for each segment (TRN), or all of a recording as one text",
+    ".csv": _TABLE, ".tsv": _TABLE, ".srt": "give the text alone", ".vtt": "give the text alone",
+    ".gz": "unpack it", ".zip": "unpack it", ".bz2": "unpack it", ".xz": "unpack it",
+}  # fmt: skip
 _TEXT_ENDINGS = {".txt", ".text", ".ref", ".hyp", ".lab", ".stt", ""}
 ENDINGS = (*_ENDINGS, *sorted(_TEXT_ENDINGS - {""}))
 """Files of a folder that are read; others are told."""
@@ -62,8 +68,13 @@ def name_of(path: Path) -> str:
 
 
 def open_source(path: Path, form: str | None = None, name: str | None = None) -> Source:
-    """Open a file; `form` overrules what is guessed."""
+    """Open a file; `form` overrules what is guessed.
+
+    Raises SpeechmillError where its ending says that it is something that would be read as words.
+    """
     form = form or _ENDINGS.get(path.suffix.lower())
+    if form is None and (advice := _OTHERS.get(path.suffix.lower())):
+        raise SpeechmillError(f"{path}: {path.suffix} is not read; {advice} (or give --ref-format, --hyp-format).")
     found = [] if form == PARQUET else lines.read_lines(path)
     return Source(path, name or name_of(path), form or told_by_lines(found), found)
 
