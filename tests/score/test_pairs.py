@@ -91,6 +91,12 @@ def test_records_are_matched_by_the_audio_that_others_name_otherwise(tmp_path: P
         assert not any("matched by their number" in note for note in found.notes)
 
 
+def test_a_record_over_several_lines(tmp_path: Path) -> None:
+    """Whisper's output, written to be read; a recording."""
+    found = scored(tmp_path, "good day\n", json.dumps({"text": " good day", "segments": []}, indent=1), "r.txt h.json")
+    assert counted(found) == {"r": (0, 2)}
+
+
 def test_records_that_are_matched_by_their_number_are_told(tmp_path: Path) -> None:
     found = scored(tmp_path, '{"text": "a"}\n', '{"text": "a"}\n', "r.jsonl h.jsonl")
     assert any("are matched by their number" in note for note in found.notes)
@@ -372,7 +378,9 @@ def test_groups_of_a_table(tmp_path: Path) -> None:
         {"sector": "Energy", "native": "true"}, {"sector": "Health", "native": "false"}, {},
     ]  # fmt: skip
     assert f"{tmp_path / 'g.csv'}: nothing of c3; in no group." in found.notes
-    with pytest.raises(SpeechmillError, match="'region': neither the references nor --groups have it; there is"):
+    with pytest.raises(
+        SpeechmillError, match="'region': neither the references nor --groups have a value of it; there is"
+    ):
         score(reference, reference, groups=tmp_path / "g.csv", by=["region"])
     (tmp_path / "g.csv").write_text("name,sector\nx,y\n")
     with pytest.raises(SpeechmillError, match=r"no column has the ids that were scored \(c1, c2, c3"):

@@ -179,7 +179,7 @@ def test_a_normalisation_without_a_name_is_refused(files: tuple[str, str], capsy
         (["REF", "nowhere"], "nowhere: no such file or folder"),
         (["REF", "SHORT"], "2 of 3 references of"),
         (["REF", "HYP", "--normalize", "nice"], "there is no step 'nice'"),
-        (["REF", "HYP", "--by", "sector"], "'sector': neither the references nor --groups have it"),
+        (["REF", "HYP", "--by", "sector"], "'sector': neither the references nor --groups have a value of it"),
         (["REF", "HYP", "--block", "speaker"], "'speaker': neither the references"),
         (["REF", "HYP", "--alternatives", "FOLDER"], "no NAME.norm.json for any reference"),
         (["REF", "HYP", "--seed", "-1"], "--seed -1: expected a number from 0"),

@@ -93,11 +93,15 @@ def _grouped(
     own = [{**item.attributes, "recording": item.recording} for item in items]
     rows = table.attributes(((item.id, item.recording) for item in items), columns) if table else [{} for _ in items]
     known = [{**mine, **row} for mine, row in zip(own, rows, strict=True)]
+    notes: list[str] = []
     for column in columns:
-        if known and not any(column in attributes for attributes in known):
+        without = [item.id for item, attributes in zip(items, known, strict=True) if column not in attributes]
+        if not table and column != "recording" and 0 < len(without) < len(items):
+            notes.append(f"Without {column}, in no group of it: {some(without)}.")
+        if known and len(without) == len(items):
             there = sorted({name for attributes in known for name in attributes})
             raise SpeechmillError(
-                f"{column!r}: neither the references nor --groups have it; there is {', '.join(there)}."
+                f"{column!r}: neither the references nor --groups have a value of it; there is {', '.join(there)}."
             )
     kept = (*columns, *BLOCKS)
     done = [
@@ -105,7 +109,7 @@ def _grouped(
         for item, attributes in zip(items, known, strict=True)
     ]
     without = [item.id for item, row in zip(items, rows, strict=True) if table and not row]
-    notes = [f"{table.path}: nothing of {some(without)}; in no group."] if table and without else []
+    notes += [f"{table.path}: nothing of {some(without)}; in no group."] if table and without else []
     return done, notes
 
 

@@ -55,7 +55,9 @@ def parse_records(lines: Sequence[str], path: Path, hypothesis: bool, both: bool
 
 def _records(lines: Sequence[str], path: Path) -> list[tuple[str, dict[str, Any]]]:
     text = next((line for line in lines if line.strip()), "")
-    if text.lstrip().startswith("["):
+    if text.strip() == "{":  # one record, written over several lines: Whisper's, say
+        found = [(str(path), _load("\n".join(lines), str(path)))]
+    elif text.lstrip().startswith("["):
         loaded = _load("\n".join(lines), str(path))
         found = [(f"{path}, record {number}", record) for number, record in enumerate(loaded, start=1)]
     else:
