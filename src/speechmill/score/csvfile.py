@@ -23,7 +23,7 @@ def write_csv(path: Path, summary: Mapping[str, Any], items: Sequence[UtteranceS
 
     `level` says what a row is: `set` (it names the normalisation), `comparison` (the second system; `wer` is the
     difference, its interval beside it, `p` its p-value), `group` (`column` is its attribute), `gap` (of `name`: `wer`
-    is the difference), `kind` (errors of WER-P: its rate is under `wer_p`), `entity`, `recording` (where they hold several
+    is the difference), `kind` (errors of WER-P: its rate is under `wer_p`), `entity`, `recording` (of several
     utterances) or `utterance`, with a column more for each attribute that groups were made by. Rates are fractions; an
     empty cell is undefined.
     """
