@@ -168,34 +168,33 @@ class _Loop(torch.autograd.Function):
         hidden = gates.new_zeros(tokens + 1, size, width)
         heard = gates.new_zeros(tokens, size, w.out.shape[0])
         contexts, sums = gates.new_empty(tokens, size, w.out.shape[0]), gates.new_empty(tokens, size, encoded.shape[2])
-        reset, update, new, recurrent = (gates.new_empty(tokens, size, width) for _ in range(4))
-        located = gates.new_empty(tokens, size, total, w.location.shape[1])
+        turn, both, new = (gates.new_empty(tokens, size, some * width) for some in (3, 2, 1))
+        by_context, by_hidden, by_query, by_out, by_filters = (
+            weight.t() for weight in (w.context, w.hidden, w.query, w.out, w.filters)
+        )
         tanhs = gates.new_empty(tokens, size, total, keys.shape[2]) if any(ctx.needs_input_grad) else None
         scratch = torch.empty_like(keys)
         # The query is one more feature of the location, constant over the steps: the sum of three is one product.
         mixed = torch.cat([w.location.t().expand(size, -1, -1), w.location.new_empty(size, 1, keys.shape[2])], 1)
-        features = gates.new_ones(size, total, w.location.shape[1] + 1)
+        features = gates.new_ones(tokens, size, total, w.location.shape[1] + 1)
         for t in range(tokens):
             if t:
                 heard[t] = contexts[t - 1] if keeps is None else contexts[t - 1] * keeps[t]
-            gate = torch.addmm(inputs[t], heard[t], w.context.t()) if t else inputs[t]
-            turn = torch.addmm(w.hidden_bias, hidden[t], w.hidden.t())
-            both = torch.sigmoid(gate[:, : 2 * width] + turn[:, : 2 * width])
-            reset[t], update[t], recurrent[t] = both[:, :width], both[:, width:], turn[:, 2 * width :]
-            torch.tanh(torch.addcmul(gate[:, 2 * width :], reset[t], recurrent[t]), out=new[t])
-            torch.lerp(new[t], hidden[t], update[t], out=hidden[t + 1])
-            located[t] = _windows(padded[t], w.filters.shape[1]) @ w.filters.t()
-            features[:, :, :-1] = located[t]
-            mixed[:, -1] = hidden[t + 1] @ w.query.t()
+            gate = torch.addmm(inputs[t], heard[t], by_context) if t else inputs[t]
+            torch.addmm(w.hidden_bias, hidden[t], by_hidden, out=turn[t])
+            torch.add(gate[:, : 2 * width], turn[t, :, : 2 * width], out=both[t]).sigmoid_()
+            reset, update = both[t].chunk(2, 1)
+            torch.addcmul(gate[:, 2 * width :], reset, turn[t, :, 2 * width :], out=new[t]).tanh_()
+            torch.lerp(new[t], hidden[t], update, out=hidden[t + 1])
+            features[t, :, :, :-1] = _windows(padded[t], w.filters.shape[1]) @ by_filters
+            mixed[:, -1] = hidden[t + 1] @ by_query
             energies = scratch if tanhs is None else tanhs[t]
-            torch.baddbmm(keys, features, mixed, out=energies).tanh_()
+            torch.baddbmm(keys, features[t], mixed, out=energies).tanh_()
             scores = (energies @ w.energy).masked_fill_(outside, -torch.inf)
             attention[t + 1] = torch.softmax(scores, dim=-1)
             torch.bmm(attention[t + 1][:, None], encoded, out=sums[t][:, None])
-            torch.addmm(w.out_bias, sums[t], w.out.t(), out=contexts[t])
-        ctx.save_for_backward(
-            encoded, keep, *parts, padded, hidden, heard, sums, reset, update, new, recurrent, located, tanhs
-        )
+            torch.addmm(w.out_bias, sums[t], by_out, out=contexts[t])
+        ctx.save_for_backward(encoded, keep, *parts, padded, hidden, heard, sums, both, new, turn, features, tanhs)
         return hidden[1:].transpose(0, 1), contexts.transpose(0, 1)
 
     @staticmethod
@@ -203,18 +202,21 @@ class _Loop(torch.autograd.Function):
     def backward(ctx: Any, of_hidden: Tensor, of_contexts: Tensor) -> tuple[Tensor | None, ...]:
         encoded, keep, *rest = ctx.saved_tensors
         w = Weights(*rest[: len(Weights._fields)])
-        padded, hidden, heard, sums, reset, update, new, recurrent, located, tanhs = rest[len(Weights._fields) :]
-        tokens, size, total, _ = located.shape
+        padded, hidden, heard, sums, both, new, turn, features, tanhs = rest[len(Weights._fields) :]
+        tokens, size, total, _ = features.shape
         reach, width = w.filters.shape[1] // 2, w.query.shape[1]
-        attention = padded[1:, :, reach : reach + total]
+        attention = padded[1:, :, reach : reach + total].contiguous()
+        reset, update, recurrent = both[:, :, :width], both[:, :, width:], turn[:, :, 2 * width :]
+        stale = 1 - update
         keeps = keep.transpose(0, 1) if keep is not None else None
         grads = of_hidden.transpose(0, 1).contiguous(), of_contexts.transpose(0, 1).contiguous()
         # What the products after the loop need of every token.
         of_context, of_sums, of_scores = torch.empty_like(heard), torch.empty_like(sums), torch.empty_like(attention)
         of_query = hidden.new_empty(tokens, size, w.query.shape[0])
         of_gate, of_turn = (hidden.new_empty(tokens, size, 3 * width) for _ in range(2))
+        of_located = hidden.new_empty(tokens, size * total, w.location.shape[1])
         of_keys = torch.zeros_like(tanhs[0])
-        of_location, of_filters, of_energy = (torch.zeros_like(one) for one in (w.location, w.filters, w.energy))
+        of_mixed = hidden.new_zeros(size, w.query.shape[0], features.shape[3])
         carried = hidden.new_zeros(size, width)
         later: Tensor | None = None  # of the context, from the next token's GRU
         for t in reversed(range(tokens)):
@@ -225,18 +227,16 @@ class _Loop(torch.autograd.Function):
             torch.mm(of_context[t], w.out, out=of_sums[t])
             of_attention = torch.bmm(encoded, of_sums[t][:, :, None])[:, :, 0]
             torch.ops.aten._softmax_backward_data.out(
-                of_attention, attention[t].contiguous(), -1, of_attention.dtype, grad_input=of_scores[t]
+                of_attention, attention[t], -1, of_attention.dtype, grad_input=of_scores[t]
             )
-            of_energies, tanh = of_scores[t][:, :, None] * w.energy, tanhs[t]
-            of_energy += tanh.flatten(0, 1).t() @ of_scores[t].flatten()
-            before = torch.ops.aten.tanh_backward(of_energies, tanh)
+            before = torch.ops.aten.tanh_backward(of_scores[t][:, :, None] * w.energy, tanhs[t])
             of_keys += before
-            torch.sum(before, 1, out=of_query[t])
-            of_location += before.flatten(0, 1).t() @ located[t].flatten(0, 1)
-            windows = _windows(padded[t], w.filters.shape[1]).flatten(0, 1)
-            of_filters += (before @ w.location).flatten(0, 1).t() @ windows
+            of_features = torch.bmm(before.transpose(1, 2), features[t])
+            of_query[t] = of_features[:, :, -1]
+            of_mixed += of_features
+            torch.mm(before.flatten(0, 1), w.location, out=of_located[t])
             gru = torch.addmm(grads[0][t] + carried, of_query[t], w.query)
-            of_new = gru * (1 - update[t])
+            of_new = gru * stale[t]
             of_candidate = torch.ops.aten.tanh_backward(of_new, new[t])
             of_update = torch.ops.aten.sigmoid_backward(gru * (hidden[t] - new[t]), update[t])
             of_reset = torch.ops.aten.sigmoid_backward(of_candidate * recurrent[t], reset[t])
@@ -247,11 +247,14 @@ class _Loop(torch.autograd.Function):
                 later = of_gate[t] @ w.context
                 later = later if keeps is None else later * keeps[t]
         of_encoded = torch.bmm(attention.permute(1, 2, 0), of_sums.transpose(0, 1))
-        gate, turn, context = of_gate.flatten(0, 1), of_turn.flatten(0, 1), of_context.flatten(0, 1)
+        of_energy = tanhs.flatten(0, 2).t() @ of_scores.flatten()
+        windows = padded[:-1].unfold(2, w.filters.shape[1], 1).flatten(0, 2)
+        of_filters = of_located.flatten(0, 1).t() @ windows
+        gate, of_both, context = of_gate.flatten(0, 1), of_turn.flatten(0, 1), of_context.flatten(0, 1)
         return (
             of_gate.transpose(0, 1), of_keys, of_encoded, None, None,
-            gate.t() @ heard.flatten(0, 1), turn.t() @ hidden[:-1].flatten(0, 1), turn.sum(0),
-            of_query.flatten(0, 1).t() @ hidden[1:].flatten(0, 1), of_location, of_filters, of_energy,
+            gate.t() @ heard.flatten(0, 1), of_both.t() @ hidden[:-1].flatten(0, 1), of_both.sum(0),
+            of_query.flatten(0, 1).t() @ hidden[1:].flatten(0, 1), of_mixed[:, :, :-1].sum(0), of_filters, of_energy,
             context.t() @ sums.flatten(0, 1), context.sum(0),
         )  # fmt: skip
 
