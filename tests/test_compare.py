@@ -374,6 +374,19 @@ def test_runs_are_compared_call_by_call(tmp_path: Path) -> None:
     assert "8.00–12.50 %" in html
 
 
+def test_runs_are_compared_by_the_blocks_of_their_intervals(tmp_path: Path) -> None:
+    errors = [(3, 2), (4, 4), (5, 3), (3, 3)]
+    runs = [
+        read_run(scored_calls(tmp_path / str(side), [pair[side] for pair in errors], block="ann")) for side in (0, 1)
+    ]
+    assert [found.blocks for *_, found in differences(runs)] == [1]
+    for run in runs:  # of a set that knows no calls
+        path = run.utterances_file("test")
+        lines = [json.loads(line) | {"block": f"s{k}"} for k, line in enumerate(path.read_text().splitlines())]
+        path.write_text("".join(json.dumps({k: v for k, v in x.items() if k != "call"}) + "\n" for x in lines))
+    assert [found.blocks for *_, found in differences(runs)] == [4]
+
+
 def test_runs_that_cannot_be_compared_are_not(tmp_path: Path, full: Path) -> None:
     one = scored_calls(tmp_path / "one", [1, 2, 3])
     other = scored_calls(tmp_path / "two", [1, 2, 3], reference="another text")

@@ -17,6 +17,8 @@ from speechmill.config import override_recipe
 from speechmill.errors import SpeechmillError
 from speechmill.evaluate import evaluate
 from speechmill.models.ngram import NgramModel
+from speechmill.recognize import Recognizing
+from speechmill.score.scoring import score
 from speechmill.settings import SearchSettings
 from speechmill.train.checkpoint import checkpoints, find_checkpoint
 from speechmill.train.language import LANGUAGE_MODEL_NAME
@@ -126,6 +128,51 @@ def test_groups_by_any_column(run: Path, manifest: Path, shards: Path, capsys: p
     assert sum(part["utterances"] for part in sets[0]["speaker"].values()) == 72
     assert cli.main(["evaluate", str(run), "--by", "sector"]) == 2
     assert "--by sector: there is no such column; there are" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--by", "--block"])
+@pytest.mark.parametrize("on_shards", [True, False])
+def test_a_wrong_column_is_refused_before_anything_is_recognized(
+    run: Path, manifest: Path, shards: Path, option: str, on_shards: bool,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    heard: list[object] = []
+    monkeypatch.setattr(Recognizing, "spread", lambda *arguments: heard.append(arguments))
+    assert cli.main(["evaluate", str(run), "--on", str(shards if on_shards else manifest), option, "sector"]) == 2
+    assert f"{option} sector: there is no such column; there are call, " in capsys.readouterr().err
+    assert heard == []
+
+
+def lines_of(written: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in written.with_suffix(".utterances.jsonl").read_text("utf-8").splitlines()]
+
+
+def test_a_line_tells_its_call_its_block_and_its_normalization(run: Path, manifest: Path, tmp_path: Path) -> None:
+    table = pl.read_parquet(manifest).filter(split="test")
+    table.write_parquet(tmp_path / "known.parquet")
+    table.with_columns(call=pl.lit("")).write_parquet(tmp_path / "callless.parquet")
+    known = {row["id"]: row for row in table.iter_rows(named=True)}
+    by_speaker = evaluate(run, on=str(tmp_path / "known.parquet"), block="speaker")
+    assert by_speaker.scores["uncertainty"]["blocked_by"] == "speaker"
+    for line in lines_of(by_speaker.written):
+        row = known[line["id"]]
+        assert (line["call"], line["recording"], line["block"]) == (row["call"], row["call"], row["speaker"])
+        assert line["normalization"] == by_speaker.scores["normalization"]
+    without = evaluate(run, on=str(tmp_path / "callless.parquet"))
+    assert without.scores["uncertainty"]["blocked_by"] == "speaker"
+    for line in lines_of(without.written):
+        row = known[line["id"]]
+        assert "call" not in line
+        assert (line["recording"], line["block"]) == (Path(row["recording"]).stem, row["speaker"])
+
+
+def test_score_names_the_normalization_alike(run: Path) -> None:
+    done = evaluate(run)
+    path = done.written.with_suffix(".utterances.jsonl")
+    again = score(path, path)
+    assert again.normalization == done.scores["normalization"]
+    assert again.rates.as_dict()["wer"] == done.scores["wer"]
+    assert {item.recording for item in again.items} == {line["call"] for line in lines_of(done.written)}
 
 
 def test_the_page_beside_the_scores(run: Path, manifest: Path, shards: Path) -> None:
@@ -287,6 +334,19 @@ def test_a_corpus_as_it_lies_gives_the_hypotheses_of_its_shards(
     scores = json.loads((run / "scores" / f"{name}.json").read_text())
     assert scores["utterances"] == 11
     assert scores["notes"] == ["dropped: missing-recording 1"]
+
+
+def test_calls_of_a_corpus_that_cannot_be_read_are_named(
+    run: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = librispeech(corpus, tmp_path / "LibriSpeech")
+    for path in (root / "test-clean" / "1011").rglob("*.flac"):
+        path.unlink()
+    assert cli.main(["evaluate", str(run), "--on", f"librispeech:{root}/test-clean"]) == 0
+    told = capsys.readouterr().err
+    assert "note: dropped: missing-recording 6" in told
+    assert "note: not read: 1011-7: missing-recording: " in told
+    assert "1011-7-0000.flac: no such recording" in told
 
 
 def test_spgispeech_as_it_lies(run: Path, corpus: Path, tmp_path: Path) -> None:

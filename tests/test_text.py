@@ -66,4 +66,4 @@ def test_case_and_composition_are_no_difference(text: str) -> None:
 
 
 def test_name_is_what_outputs_carry() -> None:
-    assert THESIS == "upper case, punctuation stripped"
+    assert THESIS == "thesis (upper case, punctuation stripped)"

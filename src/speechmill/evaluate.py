@@ -15,7 +15,7 @@ import polars as pl
 from speechmill.artefact import fingerprint, read_json
 from speechmill.audio import decode, encode_flac
 from speechmill.corpora import named_corpus, open_corpus
-from speechmill.corpora.base import Limits
+from speechmill.corpora.base import Limits, not_read
 from speechmill.errors import SpeechmillError
 from speechmill.group import ALONE, Group, is_rank, joined
 from speechmill.hypothesis import Hypothesis
@@ -24,7 +24,7 @@ from speechmill.manifest import check_recordings, is_untimed, read_manifest
 from speechmill.progress import Progress
 from speechmill.recognize import Audio, Recognizing
 from speechmill.score import score_utterance
-from speechmill.score.folder import Clips, score_set, write_scores
+from speechmill.score.folder import Clips, check_columns, score_set, write_scores
 from speechmill.settings import Recipe, SearchSettings
 from speechmill.shards.foreign import open_reader
 from speechmill.shards.index import Index
@@ -112,6 +112,7 @@ def _evaluate(
 ) -> Evaluation:  # fmt: skip
     recognizing = open_recognizer(run, recipe, checkpoint, search, group)
     data = open_set(on, split, recipe, cache)
+    check_columns(data.attributes, by, block)  # before the set is heard, not behind it
     rate = recipe.features.sample_rate
     hypotheses = [Hypothesis("")] * len(data.ids)
     clips = None if "recording" in data.attributes or not group.leads else Clips(lambda audio: encode_flac(audio, rate))
@@ -124,7 +125,7 @@ def _evaluate(
                 for place, samples in zip(places, audio, strict=True):
                     clips.offer(score_utterance(data.ids[place], data.texts[place], hypotheses[place].text), samples)
     texts = [hypothesis.text for hypothesis in hypotheses]
-    items, result = score_set(data.ids, data.texts, texts, data.attributes, by, block)
+    items, blocks, result = score_set(data.ids, data.texts, texts, data.attributes, by, block)
     step = weights_name(run, checkpoint)
     result["checkpoint"] = step
     if caught := Counter(hypothesis.caught for hypothesis in hypotheses if hypothesis.caught):
@@ -141,7 +142,8 @@ def _evaluate(
     if not group.leads:
         return Evaluation(name, result, path)
     title = f"{run.resolve().name} on {name}"
-    write_scores(path, title, items, result, clips.addresses() if clips else {}, [_heard(one) for one in hypotheses])
+    heard = [_heard(one) for one in hypotheses]
+    write_scores(path, title, items, blocks, result, clips.addresses() if clips else {}, heard)
     return Evaluation(name, result, path)
 
 
@@ -210,7 +212,8 @@ def _corpus_set(kind: str, source: Path, split: str | None, rate: int) -> Evalua
     name = f"{kind}-{source.stem}-{_short(str(source))}" + (f"-{split}" if split else "")
     found = _table_set(result.table, source, split, name, rate)
     dropped = ", ".join(f"{reason} {count}" for reason, count in result.counts.items())
-    return replace(found, notes=[*([f"dropped: {dropped}"] if dropped else []), *result.warnings, *found.notes])
+    notes = [*([f"dropped: {dropped}"] if dropped else []), *not_read(result.failures), *result.warnings]
+    return replace(found, notes=[*notes, *found.notes])
 
 
 def _manifest_set(path: Path, split: str | None, name: str, rate: int) -> EvaluationSet:

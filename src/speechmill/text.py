@@ -21,8 +21,10 @@ from __future__ import annotations
 import re
 import unicodedata
 
-THESIS = "upper case, punctuation stripped"
-"""What `normalize` does, in the words that go into every output that rests on it."""
+RULE = "upper case, punctuation stripped"
+"""What `normalize` does, in words."""
+THESIS = f"thesis ({RULE})"
+"""The normalisation's name, as every output that rests on it says it."""
 
 _SPOKEN = "%&#@"
 _PLACED = ".,"  # kept or dropped by what stands beside them, further down

@@ -70,6 +70,16 @@ def test_librispeech_a_chapter_that_is_not_utf8(tmp_path: Path) -> None:
     assert "not UTF-8" in report["failures"][0]
 
 
+def test_librispeech_a_tab_behind_an_id(tmp_path: Path) -> None:
+    root = corpus_fixtures.librispeech(tmp_path)
+    corpus_fixtures.write_lines(
+        root / "test-other/61/70968/61-70968.trans.txt", "61-70968-0000\tHE BEGAN  A CONFUSED COMPLAINT "
+    )
+    table, report = imported("librispeech", root, tmp_path / "a.parquet")
+    assert table.select("id", "text").row(2) == ("61-70968-0000", "HE BEGAN  A CONFUSED COMPLAINT")
+    assert report["failures"] == []
+
+
 def test_spgispeech_from_its_folder_its_table_and_its_root(tmp_path: Path) -> None:
     root = corpus_fixtures.spgispeech(tmp_path / "spgi")
     tables = [

@@ -85,6 +85,45 @@ def test_tab_separated_and_line_ends_of_windows(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "a.parquet")["text"].to_list() == ["Good, day"]
 
 
+@pytest.mark.parametrize("mark", [";", "|", "\t"])
+def test_other_separators_are_told_by_the_header(tmp_path: Path, mark: str) -> None:
+    write_audio(tmp_path / "a.wav", 3.0)
+    rows = (["text", "audio", "start", "end"], ['"Good; day, all"', "a.wav", "0.5", "1.25"])
+    table = write_lines(tmp_path / "t.csv", *(mark.join(row) for row in rows))
+    import_corpus("csv", table, tmp_path / "a.parquet")
+    kept = read_manifest(tmp_path / "a.parquet")
+    assert kept.select("text", "start", "end").rows() == [("Good; day, all", 0.5, 1.25)]
+
+
+def test_excels_table_where_the_comma_is_the_decimal_point(tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.wav", 3.0)
+    rows = ("\ufeffaudio;text;start;end", "a.wav;Well, yes.;0,5;1,25", "a.wav;No.;1,2,3;2")
+    table = write_lines(tmp_path / "t.csv", *rows)
+    import_corpus("csv", table, tmp_path / "a.parquet")
+    kept = read_manifest(tmp_path / "a.parquet")
+    assert kept.select("text", "start", "end").rows() == [("Well, yes.", 0.5, 1.25)]
+    assert drops(tmp_path / "a.parquet") == [(3, "bad-time")]
+
+
+@pytest.mark.parametrize(("kind", "key"), [("jsonl", "audio"), ("nemo", "audio_filepath")])
+def test_audio_that_is_no_text(tmp_path: Path, kind: str, key: str) -> None:
+    write_audio(tmp_path / "a.wav", 3.0)
+    array = {"path": "a.wav", "array": [0.0, 0.5], "sampling_rate": 8000}
+    values = [array, {"path": None, "bytes": ""}, ["a.wav", "b.wav"], 7, False, None, {"path": {"path": "a.wav"}}]
+    out = tmp_path / "a.parquet"
+    import_corpus(kind, jsonl(tmp_path / "t.jsonl", *({key: value, "text": "Hi."} for value in values)), out)
+    kept = read_manifest(out)
+    assert kept.select("recording", "call", "text").rows() == [(str(tmp_path / "a.wav"), "a", "Hi.")]
+    found = pl.read_csv(drops_path(out), separator="\t", quote_char=None).sort("row")
+    assert set(found["reason"]) == {"no-audio"}
+    expected = "the path of an audio file was expected"
+    assert found["detail"].to_list() == [
+        f"{key} is an object without a path; {expected}", f"{key} is a list; {expected}", f"{key} is 7; {expected}",
+        f"{key} is false; {expected}", f"no path of an audio file in {key}",
+        f"{key} is an object without a path; {expected}",
+    ]  # fmt: skip
+
+
 def test_names_of_the_manifests_own_are_left_out_and_split_becomes_subset(tmp_path: Path) -> None:
     write_audio(tmp_path / "a.wav", 3.0)
     table = write_lines(tmp_path / "t.csv", "audio,text,split,recording,samplerate,sector", "a.wav,Hi,dev,x,9,Energy")
@@ -163,6 +202,8 @@ def test_a_manifest_whose_audio_is_gone_is_one_clear_line(tmp_path: Path) -> Non
         ("csv", "audio,words\na,b\n", "line 1: no column 'text'"),
         ("csv", "audio,text,text\na,b,c\n", "'text' occurs twice"),
         ("csv", "audio,text\n", "t: has no rows"),
+        ("csv", "audio;words\na;b\n", "line 1: no column 'audio'; found audio;words"),
+        ("csv", "x" * 200_000, "line 1: no column 'audio'"),
         ("jsonl", "", "empty"),
         ("jsonl", '{"audio": "a"}\n', "no line has the key 'text'; found audio"),
         ("jsonl", "nothing\n", "no line has the key 'audio'; found no object"),

@@ -37,7 +37,7 @@ def test_whole_counts_utterances_without_a_value_too() -> None:
     assert (whole["words"], whole["errors"], whole["insertions"], whole["deletions"]) == (12, 5, 1, 2)
     assert sum(group["utterances"] for group in whole["by"]["native"].values()) == 4
     assert whole["by"]["speaker"] == {}
-    assert whole["normalization"] == "upper case, punctuation stripped"
+    assert whole["normalization"] == "thesis (upper case, punctuation stripped)"
 
 
 def test_worst_are_in_one_order_and_wrong() -> None:

@@ -15,7 +15,7 @@ def test_table() -> None:
         "all            100.00   150.00  42.86    62.50  100.00           2      2    1    0    1",
         "native: false       -        -      -        -  100.00           1      0    1    0    0",
         "native: true    50.00   100.00  14.29    37.50  100.00           1      2    0    0    1",
-        "WER and CER: upper case, punctuation stripped",
+        "WER and CER: thesis (upper case, punctuation stripped)",
     ]
 
 

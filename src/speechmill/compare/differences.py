@@ -10,7 +10,7 @@ from speechmill.metrics import json_lines
 from speechmill.score.intervals import Difference, Sums, difference
 
 Heard = Mapping[str, tuple[str, str, int, int]]
-"""Id -> (call, reference, errors, words)."""
+"""Id -> (block, reference, errors, words); the block is the call, unless another column was asked for."""
 
 
 def differences(runs: Sequence[Run]) -> list[tuple[str, int, int, Difference]]:
@@ -19,7 +19,7 @@ def differences(runs: Sequence[Run]) -> list[tuple[str, int, int, Difference]]:
     Returns:
         For each scored set and later run: the set, the positions of the run and of the one that it is compared with,
         and WER of the run less that of the other, over the utterances that both were scored on with the same
-        reference. Runs whose scores do not tell the calls (scored before they were noted) are left out.
+        reference. Runs whose scores do not tell the blocks (scored before they were noted) are left out.
     """
     found = []
     for scored in scored_sets(runs):
@@ -37,13 +37,13 @@ def _read(path: Path) -> Heard:
         return {}
     return {
         str(line["id"]): (
-            str(line["call"]),
+            str(line.get("block", line.get("call"))),  # lines of before had the block as their call
             str(line.get("reference")),
             int(number(line.get("errors")) or 0),
             int(number(line.get("words")) or 0),
         )
         for _, line in json_lines(path)
-        if "call" in line and "id" in line
+        if ("block" in line or "call" in line) and "id" in line
     }
 
 

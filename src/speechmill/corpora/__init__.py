@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from speechmill.artefact import fingerprint, locked, read_json, sha256_file, tidy, write_json, written
-from speechmill.corpora.base import ImportResult, Limits, Opened
+from speechmill.corpora.base import ImportResult, Limits, Opened, not_read
 from speechmill.corpora.bizspeech import open_bizspeech
 from speechmill.corpora.commonvoice import open_commonvoice
 from speechmill.corpora.earnings import open_earnings21, open_earnings22
@@ -36,7 +36,7 @@ FORMATS: dict[str, Callable[[Path], Opened]] = {
     "jsonl": open_jsonl,
 }
 KINDS = tuple(FORMATS)
-_VERSION = 3  # of what the importers do: raise it where the same source would give other rows
+_VERSION = 4  # of what the importers do: raise it where the same source would give other rows
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,7 @@ class Imported:
         if report["dropped"]:
             reasons = ", ".join(f"{reason} {count}" for reason, count in report["dropped"].items())
             lines.append(f"dropped: {reasons}; listed in {drops_path(self.manifest)}")
-        lines += [f"not read: {failure}" for failure in report["failures"][:10]]
-        if len(report["failures"]) > 10:
-            lines.append(f"not read: {len(report['failures']) - 10} calls more")
+        lines += not_read(report["failures"])
         return "\n".join(lines + [f"note: {warning}" for warning in report["warnings"]])
 
 

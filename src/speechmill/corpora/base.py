@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ DROPS: dict[str, pl.DataType] = {
     "recording": pl.String(),  # its path; null: that of the call
 }
 
+_NAMED = 10  # calls that could not be read
 
 # How long each recording is; null where it could not be read.
 RECORDINGS: dict[str, pl.DataType] = {"call": pl.String(), "recording": pl.String(), "seconds": pl.Float64()}
@@ -87,6 +88,12 @@ def checked(result: ImportResult, source: Path) -> ImportResult:
         reasons = ", ".join(f"{reason} {count}" for reason, count in result.counts.items())
         raise SpeechmillError(f"{source}: no utterance is left; dropped: {reasons or 'none'}.")
     return result
+
+
+def not_read(failures: Sequence[str]) -> list[str]:
+    """Lines for a reader about the calls that could not be read, the first of them by name."""
+    lines = [f"not read: {failure}" for failure in failures[:_NAMED]]
+    return lines + ([f"not read: {len(failures) - _NAMED} calls more"] if len(failures) > _NAMED else [])
 
 
 def unknown_calls(name: str, wanted: set[str] | None, calls: Iterable[str]) -> list[str]:

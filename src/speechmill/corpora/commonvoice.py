@@ -16,7 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from speechmill.corpora.base import Opened
-from speechmill.corpora.rows import items_table, opened_rows
+from speechmill.corpora.rows import items_table, opened_rows, with_audio
 from speechmill.corpora.tables import column, read_delimited
 from speechmill.errors import SpeechmillError
 
@@ -44,7 +44,7 @@ def _tables(source: Path) -> list[Path]:
 
 
 def _read(table: Path) -> pl.DataFrame:
-    found = read_delimited(table, "\t", ("client_id", "path", "sentence"), quoted=False)
+    found = with_audio(read_delimited(table, "\t", ("client_id", "path", "sentence"), quoted=False), "path")
     path = pl.col("path")
     clip = pl.when(path.str.contains(r"\.[A-Za-z0-9]+$")).then(path).otherwise(path + ".mp3")
     accents = pl.coalesce(column(found, "accents"), column(found, "accent"))

@@ -21,7 +21,7 @@ import polars as pl
 from speechmill.corpora.base import Opened
 from speechmill.corpora.plain import truth
 from speechmill.corpora.rows import carried, items_table, opened_rows, placed
-from speechmill.corpora.tables import Object, column, marked, objects_table
+from speechmill.corpora.tables import NO_AUDIO, Object, column, marked, objects_table
 from speechmill.errors import SpeechmillError
 
 _ENDS = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
@@ -163,6 +163,8 @@ def _of_recording(recording: Any) -> tuple[dict[str, Any], str, str]:
     if len(sources) != 1 or sources[0].type != "file":
         kinds = ", ".join(source.type for source in sources)
         return about, "not-a-file", f"the audio of {recording.id} is {kinds or 'nowhere'}, one file was expected"
+    if not str(sources[0].source).strip():
+        return about, NO_AUDIO, f"the audio of {recording.id} has an empty path"
     about["recording"] = str(sources[0].source)
     if recording.transforms:
         return about, "transformed", f"{recording.id} is changed as it is read (speed, volume, ...)"

@@ -56,7 +56,7 @@ def _chapter(path: Path) -> pl.DataFrame:
         for number, line in enumerate(read_text(path).split("\n"), 1):
             if not line.strip():
                 continue
-            name, _, text = line.strip().partition(" ")
+            name, text = (*line.split(maxsplit=1), "")[:2]  # a space, or the tab of who edited it
             suffix = next((suffix for suffix in _SUFFIXES if name + suffix in there), _SUFFIXES[0])
             rows.append((number, name, str(path.parent / f"{name}{suffix}"), text, "", ""))
     except SpeechmillError as error:

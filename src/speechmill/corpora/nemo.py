@@ -15,7 +15,7 @@ import polars as pl
 
 from speechmill.corpora.base import Opened
 from speechmill.corpora.plain import truth
-from speechmill.corpora.rows import carried, is_empty, is_seconds, items_table, opened_rows, placed
+from speechmill.corpora.rows import carried, is_seconds, items_table, opened_rows, placed, with_audio
 from speechmill.corpora.tables import column, marked, read_json_lines
 
 NEED = ("audio_filepath", "text")
@@ -27,13 +27,13 @@ _KNOWN = (
 
 def open_nemo(source: Path) -> Opened:
     """Raises SpeechmillError where the manifest cannot be read, or no line has audio or text."""
-    table = read_json_lines(source, NEED)
+    table = read_json_lines(source, NEED, "audio_filepath")
     extra, warnings = carried(table, _KNOWN)
     for name in ("offset", "duration"):
         wrong = column(table, name).is_not_null() & ~is_seconds(column(table, name, pl.Float64))
         table = marked(table, "bad-time", pl.format(f"{name}: {{}}: seconds were expected", column(table, name)), wrong)
-    table = marked(table, "no-audio", pl.lit("no audio_filepath"), is_empty(pl.col("audio_filepath")))
-    audio = pl.col("audio_filepath").cast(pl.String)
+    table = with_audio(table, "audio_filepath")
+    audio = pl.col("audio_filepath")
     start = column(table, "offset", pl.Float64).fill_null(0.0)
     call = pl.coalesce(column(table, "call"), audio.str.replace(r"\.[A-Za-z0-9]+$", "").str.strip_prefix("./"))
     items = table.select(

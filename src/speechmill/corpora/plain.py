@@ -7,7 +7,9 @@
 `audio` and `text` must be there; start and end are seconds, and without them a row is the whole file: one utterance
 where it is short enough, else a recording to be aligned later (as it is, whatever its length, where `timed` is false).
 Paths are relative to the table. `call` (else: the audio's path), `session`, `native` (true or false) and `id` are taken
-where they are there, other columns carried along.
+where they are there, other columns carried along. A table may be divided by tabs, `;` or `|` too, as its header is;
+with `;`, which Excel writes where the comma is the decimal point, seconds may have that comma. In JSON, `audio` may be
+an object with a `path` (Hugging Face's form).
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from pathlib import Path
 import polars as pl
 
 from speechmill.corpora.base import Opened
-from speechmill.corpora.rows import carried, is_empty, is_seconds, items_table, opened_rows, placed
-from speechmill.corpora.tables import column, marked, read_delimited, read_json_lines
+from speechmill.corpora.rows import carried, is_seconds, items_table, opened_rows, placed, with_audio
+from speechmill.corpora.tables import column, find_separator, marked, read_delimited, read_json_lines
 
 NEED = ("audio", "text")
 _KNOWN = (*NEED, "start", "end", "speaker", "call", "session", "native", "id", "timed", "row", "reason", "detail")
@@ -27,13 +29,17 @@ _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 def open_csv(source: Path) -> Opened:
     """Raises SpeechmillError where the table cannot be read or lacks a column."""
-    separator = "\t" if source.suffix.lower() == ".tsv" else ","
-    return _opened(source, read_delimited(source, separator, NEED, quoted=True))
+    separator = find_separator(source, "\t,;|" if source.suffix.lower() == ".tsv" else ",\t;|", NEED)
+    table = read_delimited(source, separator, NEED, quoted=True)
+    if separator == ";":
+        seconds = [name for name in ("start", "end") if name in table.columns]
+        table = table.with_columns(pl.col(seconds).str.replace(",", ".", literal=True))
+    return _opened(source, table)
 
 
 def open_jsonl(source: Path) -> Opened:
     """Raises SpeechmillError where the file cannot be read or no line has one of the keys."""
-    return _opened(source, read_json_lines(source, NEED))
+    return _opened(source, read_json_lines(source, NEED, "audio"))
 
 
 def _opened(source: Path, table: pl.DataFrame) -> Opened:
@@ -41,8 +47,8 @@ def _opened(source: Path, table: pl.DataFrame) -> Opened:
     for name in ("start", "end"):
         wrong = column(table, name).is_not_null() & ~is_seconds(column(table, name, pl.Float64))
         table = marked(table, "bad-time", pl.format(f"{name}: {{}}: seconds were expected", column(table, name)), wrong)
-    table = marked(table, "no-audio", pl.lit("no path of an audio file"), is_empty(pl.col("audio")))
-    audio = pl.col("audio").cast(pl.String)
+    table = with_audio(table, "audio")
+    audio = pl.col("audio")
     call = pl.coalesce(column(table, "call"), audio.str.replace(r"\.[A-Za-z0-9]+$", "").str.strip_prefix("./"))
     items = table.select(
         "row",

@@ -22,7 +22,7 @@ from speechmill.corpora.base import (
     unknown_calls,
     with_unique_ids,
 )
-from speechmill.corpora.tables import MARKS
+from speechmill.corpora.tables import MARKS, NO_AUDIO, marked
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import SCHEMA, TIMED
 from speechmill.progress import track
@@ -73,7 +73,7 @@ def import_rows(
 ) -> ImportResult:
     """Judge ITEMS into manifest rows and drops.
 
-    Drops are counted by the importer's own reasons, then missing-recording, unreadable-recording, bad-time,
+    Drops are counted by the importer's own reasons, then missing-recording, unreadable-recording, no-audio, bad-time,
     past-recording-end, empty-text, too-short, too-long; the first that applies. A row that is a whole recording and
     longer than `limits.max_seconds` is kept with `timed` false, to be aligned later.
     Raises SpeechmillError where no recording can be read or no row is kept.
@@ -148,6 +148,8 @@ def _judged(rows: pl.DataFrame, limits: Limits) -> pl.DataFrame:
     rules: list[tuple[str | pl.Expr, pl.Expr, pl.Expr]] = [  # reason, detail, where it applies
         (pl.col("reason"), pl.col("detail"), pl.col("reason") != ""),
         (pl.col("lost"), pl.col("why"), pl.col("lost") != ""),
+        # Comparisons with null apply nowhere: from here on a length is known, and so an end.
+        (NO_AUDIO, pl.lit("the row names no recording"), pl.col("recording").is_null() | length.is_null()),
         ("bad-time", span, ~(start.is_finite() & end.is_finite() & (start >= 0) & (end > start))),
         (
             "past-recording-end",
@@ -219,9 +221,11 @@ def _untimed_warning(table: pl.DataFrame) -> list[str]:
     ]
 
 
-def is_empty(path: pl.Expr) -> pl.Expr:
-    """Whether a cell names no file."""
-    return path.cast(pl.String).fill_null("").str.strip_chars() == ""
+def with_audio(table: pl.DataFrame, name: str) -> pl.DataFrame:
+    """The column of the audio's paths as text; rows where it is blank have null there, and the reason no-audio."""
+    path = pl.col(name).cast(pl.String)
+    table = table.with_columns(pl.when(path.str.strip_chars() != "").then(path).alias(name))
+    return marked(table, NO_AUDIO, pl.lit(f"no path of an audio file in {name}"), pl.col(name).is_null())
 
 
 def is_seconds(number: pl.Expr) -> pl.Expr:

@@ -16,7 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from speechmill.corpora.base import Opened
-from speechmill.corpora.rows import items_table, opened_rows
+from speechmill.corpora.rows import items_table, opened_rows, with_audio
 from speechmill.corpora.tables import column, read_delimited
 from speechmill.errors import SpeechmillError
 
@@ -44,10 +44,10 @@ def _tables(source: Path) -> list[Path]:
 
 
 def _read(table: Path) -> pl.DataFrame:
-    found = read_delimited(table, "|", COLUMNS, quoted=False)
+    found = with_audio(read_delimited(table, "|", COLUMNS, quoted=False), "wav_filename")
     name = pl.col("wav_filename")
     folder = table.parent / table.stem if (table.parent / table.stem).is_dir() else table.parent
-    call = pl.when(name.str.contains("/")).then(name.str.split("/").list.get(-2, null_on_oob=True))
+    inside = pl.when(name.str.contains("/")).then(name.str.split("/").list.get(-2, null_on_oob=True))
     return found.select(
         "row",
         "reason",
@@ -55,7 +55,7 @@ def _read(table: Path) -> pl.DataFrame:
         name.str.replace(r"\.[A-Za-z0-9]+$", "").str.replace_all("/", "_").alias("id"),
         (pl.lit(f"{folder}/") + name).alias("recording"),
         pl.col("transcript").alias("text"),
-        call.fill_null(pl.lit(table.stem)).alias("call"),
+        pl.coalesce(inside, pl.when(name.is_not_null()).then(pl.lit(table.stem))).alias("call"),
         pl.lit(table.stem).alias("subset"),
         column(found, "wav_filesize", pl.Int64).alias("size"),
     )

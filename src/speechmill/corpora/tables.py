@@ -18,8 +18,10 @@ T = TypeVar("T")
 
 _CHUNK = 50_000  # lines that are Python objects at a time; past that they are columns
 _LARGEST_CELL = 1 << 26  # characters: the transcript of a whole recording may be one cell
+_LONGEST_HEAD = 1 << 16  # characters of a header that are looked at for its separator
 # What every table has besides its own columns: the line, and why it cannot be used ("" for good ones).
 MARKS: dict[str, pl.DataType] = {"row": pl.Int64(), "reason": pl.String(), "detail": pl.String()}
+NO_AUDIO = "no-audio"  # the reason of rows that name no file
 
 
 class Object(NamedTuple):
@@ -54,6 +56,18 @@ def read_delimited(path: Path, separator: str, need: Sequence[str], *, quoted: b
         csv.field_size_limit(before)
     schema = {name: pl.String() for name in names} | MARKS
     return pl.concat(chunks) if chunks else pl.DataFrame(schema=schema)
+
+
+def find_separator(path: Path, among: str, need: Sequence[str]) -> str:
+    """The first of the characters `among` that divides the file's first line into columns with all names of `need`.
+
+    Where none does, the first of all: `read_delimited` then says what is missing.
+    """
+    _check_file(path)
+    with path.open(encoding="utf-8-sig", errors="replace") as stream:
+        head = next((line for line in stream if line.strip()), "")[:_LONGEST_HEAD]
+    names = {mark: {cell.strip() for cell in next(csv.reader([head], delimiter=mark), [])} for mark in among}
+    return next((mark for mark in among if names[mark].issuperset(need)), among[0])
 
 
 def _numbered(reader: Any) -> Iterator[tuple[int, list[str]]]:
@@ -92,17 +106,19 @@ def _marks(lines: list[int], faults: list[str]) -> list[pl.Series]:
     ]
 
 
-def read_json_lines(path: Path, need: Sequence[str]) -> pl.DataFrame:
+def read_json_lines(path: Path, need: Sequence[str], audio: str) -> pl.DataFrame:
     """Read a file of JSON objects, one a line: a column for each key, and MARKS.
 
     A key whose values are all booleans, whole numbers or numbers has that type; any other is text, as JSON where a
-    value is not a string. A line that is no object has the reason "bad-row".
+    value is not a string. A line that is no object has the reason "bad-row". The key `audio` holds paths: of an object
+    its `path` (so Hugging Face's datasets write audio); any other value has the reason "no-audio".
     Raises SpeechmillError where the file is missing, not UTF-8, has no line, or no line has a key that is needed.
     """
     _check_file(path)
     try:
         with path.open(encoding="utf-8-sig") as stream:
-            table = objects_table(_object(number, line) for number, line in enumerate(stream, 1) if line.strip())
+            lines = ((number, line) for number, line in enumerate(stream, 1) if line.strip())
+            table = objects_table(_with_path(_object(number, line), audio) for number, line in lines)
     except UnicodeDecodeError:
         read_text(path)
         raise
@@ -136,6 +152,17 @@ def _object(number: int, line: str) -> Object:
     if not isinstance(value, dict):
         return Object(number, {}, "bad-row", f"an object was expected, found {line.strip()[:60]}")
     return Object(number, value)
+
+
+def _with_path(found: Object, audio: str) -> Object:
+    value = found.values.get(audio)
+    path = value.get("path") if isinstance(value, dict) else value
+    if value is None or isinstance(path, str):
+        return found._replace(values=found.values | {audio: path}) if value is not path else found
+    kinds: dict[type, str] = {dict: "an object without a path", list: "a list"}
+    what = kinds.get(type(value)) or json.dumps(value)
+    fault = f"{audio} is {what}; the path of an audio file was expected"
+    return Object(found.row, found.values | {audio: None}, NO_AUDIO, fault)
 
 
 def _column(name: str, values: list[Any]) -> pl.Series:

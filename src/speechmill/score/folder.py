@@ -34,8 +34,8 @@ def score_set(
     columns: Columns,
     by: Sequence[str],
     block: str | None = None,
-) -> tuple[list[UtteranceScore], dict[str, Any]]:
-    """Score the utterances of a manifest or of shards; return them and what `NAME.json` holds.
+) -> tuple[list[UtteranceScore], list[str], dict[str, Any]]:
+    """Score the utterances of a manifest or of shards; return them, the block of each and what `NAME.json` holds.
 
     Intervals are drawn over calls, where they are known, else over speakers, recordings, utterances.
 
@@ -47,9 +47,7 @@ def score_set(
     Raises:
         SpeechmillError: there is no such column.
     """
-    for option, name in [*(("--by", name) for name in by), *([("--block", block)] if block else [])]:
-        if name not in columns:
-            raise SpeechmillError(f"{option} {name}: there is no such column; there are {', '.join(sorted(columns))}.")
+    check_columns(columns, by, block)
     none: Sequence[object] = [None] * len(ids)
     groups = {name: columns.get(name, none) for name in dict.fromkeys((*BY, *by))}
     known = (name for name in (*BLOCKS, "recording") if any(map(group_name, columns.get(name, none))))
@@ -66,32 +64,47 @@ def score_set(
         items.append(
             replace(
                 score_utterance(*texts),
-                recording=blocks[place],
+                recording=values["call"] or (Path(sound.path).stem if sound else ""),
                 attributes={name: value for name, value in values.items() if value is not None},
                 sound=sound,
             )
         )
-    return items, summarize(items, groups, blocks, blocked_by or "utterance")
+    return items, blocks, summarize(items, groups, blocks, blocked_by or "utterance")
+
+
+def check_columns(columns: Columns, by: Sequence[str], block: str | None) -> None:
+    """Raise SpeechmillError where a set has no column of that name to group by, or to draw intervals over."""
+    for option, name in [*(("--by", name) for name in by), *([("--block", block)] if block else [])]:
+        if name not in columns:
+            raise SpeechmillError(f"{option} {name}: there is no such column; there are {', '.join(sorted(columns))}.")
 
 
 def write_scores(
-    path: Path, title: str, items: Sequence[UtteranceScore], result: Mapping[str, Any], clips: Mapping[str, str],
-    more: Sequence[Mapping[str, Any]],
+    path: Path, title: str, items: Sequence[UtteranceScore], blocks: Sequence[str], result: Mapping[str, Any],
+    clips: Mapping[str, str], more: Sequence[Mapping[str, Any]],
 ) -> None:  # fmt: skip
     """Write NAME.utterances.jsonl, NAME.html and last `path`, NAME.json, which stands for all three.
 
     Args:
+        blocks: of each utterance, what intervals are drawn over.
         more: what the line of each utterance says beside its scores.
     """
     with locked(path):
         with written(path.with_suffix(".utterances.jsonl")) as partial:
             lines = (
-                json.dumps({**item.as_dict(), "call": item.recording, **added}, ensure_ascii=False)
-                for item, added in zip(items, more, strict=True)
+                json.dumps({**_line(item, block, result["normalization"]), **added}, ensure_ascii=False)
+                for item, block, added in zip(items, blocks, more, strict=True)
             )
             partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
         write_page(path.with_suffix(".html"), title, result, items, clips)
         write_json(path, result)
+
+
+def _line(item: UtteranceScore, block: str, normalization: str) -> dict[str, Any]:
+    """The utterance's scores, what they rest on, and where it is from, as far as that is known."""
+    known = {"call": item.attributes.get("call"), "recording": item.recording}
+    where = {name: value for name, value in known.items() if value}
+    return {**item.as_dict(), "normalization": normalization, **where, "block": block}
 
 
 class Clips:

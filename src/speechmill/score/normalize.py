@@ -16,7 +16,7 @@ from functools import lru_cache, reduce
 
 from speechmill.errors import SpeechmillError
 from speechmill.score.kinds import is_filler
-from speechmill.text import THESIS, normalize, strip_punctuation
+from speechmill.text import RULE, normalize, strip_punctuation
 
 Step = Callable[[str], str]
 
@@ -63,7 +63,7 @@ def _accents(text: str) -> str:
 
 STEPS: Mapping[str, tuple[str, Step]] = {
     "none": ("as written", str),
-    "thesis": (THESIS, normalize),
+    "thesis": (RULE, normalize),
     "whisper": ("Whisper's English normalisation", _whisper),
     "lower": ("lower case", str.lower),
     "upper": ("upper case", str.upper),
