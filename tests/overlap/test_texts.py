@@ -6,12 +6,21 @@ import polars as pl
 import pytest
 from rapidfuzz.distance import Levenshtein
 
-from speechmill.overlap.texts import LEAST_WORDS, same_text
+from speechmill.overlap.texts import LEAST_WORDS
+from speechmill.overlap.texts import same_text as said_by_both
 from speechmill.text import normalize
 
 
 def table(*texts: str, prefix: str = "") -> pl.DataFrame:
-    return pl.DataFrame({"id": [f"{prefix}{number}" for number in range(len(texts))], "text": list(texts)})
+    """Each text its own call."""
+    ids = [f"{prefix}{number}" for number in range(len(texts))]
+    return pl.DataFrame(
+        {"id": ids, "call": ids, "text": list(texts)}, schema=dict.fromkeys(("id", "call", "text"), pl.String)
+    )
+
+
+def same_text(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
+    return said_by_both(a, b).pairs
 
 
 def test_near_same_text_is_found_and_other_text_is_not() -> None:
