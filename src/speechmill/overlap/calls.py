@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 # Of the words of one of two calls. Calls of different companies have up to 6 % in common (what the operator says, turns
-# of phrase), a call and a recognizer's text of it with every second word wrong 12 % and more (docs/log.md).
-LEAST_SHARE = 0.1
+# of phrase), a call and a recognizer's text of it with every second word wrong 11 % and more (docs/log.md).
+LEAST_SHARE = 0.08
 CALLS: dict[str, pl.DataType] = {
     "a": pl.String(),  # call of A
     "b": pl.String(),  # call of B

@@ -144,7 +144,7 @@ def _fingerprints(names: list[str], side: str) -> Iterator[tuple[str, tuple[Fing
 def _matches(table: _Table, name: str, prints: tuple[Fingerprint, Fingerprint]) -> Iterator[Match]:
     """Where the recordings of the table sound like this one."""
     found: dict[tuple[int, int], tuple[int, Match]] = {}
-    if (number := table.numbers.get(name)) is not None:  # the same file: of silence and tones too
+    if (number := table.numbers.get(name)) is not None:  # the same file, be it silence
         steps = int(table.begins[number + 1] - table.begins[number])
         found[number, 0] = steps, Match(name, name, 0.0, np.ones(steps, np.bool_), 0.0)
     for half, print_ in enumerate(prints):
