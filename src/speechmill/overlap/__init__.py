@@ -1,4 +1,4 @@
-"""What two manifests share: the same sound, near-same text. A test set that was trained on is no test set."""
+"""What two manifests share: the same sound, the same text. A test set that was trained on is no test set."""
 
 from __future__ import annotations
 
