@@ -57,14 +57,20 @@ def text(rows: int, rounds: int = 3) -> dict[str, Any]:
     theirs = [changed(ours[number], words, rng) for number in planted]
     theirs += [rng.choices(words, weights, k=rng.randint(6, 30)) for _ in range(rows - len(theirs))]
     a, b = (
-        pl.DataFrame({"id": [f"{name}{number}" for number in range(rows)], "text": [" ".join(part) for part in side]})
+        pl.DataFrame(
+            {
+                "id": (ids := [f"{name}{number}" for number in range(rows)]),
+                "call": ids,
+                "text": [" ".join(part) for part in side],
+            }
+        )
         for name, side in (("a", ours), ("b", theirs))
     )
     seconds, by_pairs = [], []
     part = 300
     for _ in range(rounds):
         started = time.perf_counter(), time.process_time()
-        found = same_text(a, b)
+        found = same_text(a, b).pairs
         seconds.append((time.perf_counter() - started[0], time.process_time() - started[1]))
         begun = time.perf_counter()
         cdist(ours[:part], theirs[:part], scorer=Levenshtein.normalized_similarity, score_cutoff=0.8)
@@ -108,7 +114,7 @@ def audio(sentences: int) -> dict[str, Any]:
             orient="row",
         )  # fmt: skip
         started = time.perf_counter(), time.process_time()
-        found, _ = same_sound(a, b)
+        found = same_sound(a, b).pairs
         times = [time.perf_counter() - started[0], time.process_time() - started[1]]
     got = set(found.select("a", "b").iter_rows())
     sound = float((a["end"] - a["start"]).sum() + (b["end"] - b["start"]).sum())

@@ -101,3 +101,19 @@ def test_a_corpus_may_stand_for_a_manifest(tmp_path: Path, two: tuple[str, str, 
     (tmp_path / "t.csv").write_text("audio,text\npart.wav,whatever was said\n")
     found = overlap(f"csv:{tmp_path / 't.csv'}", two[0])
     assert found.pairs["audio"].select("a", "b").rows() == [("part_2", "y_2")]
+
+
+def test_one_call_on_both_sides_of_a_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    soundfile.write(tmp_path / "long.wav", speechlike(40.0, 9), RATE)
+    soundfile.write(tmp_path / "copy.wav", speechlike(40.0, 9), RATE)
+    sides = {"a": "long.wav,some words of the first half,0,18,c1", "b": "copy.wav,and others of the second,20,40,c9",
+             "c": "long.wav,and others of the second,20,40,c1"}  # fmt: skip
+    for name, row in sides.items():
+        (tmp_path / f"{name}.csv").write_text(f"audio,text,start,end,call\n{row}\n")
+    for other, call in (("b", "c9"), ("c", "c1")):
+        names = [f"csv:{tmp_path / side}.csv" for side in ("a", other)]
+        assert main(["overlap", *names]) == 1
+        assert "they share something" in capsys.readouterr().out
+        found = overlap(*names)
+        assert found.calls["audio"].rows() == [("c1", call, 0, 0, 0.0, 0.0, pytest.approx(39.6, abs=0.2))]
+        assert found.pairs["audio"].is_empty()

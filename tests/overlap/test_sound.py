@@ -33,9 +33,9 @@ def write(path: Path, samples: np.ndarray, rate: int = RATE, **kind: object) -> 
 
 
 def pairs(a: pl.DataFrame, b: pl.DataFrame) -> set[tuple[str, str]]:
-    found, failures = same_sound(a, b)
-    assert failures == []
-    return set(found.select("a", "b").iter_rows())
+    found = same_sound(a, b)
+    assert found.not_compared == []
+    return set(found.pairs.select("a", "b").iter_rows())
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_the_same_sound_in_another_guise(tmp_path: Path, change: str) -> None:
         write(other, 0.2 * soxr.resample(sound[137:], RATE, 8000), 8000)
     else:
         write(other, sound)
-    found, _ = same_sound(a, rows(other, (0.0, 9.0)))
+    found = same_sound(a, rows(other, (0.0, 9.0))).pairs
     assert found.select("a", "b").rows() == [("a_0", "b_0")]
     assert found["similarity"][0] > 0.8
     assert found["seconds"][0] == pytest.approx(7.5, abs=0.7)
@@ -113,9 +113,9 @@ def test_a_recording_that_cannot_be_read_is_told_and_the_others_go_on(tmp_path: 
     sound = speechlike(4.0, 1)
     (tmp_path / "bad.wav").write_text("no audio")
     a = pl.concat([rows(write(tmp_path / "a.wav", sound), (0.0, 4.0)), rows(tmp_path / "bad.wav", (0.0, 9.0))])
-    found, failures = same_sound(a, rows(write(tmp_path / "b.wav", sound), (0.0, 4.0)))
-    assert found.select("a", "b").rows() == [("a_0", "b_0")]
-    assert [str(tmp_path / "bad.wav") in line for line in failures] == [True]
+    found = same_sound(a, rows(write(tmp_path / "b.wav", sound), (0.0, 4.0)))
+    assert found.pairs.select("a", "b").rows() == [("a_0", "b_0")]
+    assert [str(tmp_path / "bad.wav") in line for line in found.not_compared] == [True]
 
 
 def test_what_is_too_short_has_no_fingerprint(tmp_path: Path) -> None:
@@ -132,3 +132,35 @@ def test_bits_agree_in_equal_sound_and_in_half_elsewhere(tmp_path: Path) -> None
     heard = one.heard[:count] & codec.heard[:count] & other.heard[:count]
     assert disagreement(one.bits[:count], codec.bits[:count])[heard].mean() < 0.15
     assert 0.4 < disagreement(one.bits[:count], other.bits[:count])[heard].mean() < 0.6
+
+
+def test_recordings_that_are_the_same_are_found_where_no_utterance_lies_in_both(tmp_path: Path) -> None:
+    call = speechlike(40.0, 8)
+    one, copy = write(tmp_path / "one.wav", call), write(tmp_path / "copy.mp3", call)
+    other = write(tmp_path / "other.wav", speechlike(40.0, 9))
+    late = write(tmp_path / "late.wav", np.concatenate([speechlike(7.0, 10), call[: 15 * RATE]]))
+    a = rows(one, (0.0, 18.0))
+    for table, seconds in ((rows(copy, (20.0, 40.0)), 39.0), (rows(late, (0.0, 6.0)), 14.5)):
+        for left, right in ((a, table), (table, a)):
+            found = same_sound(left, right)
+            assert found.pairs.is_empty()
+            assert found.recordings.select("a", "b").rows() == [(left["recording"][0], right["recording"][0])]
+            assert found.recordings["seconds"][0] == pytest.approx(seconds, abs=0.9)
+    assert same_sound(a, rows(other, (20.0, 40.0))).recordings.is_empty()
+
+
+def test_the_same_file_on_both_sides_is_the_same_recording_whatever_it_holds(tmp_path: Path) -> None:
+    for sound in (np.zeros(40 * RATE, np.float32), speechlike(40.0, 1)):
+        path = write(tmp_path / "x.wav", sound)
+        found = same_sound(rows(path, (0.0, 18.0), (18.0, 20.0), name="a"), rows(path, (20.0, 40.0), name="b"))
+        assert found.pairs.is_empty()
+        assert found.recordings["seconds"].to_list() == pytest.approx([39.6], abs=0.1)
+
+
+def test_a_jingle_makes_no_recordings_the_same(tmp_path: Path) -> None:
+    jingle = speechlike(4.0, 3)
+    a = write(tmp_path / "a.wav", np.concatenate([jingle, speechlike(20.0, 4)]))
+    b = write(tmp_path / "b.wav", np.concatenate([jingle, speechlike(20.0, 5)]))
+    assert same_sound(rows(a, (5.0, 20.0)), rows(b, (5.0, 20.0))).recordings.is_empty()
+    clip = write(tmp_path / "clip.wav", jingle)  # which is all of that recording
+    assert same_sound(rows(a, (5.0, 20.0)), rows(clip, (0.0, 4.0))).recordings["b"].to_list() == [str(clip)]

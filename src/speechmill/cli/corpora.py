@@ -100,7 +100,7 @@ def _export(args: Arguments) -> None:
 
 def add_overlap(verbs: Verbs) -> None:
     parser = verb(
-        verbs, "overlap", _overlap, "what two manifests share: the same audio, near-same text",
+        verbs, "overlap", _overlap, "what two manifests share: the same audio, the same text",
         "speechmill overlap mine/train.parquet spgispeech:SPGI/val --json mine/overlap.json\n\n"
         "exit status: 0 where nothing in common was found, 1 where something was, 2 for bad input",
     )  # fmt: skip

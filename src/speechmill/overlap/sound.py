@@ -1,4 +1,4 @@
-"""Which recordings of two manifests hold the same sound, where, and which utterances lie there.
+"""Which recordings of two manifests hold the same sound, how much of it, and which utterances lie there.
 
 Every step's 32 bits of the shorter side go into one sorted table. Each recording of the other side is fingerprinted
 once and looked up: equal bits vote for a pair of recordings and a shift between them, and the shifts with the most
@@ -30,13 +30,19 @@ PAIRS: dict[str, pl.DataType] = {
     "similarity": pl.Float64(),  # 1 - the share of bits that differ
     "seconds": pl.Float64(),  # of the sound that both hold
 }
+RECORDINGS: dict[str, pl.DataType] = {
+    "a": pl.String(),  # recording of A
+    "b": pl.String(),  # recording of B
+    "seconds": pl.Float64(),  # of the same sound, whether or not utterances lie there
+}
 _MOST_DIFFER = 0.3  # of the bits; equal sound through a poor codec has 0.1, other sound 0.5
 _SMOOTHED = 25  # steps over which that is averaged: 0.8 s
 _LEAST = 25  # steps of equal sound; what is shorter proves nothing
 _VOTES = 2  # for a shift to be looked at
 _SHIFTS = 400  # looked at for a recording, those with the most votes first
 _COMMON = 64  # places of the same bits; where there are more (a tone, a line's hum) they say nothing
-_SHARE = 0.5  # of the shorter of two utterances that must be the same sound
+_SHARE = 0.5  # of the shorter of two utterances, or of two recordings, that must be the same sound
+_ENOUGH = 5.0  # seconds; of two recordings as much is enough. A jingle that many calls begin with is shorter
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,7 @@ class _Table:
     """The fingerprints of one side, end to end."""
 
     names: list[str]
+    numbers: dict[str, int]  # of each name
     begins: npt.NDArray[np.int64]  # [recordings + 1] first step of each
     bits: npt.NDArray[np.uint32]  # [steps]
     heard: npt.NDArray[np.bool_]  # [steps]
@@ -62,27 +69,40 @@ class Match:
     differ: float  # mean share of bits that differ there
 
 
-def same_sound(a: pl.DataFrame, b: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
-    """PAIRS of utterances (rows of two manifests) with the same sound, and a line for each recording not compared."""
+@dataclass(frozen=True)
+class Heard:
+    """Sound that two manifests have in common."""
+
+    pairs: pl.DataFrame  # PAIRS
+    recordings: pl.DataFrame  # RECORDINGS
+    not_compared: list[str]  # a line for each recording that cannot be read
+
+
+def same_sound(a: pl.DataFrame, b: pl.DataFrame) -> Heard:
+    """Which utterances (rows) and recordings of two manifests have the same sound."""
     lengths = [float(table.group_by("recording").agg(pl.col("end").max())["end"].sum()) for table in (a, b)]
     turned = lengths[0] > lengths[1]
     left, right = (b, a) if turned else (a, b)
     table, failures = _table(left["recording"].unique(maintain_order=True).to_list())
     rows_left, rows_right = _spans(left), _spans(right)
     pairs: list[tuple[str, str, float, float]] = []
+    recordings: list[tuple[str, str, float]] = []
     for name, prints in _fingerprints(
         right["recording"].unique(maintain_order=True).to_list(), "B" if not turned else "A"
     ):
         if isinstance(prints, str):
             failures.append(prints)
             continue
-        for match in _matches(table, name, prints):
+        matches = list(_matches(table, name, prints))
+        recordings += _recordings(matches, len(prints[0]))
+        for match in matches:
             pairs += _utterances(match, rows_left[match.left], rows_right[name])
     found = pl.DataFrame(pairs, schema=PAIRS, orient="row")
+    held = pl.DataFrame(recordings, schema=RECORDINGS, orient="row")
     if turned:
-        found = found.rename({"a": "b", "b": "a"}).select(*PAIRS)
+        found, held = (table.rename({"a": "b", "b": "a"}).select(*table.columns) for table in (found, held))
     best = found.sort("seconds", descending=True).unique(["a", "b"], keep="first", maintain_order=True)
-    return best.sort("a", "b"), failures
+    return Heard(best.sort("a", "b"), held.sort("a", "b"), failures)
 
 
 def _table(names: list[str]) -> tuple[_Table, list[str]]:
@@ -98,7 +118,8 @@ def _table(names: list[str]) -> tuple[_Table, list[str]]:
     all_bits, all_heard = np.concatenate(bits), np.concatenate(heard)
     places = np.flatnonzero(all_heard)
     order = np.argsort(all_bits[places], kind="stable")
-    return _Table(kept, begins, all_bits, all_heard, all_bits[places][order], places[order]), failures
+    numbers = {name: number for number, name in enumerate(kept)}
+    return _Table(kept, numbers, begins, all_bits, all_heard, all_bits[places][order], places[order]), failures
 
 
 def _fingerprints(names: list[str], side: str) -> Iterator[tuple[str, tuple[Fingerprint, Fingerprint] | str]]:
@@ -123,9 +144,12 @@ def _fingerprints(names: list[str], side: str) -> Iterator[tuple[str, tuple[Fing
 def _matches(table: _Table, name: str, prints: tuple[Fingerprint, Fingerprint]) -> Iterator[Match]:
     """Where the recordings of the table sound like this one."""
     found: dict[tuple[int, int], tuple[int, Match]] = {}
+    if (number := table.numbers.get(name)) is not None:  # the same file, be it silence
+        steps = int(table.begins[number + 1] - table.begins[number])
+        found[number, 0] = steps, Match(name, name, 0.0, np.ones(steps, np.bool_), 0.0)
     for half, print_ in enumerate(prints):
         for recording, shift in _shifts(table, print_):
-            match = _checked(table, recording, shift, name, print_, half * SECONDS / 2)
+            match = _checked(table, recording, shift, (table.names[recording], name), print_, half * SECONDS / 2)
             if match is None:
                 continue
             # The same stretch may be found at neighbouring shifts and in both halves: the best of them counts.
@@ -159,7 +183,9 @@ def _shifts(table: _Table, print_: Fingerprint) -> list[tuple[int, int]]:
     return [(int(values[k] >> 32), int((values[k] & 0xFFFFFFFF) - (1 << 31))) for k in best]
 
 
-def _checked(table: _Table, recording: int, shift: int, name: str, print_: Fingerprint, late: float) -> Match | None:
+def _checked(
+    table: _Table, recording: int, shift: int, names: tuple[str, str], print_: Fingerprint, late: float
+) -> Match | None:
     """Compare all bits at a shift; None where too little is the same."""
     begin, end = int(table.begins[recording]), int(table.begins[recording + 1])
     first, last = max(0, -shift), min(end - begin, len(print_) - shift)
@@ -177,7 +203,19 @@ def _checked(table: _Table, recording: int, shift: int, name: str, print_: Finge
         return None
     whole = np.zeros(end - begin, np.bool_)
     whole[first:last] = same
-    return Match(table.names[recording], name, shift * SECONDS + late, whole, float(differ[same].sum() / compared))
+    return Match(*names, shift * SECONDS + late, whole, float(differ[same].sum() / compared))
+
+
+def _recordings(matches: list[Match], steps: int) -> Iterator[tuple[str, str, float]]:
+    """Of a recording of so many steps and each of the others: (left, right, seconds), where it is enough to tell."""
+    grouped: dict[tuple[str, str], list[Match]] = {}
+    for match in matches:
+        grouped.setdefault((match.left, match.right), []).append(match)
+    for (left, right), found in grouped.items():
+        seconds = max(match.same.sum() for match in found) * SECONDS
+        if left == right or seconds >= min(_ENOUGH, _SHARE * SECONDS * min(len(found[0].same), steps)):
+            together = np.logical_or.reduce([match.same for match in found])
+            yield left, right, round(float(together.sum() * SECONDS), 2)
 
 
 @dataclass(frozen=True)

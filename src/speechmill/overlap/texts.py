@@ -1,55 +1,102 @@
-"""Which utterances of two manifests have near-same text.
+"""Which utterances of two manifests have text in common: near-same as a whole, or a passage (passages.py).
 
-Fast for the many pairs that share nothing: texts that agree in four words of five have three of their rarest pairs of
-neighbouring words in common (prefix filtering; Chaudhuri, Ganti and Kaushik 2006, Bayardo, Ma and Srikant 2007). Those
-that have are compared word by word.
+Near-same, fast for the many pairs that share nothing: texts that agree in four words of five have three of their rarest
+pairs of neighbouring words in common (prefix filtering; Chaudhuri, Ganti and Kaushik 2006, Bayardo, Ma and Srikant
+2007). Those that have are compared word by word.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 from rapidfuzz.distance import Levenshtein
 
+from speechmill.overlap.passages import Passages, hashed_words, shared_passages
 from speechmill.text import normalize
 
 PAIRS: dict[str, pl.DataType] = {
     "a": pl.String(),  # id of an utterance of A
     "b": pl.String(),  # id of an utterance of B
-    "similarity": pl.Float64(),  # 1 - edit distance in words / words of the longer
-    "words": pl.Int64(),  # of the shorter; of whole calls, in the sentences that both have
+    # Of near-same texts 1 - edit distance in words / words of the longer, of others words / words of the shorter.
+    "similarity": pl.Float64(),
+    "words": pl.Int64(),  # of the shorter where they are near-same, else those in passages that both have
 }
 LEAST_WORDS = 6  # what is shorter is said in every call ("thank you for the question")
 _ALIKE = 0.8  # words
-_LONGEST = 100  # words; longer texts (whole calls) are cut into sentences first
+_LONGEST = 100  # words; in longer texts passages are looked for, and texts that are equal
 _COMMON = 3  # of a text's rarest pairs of words that another must have to be compared
 _OFTEN = 200  # texts that share a pair of words; where there are more, rarer ones must do
 _COPIES = 100  # pairs of copies of a text that are all listed; boilerplate of thousands of calls would be millions
-_SENTENCE = re.compile(r"(?<=[.?!…])\s+")
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
-def same_text(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
-    """PAIRS of utterances (rows of two manifests) with near-same text."""
-    left, right = _pieces(a), _pieces(b)
+@dataclass(frozen=True)
+class Said:
+    """Text that two manifests have in common."""
+
+    pairs: pl.DataFrame  # PAIRS
+    # Of each utterance in what a call of the other side has: id, call, share (of its words).
+    of_a: pl.DataFrame
+    of_b: pl.DataFrame
+
+
+def same_text(a: pl.DataFrame, b: pl.DataFrame) -> Said:
+    """What two manifests (`id`, `text`, `call`) both say: whole utterances, passages of them, and by calls.
+
+    Passages that calls of one company or one operator have in common are among it; `calls.py` judges them.
+    """
+    left, right = _plain(a), _plain(b)
+    near, passages = _near_same(left, right), shared_passages(left, right)
+    return Said(
+        _pairs(left, right, near, passages),
+        _of_calls(left, near.select("a", call="call_b"), passages.of_a, "a"),
+        _of_calls(right, near.select("b", call="call_a"), passages.of_b, "b"),
+    )
+
+
+def _plain(table: pl.DataFrame) -> pl.DataFrame:
+    """(id, call, text, words): normalised, of at least LEAST_WORDS words."""
+    texts = pl.Series([normalize(text) for text in table["text"]], dtype=pl.String)
+    plain = table.select("id", "call").with_columns(text=texts)
+    words = pl.col("text").str.count_matches(" ", literal=True).cast(pl.Int64) + 1
+    return plain.with_columns(words=words).filter(pl.col("words") >= LEAST_WORDS)
+
+
+def _pairs(left: pl.DataFrame, right: pl.DataFrame, near: pl.DataFrame, passages: Passages) -> pl.DataFrame:
+    found = passages.pairs.filter(pl.col("words") >= LEAST_WORDS)
+    of_a, of_b = left[found["row_a"]], right[found["row_b"]]
+    shorter = pl.min_horizontal(of_a["words"], of_b["words"])
+    passing = pl.DataFrame({"a": of_a["id"], "b": of_b["id"], "words": found["words"]}).with_columns(
+        similarity=(pl.col("words") / pl.select(shorter).to_series()).round(4)
+    )
+    rows = pl.concat([near.select(*PAIRS), passing.select(*PAIRS)])
+    return rows.unique(["a", "b"], keep="first", maintain_order=True).sort("a", "b")
+
+
+def _of_calls(table: pl.DataFrame, near: pl.DataFrame, passages: pl.DataFrame, side: str) -> pl.DataFrame:
+    """(id, call, share): the larger of what is near-same as a whole and what lies in passages."""
+    of = table[passages["row"]]
+    lies = pl.DataFrame({"id": of["id"], "call": passages["call"], "share": passages["words"] / of["words"]})
+    whole = near.select(pl.col(side).alias("id"), "call", share=pl.lit(1.0))
+    return pl.concat([whole, lies]).group_by("id", "call").agg(pl.col("share").max())
+
+
+def _near_same(left: pl.DataFrame, right: pl.DataFrame) -> pl.DataFrame:
+    """PAIRS of utterances that are near-same as a whole, with their calls."""
     texts = pl.concat([left.select("text"), right.select("text")]).unique(maintain_order=True)
     in_a, in_b = (texts["text"].is_in(side["text"].implode()) for side in (left, right))
     numbered = texts.with_row_index("number").with_columns(pl.col("number").cast(pl.Int64))
     equal = numbered.filter(in_a & in_b).select(one="number", other="number", similarity=pl.lit(1.0))
-    pairs = pl.concat([equal, _near(texts["text"].to_list(), in_a.to_numpy(), in_b.to_numpy())])
-    if pairs.is_empty():
-        return pl.DataFrame(schema=PAIRS)
-    words = pl.col("text").str.count_matches(" ", literal=True).cast(pl.Int64) + 1
-    one = left.join(numbered, on="text").select(one="number", a="id", words_a=words)
-    other = right.join(numbered, on="text").select(other="number", b="id", words_b=words)
+    pairs = pl.concat([equal, _near(numbered, in_a.to_numpy(), in_b.to_numpy())])
+    one = left.join(numbered, on="text").select(one="number", a="id", call_a="call", words_a="words")
+    other = right.join(numbered, on="text").select(other="number", b="id", call_b="call", words_b="words")
     found = _listed(pairs, one, other).with_columns(words=pl.min_horizontal("words_a", "words_b"))
-    # Of a whole call's transcript several sentences may be shared with the same utterance of the other side.
-    rows = found.group_by("a", "b").agg(pl.col("similarity").mean().round(4), pl.col("words").sum())
-    return rows.select(*PAIRS).sort("a", "b")
+    return found.select(*PAIRS, "call_a", "call_b")
 
 
 def _listed(pairs: pl.DataFrame, one: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
@@ -66,25 +113,10 @@ def _listed(pairs: pl.DataFrame, one: pl.DataFrame, other: pl.DataFrame) -> pl.D
     return pl.concat([table.join(left, on="one").join(right, on="other") for table, left, right in parts])
 
 
-def _pieces(table: pl.DataFrame) -> pl.DataFrame:
-    """(id, text): normalised texts of at least LEAST_WORDS words, long ones cut into their sentences."""
-    ids: list[str] = []
-    texts: list[str] = []
-    for name, text in table.select("id", "text").iter_rows():
-        parts = _SENTENCE.split(text) if text.count(" ") >= _LONGEST else [text]
-        for part in parts:
-            plain = normalize(part)
-            if plain.count(" ") + 1 >= LEAST_WORDS:
-                ids.append(name)
-                texts.append(plain)
-    return pl.DataFrame({"id": ids, "text": texts}, schema={"id": pl.String, "text": pl.String})
-
-
-def _near(texts: list[str], in_a: npt.NDArray[np.bool_], in_b: npt.NDArray[np.bool_]) -> pl.DataFrame:
+def _near(numbered: pl.DataFrame, in_a: npt.NDArray[np.bool_], in_b: npt.NDArray[np.bool_]) -> pl.DataFrame:
     """Pairs of different texts, one of A and one of B, that are alike: numbers of the texts, similarity."""
     schema = {"one": pl.Int64, "other": pl.Int64, "similarity": pl.Float64}
-    words = [text.split(" ") for text in texts]
-    shingles = _rare_first(_shingled(words))
+    shingles = _rare_first(_neighbours(numbered))
     # Each differing word takes at most two of its text's pairs, so that of the rarest 2d + 3 three are left.
     edits = ((1 - _ALIKE) * (pl.col("size") + 1) + 1e-9).floor()
     prefix = shingles.filter(pl.col("rank") <= 2 * edits + _COMMON, pl.col("often") <= _OFTEN).select(
@@ -95,18 +127,18 @@ def _near(texts: list[str], in_a: npt.NDArray[np.bool_], in_b: npt.NDArray[np.bo
     joined = of_a.join(of_b, on="shingle", suffix="_b").filter(pl.col("text") != pl.col("text_b"))
     common = joined.group_by(one="text", other="text_b").len("common")
     candidates = common.filter(pl.col("common") >= _COMMON).select("one", "other")
-    kept = list(_alike(candidates.iter_rows(), words))
+    kept = list(_alike(candidates, numbered["text"]))
     return pl.DataFrame(kept, schema=schema, orient="row")
 
 
-def _shingled(words: list[list[str]]) -> pl.DataFrame:
-    """(text, shingle): each text's different pairs of neighbouring words, as hashes."""
-    lengths = np.array([len(part) for part in words], np.int64)
-    flat = pl.Series([word for part in words for word in part], dtype=pl.String).hash(seed=1).to_numpy()
-    text = np.repeat(np.arange(len(words)), lengths)
-    inside = text[1:] == text[:-1]
-    pairs = (flat[:-1] * np.uint64(0x9E3779B97F4A7C15)) ^ flat[1:]
-    return pl.DataFrame({"text": text[1:][inside], "shingle": pairs[inside]}).unique()
+def _neighbours(numbered: pl.DataFrame) -> pl.DataFrame:
+    """(text, shingle): the different pairs of neighbouring words of each text that is not too long, as hashes."""
+    short = numbered.filter(pl.col("text").str.count_matches(" ", literal=True) < _LONGEST)
+    words, rows, _ = hashed_words(short["text"])
+    inside = rows[1:] == rows[:-1]
+    pairs = (words[:-1] * _FACTOR) ^ words[1:]
+    texts = short["number"].to_numpy()[rows[1:][inside]]
+    return pl.DataFrame({"text": texts, "shingle": pairs[inside]}).unique()
 
 
 def _rare_first(shingles: pl.DataFrame) -> pl.DataFrame:
@@ -118,10 +150,11 @@ def _rare_first(shingles: pl.DataFrame) -> pl.DataFrame:
     return ranked.with_columns(rank=pl.int_range(pl.len()) - first + 1, size=last - first)
 
 
-def _alike(candidates: Iterable[tuple[int, int]], words: list[list[str]]) -> Iterable[tuple[int, int, float]]:
-    for one, other in candidates:
-        longer = max(len(words[one]), len(words[other]))
+def _alike(candidates: pl.DataFrame, texts: pl.Series) -> Iterable[tuple[int, int, float]]:
+    for one, other in candidates.iter_rows():
+        left, right = texts[one].split(" "), texts[other].split(" ")
+        longer = max(len(left), len(right))
         most = math.floor((1 - _ALIKE) * longer + 1e-9)
-        distance = Levenshtein.distance(words[one], words[other], score_cutoff=most)
+        distance = Levenshtein.distance(left, right, score_cutoff=most)
         if distance <= most:
             yield one, other, round(1 - distance / longer, 4)
