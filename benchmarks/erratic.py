@@ -168,7 +168,7 @@ class Processes:
         errors = words = 0
         for one in tests:
             features, frames = model.log_mel(one.audio / 32768.0, one.lengths)
-            encoded, lengths = model.encode(features, frames)
+            encoded, lengths = model.encoded(features, frames)
             best = model.ctc_head(encoded).argmax(-1)
             for row, steps in enumerate(lengths.tolist()):
                 path = torch.unique_consecutive(best[row, :steps])
@@ -206,7 +206,7 @@ def _refresh(model: CrdnnRecognizer, batches: Sequence[Batch]) -> None:
         layer.track_running_stats = True
         layer.train()
     for one in batches:
-        model.encode(*model.log_mel(one.audio / 32768.0, one.lengths))
+        model.encoded(*model.log_mel(one.audio / 32768.0, one.lengths))
 
 
 def run(variant: Variant, seed: int, audio: int, rate: float) -> list[float]:

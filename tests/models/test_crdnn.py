@@ -165,6 +165,6 @@ def test_padding_heard_is_speechbrains() -> None:
     model = tiny().eval()
     features, frames, _, _ = batch()
     with torch.inference_mode():
-        heard, _ = model.encode(features, frames)
-        alone, _ = model.encode(features[1:, :41], frames[1:])
+        heard, _ = model.encoded(features, frames)
+        alone, _ = model.encoded(features[1:, :41], frames[1:])
     assert not torch.allclose(heard[1, :10], alone[0, :10])
