@@ -3,8 +3,9 @@
     python -m benchmarks.lab --work lab --out benchmarks/results/lab.json
 
 Every training process has one thread, and one run is on the machine at a time. Runs are done seed by seed, so that an
-unfinished laboratory has whole comparisons; what is finished under --work is not repeated. --out is written after each
-run: one record a run.
+unfinished laboratory has whole comparisons. --out is written after each run, one record a run, and what it holds of
+the same recipe is not repeated: the laboratory goes on where --work is gone, too, on the next day or the next machine
+(each record tells its own). Under --work a run that was cut off goes on from its checkpoint.
 
 Experiment `strategy`: the recipe's batches, the same ones in the same order, in each of the ways of CONDITIONS. G
 batches per update mean G times fewer updates; batches of a third of the size mean three times more.
@@ -15,6 +16,7 @@ test calls and the same number of updates.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -27,15 +29,16 @@ from benchmarks.machine import machine
 from speechmill.artefact import read_json, write_json
 from speechmill.config import load_recipe
 from speechmill.metrics import read_metrics
-from speechmill.settings import Recipe
+from speechmill.settings import Recipe, recipe_text
 
 DIGITS = Path("../shared/data/digit_calls")
 RECIPES = {"demo": Path("hparams/lab_demo.yaml"), "digits": Path("hparams/lab_digits.yaml")}
 # Of the training hours; all of them have the runs of experiment `strategy`, condition `single`, told again as `scale`.
 SHARES = {"1/16": 1 / 16, "1/4": 1 / 4}
-TARGET_SLACK = (
-    1.1  # the error rate whose time is told: of single's final validation, the worst seed's, ten per cent more
-)
+# The error rate whose time is told: of single's final validation, the worst seed's, ten per cent more.
+TARGET_SLACK = 1.1
+KEY = ("experiment", "corpus", "strategy", "processes", "share", "seed")
+Key = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,17 @@ class Run:
     share: str = "all"  # of the training hours
 
     @property
+    def key(self) -> Key:
+        """What tells a record from the others: its values of KEY."""
+        way = self.condition
+        return (self.experiment, self.corpus, way.name, way.processes, self.share, self.seed)
+
+    @property
+    def twin(self) -> Key:
+        """The same training under the other experiment's name."""
+        return ("scale" if self.experiment == "strategy" else "strategy", *self.key[1:])
+
+    @property
     def folder(self) -> str:
         condition = self.condition.name.replace(", ", "-").replace(" ", "-")
         share = self.share.replace("/", "_of_")
@@ -100,18 +114,38 @@ def main() -> None:
     parser.add_argument("--most", type=int, help="runs to do in this call; the next one goes on")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="for every run, e.g. to try the program")
     args = parser.parse_args()
+    recipes = {corpus: fingerprint(corpus, args.overrides) for corpus in RECIPES}
+    known = recorded(args.out, recipes)
     left = args.most
-    done: list[tuple[Run, Path]] = []
     for run in planned(args.corpora, args.seeds):
+        if run.key in known:
+            continue
         folder = args.work / run.corpus / "runs" / run.folder
-        if not is_scored(folder):
-            if left == 0:
-                break
-            carry_out(run, folder, args.work, args.overrides)
+        if run.twin in known:  # trained and told already, for the other experiment
+            known[run.key] = {**known[run.twin], "experiment": run.experiment}
+        elif left == 0:
+            break
+        else:
+            if not is_scored(folder):
+                carry_out(run, folder, args.work, args.overrides)
+            known[run.key] = record(run, folder, recipes[run.corpus])
             left = None if left is None else left - 1
-        done.append((run, folder))
-        write_json(args.out, records(done))
-    print(json.dumps(records(done), indent=1))
+        write_json(args.out, with_targets(list(known.values())))
+    print(json.dumps(with_targets(list(known.values())), indent=1))
+
+
+def fingerprint(corpus: str, overrides: list[str]) -> str:
+    """Of all settings of a corpus' recipe."""
+    return hashlib.sha256(recipe_text(load_recipe(RECIPES[corpus], overrides)).encode()).hexdigest()[:12]
+
+
+def recorded(out: Path, recipes: dict[str, str]) -> dict[Key, dict[str, Any]]:
+    """What --out holds of these recipes; of others (a changed recipe, other overrides) it is left out, and said so."""
+    found = read_json(out) if out.is_file() else []
+    fresh = [one for one in found if one.get("recipe") == recipes[one["corpus"]]]
+    if len(fresh) < len(found):
+        print(f"{out}: {len(found) - len(fresh)} records are of other recipes and are made again", file=sys.stderr)
+    return {tuple(one[name] for name in KEY): one for one in fresh}
 
 
 def planned(corpora: list[str], seeds: int) -> Iterator[Run]:
@@ -173,35 +207,37 @@ def is_scored(folder: Path) -> bool:
     return (folder / "scores" / "test.json").is_file()
 
 
-def records(done: list[tuple[Run, Path]]) -> list[dict[str, Any]]:
-    """One record a run, with the time to the target of its corpus."""
-    targets = {corpus: target(done, corpus) for corpus in RECIPES}
-    return [record(run, folder, targets[run.corpus]) for run, folder in done]
+def with_targets(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records with the time to the target of their corpus, which depends on all of them."""
+    told = []
+    for one in found:
+        wanted = target(found, one["corpus"])
+        reached = [seconds for _, seconds, wer in one["validations"] if wanted is not None and wer <= wanted]
+        told.append({**one, "target_wer": wanted, "seconds_to_target": min(reached, default=None)})
+    return told
 
 
-def target(done: list[tuple[Run, Path]], corpus: str) -> float | None:
+def target(found: list[dict[str, Any]], corpus: str) -> float | None:
     """The validation WER whose time is told."""
-    finals = [
-        [line["wer"] for line in read_metrics(folder) if line["event"] == "valid"][-1]
-        for run, folder in done
-        if run.experiment == "strategy" and run.corpus == corpus and run.condition == CONDITIONS[0]
-    ]
+    baseline = [one for one in found if one["experiment"] == "strategy" and one["strategy"] == CONDITIONS[0].name]
+    finals = [one["validations"][-1][2] for one in baseline if one["corpus"] == corpus]
     return TARGET_SLACK * max(finals) if finals else None
 
 
-def record(run: Run, folder: Path, wanted: float | None) -> dict[str, Any]:
+def record(run: Run, folder: Path, recipe: str) -> dict[str, Any]:
     metrics, scores = read_metrics(folder), read_json(folder / "scores" / "test.json")
     environment, end = read_json(folder / "environment.json"), metrics[-1]
-    reached = [line["seconds"] for line in metrics if line["event"] == "valid" and wanted and line["wer"] <= wanted]
     part = folder.parents[1] / (run.share.replace("/", "_of_"))
     return {
         "experiment": run.experiment,
         "corpus": run.corpus,
+        "recipe": recipe,
         "strategy": run.condition.name,
         "processes": run.condition.processes,
         "threads": environment["threads"],
         "batches_per_update": run.condition.batches_per_update,
         "batch_divided_by": run.condition.divided,
+        "share": run.share,
         "hours": round(training_hours(part), 4),
         "seed": run.seed,
         "updates": end["update"],
@@ -211,8 +247,9 @@ def record(run: Run, folder: Path, wanted: float | None) -> dict[str, Any]:
         "valid_wer": end["best_wer"],
         "seconds": end["seconds"],
         "audio_seconds": end["audio_seconds"],
-        "target_wer": wanted,
-        "seconds_to_target": min(reached, default=None),
+        "validations": [
+            [line["update"], round(line["seconds"], 1), line["wer"]] for line in metrics if line["event"] == "valid"
+        ],
         "machine": machine(),
     }
 

@@ -5,13 +5,15 @@
 
 A variant differs from `base` in the settings that are named here, and in nothing else: the same data, updates, batches
 and seeds, greedy search, one thread a run. Runs are done seed by seed, so that an unfinished call leaves whole
-comparisons; what is finished under --work is not repeated, and a run that was cut off goes on. --out is written after
-each run: one record a run. Variants `of` another use its runs and differ in how they are evaluated.
+comparisons. --out is written after each run, one record a run; what it holds with the same settings is not repeated,
+also where --work is gone, and under --work a run that was cut off goes on. Variants `of` another use its runs and
+differ in how they are evaluated.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -122,11 +124,38 @@ def main() -> None:
     for corpus in args.corpora:
         prepared(corpus, "all", args.work / corpus, RECIPES[corpus], args.overrides)
     runs = list(planned(args.corpora, args.seeds, args.variants))
+    restore(args.out, args.work, args.overrides)
     for group in batched(runs, args.work, args.most):
         with ThreadPoolExecutor(args.at_once) as pool:
             for _ in pool.map(lambda run: carry_out(run, args.work, args.overrides), group):
-                write_json(args.out, {"machine": machine(), "runs": records(runs, args.work)})
-    print(table(records(runs, args.work)))
+                write_json(args.out, {"machine": machine(), "runs": records(args.work)})
+    print(table(records(args.work)))
+
+
+def restore(out: Path, work: Path, overrides: Sequence[str]) -> None:
+    """Put back under --work the records of --out whose settings are still those of their variants."""
+    for one in read_json(out)["runs"] if out.is_file() else []:
+        run = next(
+            (run for run in planned([one["corpus"]], one["seed"] + 1, [one["variant"]]) if run.seed == one["seed"]),
+            None,
+        )
+        if run is None or fingerprint(run, work, overrides) != one.get("recipe"):
+            print(f"{out}: {one['corpus']}, {one['variant']} is of other settings and is made again", file=sys.stderr)
+        elif not run.note(work).is_file():
+            write_json(run.note(work), one)
+
+
+def fingerprint(run: Run, work: Path, overrides: Sequence[str]) -> str:
+    """Of all that the run is trained and evaluated with, but seed and places."""
+    recipe = recipe_text(
+        load_recipe(recipe_file(run.trained, run.corpus, work, overrides), settings_of(run, overrides))
+    )
+    return hashlib.sha256(repr((recipe, run.variant.average, run.variant.search)).encode()).hexdigest()[:12]
+
+
+def settings_of(run: Run, overrides: Sequence[str]) -> list[str]:
+    plain = ["train.threads=1", "search.kind=greedy", "search.lm_order=0", "search.ctc_weight=0"]
+    return [*overrides, *run.trained.settings, *plain]
 
 
 def planned(corpora: Sequence[str], seeds: int, names: Sequence[str] | None) -> Iterator[Run]:
@@ -141,20 +170,25 @@ def planned(corpora: Sequence[str], seeds: int, names: Sequence[str] | None) -> 
 def batched(runs: Sequence[Run], work: Path, most: int | None) -> Iterator[list[Run]]:
     """Runs that are to be done, in two groups: those that train, and those that need what these have trained."""
     left = [run for run in runs if not run.note(work).is_file()]
-    training = [run for run in left if run.trained == run.variant]
+    wanted = {run.folder(work) for run in left}
+    # A run whose record is there, but no longer its folder, is trained again where another wants to evaluate it.
+    training = [run for run in runs if run.trained == run.variant and run.folder(work) in wanted
+                and not (run.note(work).is_file() and finished(run.folder(work)))]  # fmt: skip
     training = training if most is None else training[:most]
     yield training
-    ready = {run.folder(work) for run in training} | {run.folder(work) for run in runs if run.note(work).is_file()}
-    yield [run for run in left if run.trained != run.variant and run.folder(work) in ready]
+    yield [run for run in left if run.trained != run.variant and finished(run.folder(work))]
+
+
+def finished(folder: Path) -> bool:
+    """Whether a run folder's training has come to its end."""
+    return folder.is_dir() and any(line["event"] == "end" for line in read_metrics(folder)[-1:])
 
 
 def carry_out(run: Run, work: Path, overrides: Sequence[str]) -> None:
     """Train what is missing, score the test calls, keep the record. The commands are those that users have."""
     folder = run.folder(work)
     data = work / run.corpus / "all"
-    settings = [*overrides, *run.trained.settings, "train.threads=1", f"train.seed={run.seed}",
-                f"schedule.seed={run.seed}", "search.kind=greedy", "search.lm_order=0",
-                "search.ctc_weight=0"]  # fmt: skip
+    settings = [*settings_of(run, overrides), f"train.seed={run.seed}", f"schedule.seed={run.seed}"]
     recipe = recipe_file(run.trained, run.corpus, work, overrides)
     tokenizer = work / run.corpus / "tokenizer.model"
     if text := [setting for setting in settings if setting.startswith("tokenizer.")]:
@@ -167,7 +201,7 @@ def carry_out(run: Run, work: Path, overrides: Sequence[str]) -> None:
     scores.parent.mkdir(parents=True, exist_ok=True)
     average = ["--average", run.variant.average] if run.variant.average else []
     speechmill("evaluate", folder, "--split", "test", *average, "--json", scores, *run.variant.search)
-    write_json(run.note(work), record(run, folder, read_json(scores)))
+    write_json(run.note(work), record(run, folder, read_json(scores)) | {"recipe": fingerprint(run, work, overrides)})
     scores.unlink()
 
 
@@ -196,8 +230,14 @@ def record(run: Run, folder: Path, scores: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def records(runs: Sequence[Run], work: Path) -> list[dict[str, Any]]:
-    return [read_json(run.note(work)) for run in runs if run.note(work).is_file()]
+def records(work: Path) -> list[dict[str, Any]]:
+    """Every record under --work, seed by seed."""
+    places = [path for corpus in RECIPES for path in (work / corpus / "records").glob("[!.]*.json")]
+    corpora, variants = list(RECIPES), [variant.name for variant in VARIANTS]
+    return sorted(
+        (one for one in map(read_json, places) if one["variant"] in variants),
+        key=lambda one: (one["seed"], corpora.index(one["corpus"]), variants.index(one["variant"])),
+    )
 
 
 def table(found: Sequence[dict[str, Any]]) -> str:

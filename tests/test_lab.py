@@ -1,0 +1,71 @@
+"""The laboratory's records: what is kept, what is made again, what is told of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks import lab, recipes
+
+from speechmill.artefact import read_json, write_json
+
+
+def a_record(recipe: str = "abc", experiment: str = "strategy", strategy: str = "single", seed: int = 0, **more: Any):
+    return {
+        "experiment": experiment, "corpus": "demo", "recipe": recipe, "strategy": strategy, "processes": 1,
+        "share": "all", "seed": seed, "validations": [[10, 5.0, 0.5], [20, 10.0, 0.2]], **more,
+    }  # fmt: skip
+
+
+def test_records_of_another_recipe_are_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "lab.json"
+    write_json(out, [a_record(), a_record(recipe="old", seed=1)])
+    known = lab.recorded(out, {"demo": "abc", "digits": "def"})
+    assert list(known) == [lab.Run("strategy", "demo", lab.CONDITIONS[0], 0).key]
+    assert "1 records are of other recipes" in capsys.readouterr().err
+
+
+def test_every_planned_run_has_a_key_of_its_own() -> None:
+    runs = list(lab.planned(["demo", "digits"], 3))
+    assert len({run.key for run in runs}) == len(runs) == 3 * (7 + 3 + 7)
+
+
+def test_the_target_is_a_tenth_above_the_worst_final_validation_of_single() -> None:
+    slower = a_record(strategy="hogwild", validations=[[10, 4.0, 0.34], [20, 8.0, 0.32]])
+    told = lab.with_targets([a_record(), a_record(seed=1, validations=[[20, 9.0, 0.3]]), slower])
+    assert [one["target_wer"] for one in told] == [pytest.approx(0.33)] * 3
+    assert [one["seconds_to_target"] for one in told] == [10.0, 9.0, 8.0]
+
+
+def test_a_call_with_everything_recorded_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, print_of = tmp_path / "lab.json", lab.fingerprint("demo", [])
+    records = []
+    for run in lab.planned(["demo"], 1):
+        if run.experiment == "strategy" or run.share != "all":
+            way = run.condition
+            records.append(a_record(print_of, run.experiment, way.name, processes=way.processes, share=run.share))
+    write_json(out, records)
+    monkeypatch.setattr(lab, "carry_out", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(
+        "sys.argv", ["lab", "--out", str(out), "--work", str(tmp_path), "--seeds", "1", "--corpora", "demo"]
+    )
+    lab.main()
+    assert len(read_json(out)) == len(records) + 1  # all hours: the run `single`, told again
+    assert read_json(out)[-1]["experiment"] == "scale"
+
+
+def test_records_of_recipes_come_back_where_the_settings_are_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, work = tmp_path / "recipes.json", tmp_path / "work"
+    (work / "demo").mkdir(parents=True)
+    run = recipes.Run("demo", recipes.named("noam"), 1)
+    same = {"corpus": "demo", "variant": "noam", "seed": 1, "recipe": recipes.fingerprint(run, work, [])}
+    write_json(out, {"runs": [same, {**same, "seed": 0, "recipe": "old"}, {**same, "variant": "gone"}]})
+    recipes.restore(out, work, [])
+    assert recipes.records(work) == [same]
+    assert capsys.readouterr().err.count("made again") == 2
+    training, evaluated = recipes.batched(list(recipes.planned(["demo"], 2, ["noam"])), work, None)
+    assert [one.seed for one in training] == [0]
+    assert evaluated == []
