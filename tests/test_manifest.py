@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from speechmill.errors import SpeechmillError
-from speechmill.manifest import SCHEMA, read_ids, read_manifest, write_manifest
+from speechmill.manifest import SCHEMA, check_recordings, read_ids, read_manifest, write_manifest
 
 
 def one_row() -> pl.DataFrame:
@@ -48,3 +48,9 @@ def test_ids_from_a_file(tmp_path: Path) -> None:
     assert read_ids(tmp_path / "calls.txt") == ["123", "456"]
     with pytest.raises(SpeechmillError, match="no such file"):
         read_ids(tmp_path / "none.txt")
+
+
+def test_rows_without_a_recording_are_told() -> None:
+    table = pl.concat([one_row(), one_row().with_columns(recording=pl.lit(None, pl.String))])
+    with pytest.raises(SpeechmillError, match=r"m\.parquet: 1 of its 2 rows name no recording; import"):
+        check_recordings(table, Path("m.parquet"))

@@ -102,7 +102,11 @@ def is_untimed(columns: Sequence[str]) -> pl.Expr:
 
 
 def check_recordings(table: pl.DataFrame, path: Path) -> None:
-    """Raise SpeechmillError where audio that the manifest `path` points at is not there."""
+    """Raise SpeechmillError where audio that the manifest `path` points at is not there, or a row points at none."""
+    if nameless := table["recording"].null_count():
+        raise SpeechmillError(
+            f"{path}: {nameless} of its {table.height} rows name no recording; import the corpus again."
+        )
     names = table["recording"].unique(maintain_order=True).to_list()
     gone = [name for name in names if not Path(name).is_file()]
     if gone:
