@@ -23,6 +23,8 @@ $(VENV)/made: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,dev]"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt pyflac==3.0.0 2>/dev/null \
+		|| echo "without pyflac, which needs a C compiler: FLAC shards are written more slowly, nothing else changes"
 	touch $(VENV)/made
 
 test: env  ## the tests

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +20,9 @@ from hypothesis import strategies as st
 from conftest import SHARD_SETTINGS
 from speechmill.audio import Pcm, decode_bytes, encode_flac
 from speechmill.errors import SpeechmillError
-from speechmill.shards import codecs
+from speechmill.shards import codecs, flac
 from speechmill.shards.codecs import CODECS, check_codec, decode_into, encode, flac_decoder, wav_header
-from speechmill.shards.flac import FlacEncoder
+from speechmill.shards.flac import FlacEncoder, plain
 from speechmill.shards.index import Index, open_index
 from speechmill.shards.read import ShardReader
 from speechmill.shards.write import shard_manifest
@@ -54,20 +55,48 @@ def test_lossless_codecs_and_both_their_decoders(codec: str, samples: Pcm, rate:
     data = encode(codec, samples, rate)
     assert encode(codec, samples, rate) == data
     if codec == "flac":
-        assert encode_flac(samples, rate) == data
+        assert plain(encode_flac(samples, rate)) == data
     assert np.array_equal(decoded(data, len(samples), rate), samples)
     assert np.array_equal(decoded(data, len(samples), rate, fast=False), samples)
 
 
-def test_the_fast_encoder_is_used_and_can_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_libflac_is_used_and_can_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = np.random.default_rng(3).integers(-32768, 32768, 70_000).astype(np.int16)
-    expected = encode_flac(samples, 16000)
+    expected = plain(encode_flac(samples, 16000))
     with monkeypatch.context() as patch:
-        patch.setattr("speechmill.shards.flac.encode_flac", lambda *_: pytest.fail("the slow path"))
+        patch.setattr(flac, "_trusted_libflac", lambda: None)
+        assert not FlacEncoder().fast
         assert FlacEncoder().encode(samples, 16000) == expected
-    monkeypatch.setattr("speechmill.shards.flac.soundfile", object())
+    if not FlacEncoder().fast:
+        pytest.skip("the extra speechmill[flac] is not installed")
+    monkeypatch.setattr(flac, "encode_flac", lambda *_: pytest.fail("the slow path"))
+    encoder = FlacEncoder()
+    assert encoder.encode(samples[:100], 8000) == plain(encode_flac(samples[:100], 8000))
+    assert encoder.encode(samples, 16000) == expected
+
+
+def test_a_library_that_codes_otherwise_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    flac._trusted_libflac.cache_clear()
+    monkeypatch.setattr(flac, "_LEVEL", 0)
     assert not FlacEncoder().fast
-    assert FlacEncoder().encode(samples, 16000) == expected
+    flac._trusted_libflac.cache_clear()
+
+
+def test_what_libflac_refuses_goes_to_libsndfile(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = speechlike(3000)
+    monkeypatch.setattr(flac, "_trusted_libflac", lambda: SimpleNamespace(encode=lambda *_: None))
+    assert FlacEncoder().encode(samples, 16000) == plain(encode_flac(samples, 16000))
+
+
+def test_the_header_is_followed_by_frames_and_holds_no_sum() -> None:
+    samples = speechlike(5000)
+    data = encode("flac", samples, 16000)
+    assert data[:8] == b"fLaC\x80\0\0\x22"
+    assert data[26:42] == bytes(16)
+    assert data[42:44] == b"\xff\xf8"  # the sync code of the first frame
+    found, rate = soundfile.read(io.BytesIO(data), dtype="int16")
+    assert rate == 16000
+    assert np.array_equal(found, samples)
 
 
 def test_the_fast_decoder_is_installed_and_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,80 +1,138 @@
-"""FLAC by libsndfile without the Python file between: the bytes of `audio.encode_flac`, a tenth sooner.
+"""FLAC of utterances: the header in its plainest form, the frames of libFLAC.
 
-`soundfile` hands every frame that libFLAC writes through four Python calls. Here they go into one buffer by the C
-functions that `soundfile` itself calls; where a version of it has them no longer, `encode_flac` does the work.
+A third of the time that libsndfile takes to encode goes into an MD5 of the samples, which it cannot be told to leave
+out. Nothing here asks for it: frames have checksums, the header and the index have the number of samples, and each
+shard has a SHA-256. So libFLAC is called itself where the package pyflac (extra `speechmill[flac]`) has brought it, and
+libsndfile elsewhere. Debian's own libFLAC is not looked for: it is built without the instructions that make it fast.
+Either way the header says "MD5 unset" and "sizes of frames unknown" (RFC 9639, 8.2), and nothing follows it but frames:
+the bytes do not depend on which of the two a machine has. That they code alike is tried when the first encoder is made.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import importlib.util
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-import soundfile
+import numpy as np
 
 from speechmill.audio import FLAC_LEVEL, Pcm, encode_flac
+from speechmill.errors import SpeechmillError
 
-_WRITE, _FLAC_PCM_16, _SET_LEVEL = 0x20, 0x170000 | 0x0002, 0x1301  # of sndfile.h
+_LEVEL = round(FLAC_LEVEL * 8)  # libsndfile counts from 0 to 1
+_BITS = 16
 _SLACK = 1 << 16  # bytes: headers, and samples that do not compress
+_STREAMINFO = 34  # bytes
+_WRITTEN = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_void_p
+)
 
 
 class FlacEncoder:
     """Encodes one utterance after the other; one for each process."""
 
     def __init__(self) -> None:
-        self._ffi: Any = getattr(soundfile, "_ffi", None)
-        self._library: Any = getattr(soundfile, "_snd", None)
-        self._at = self._end = self._size = 0
-        if self.fast:
-            self._prepare()
+        self._libflac = _trusted_libflac()
 
     @property
     def fast(self) -> bool:
-        return self._ffi is not None and hasattr(self._library, "sf_open_virtual")
-
-    def _prepare(self) -> None:
-        ffi = self._ffi
-        self._info, self._level = ffi.new("SF_INFO*"), ffi.new("double*", FLAC_LEVEL)
-        # Kept: the library only borrows them.
-        self._calls = {
-            "get_filelen": ffi.callback("sf_vio_get_filelen", lambda _: self._end),
-            "seek": ffi.callback("sf_vio_seek", self._seek),
-            "read": ffi.callback("sf_vio_read", lambda *_: 0),
-            "write": ffi.callback("sf_vio_write", self._write),
-            "tell": ffi.callback("sf_vio_tell", lambda _: self._at),
-        }
-        self._file = ffi.new("SF_VIRTUAL_IO*", self._calls)
-
-    def _seek(self, offset: int, whence: int, data: object) -> int:
-        del data
-        self._at = offset + (0, self._at, self._end)[whence]
-        return self._at
-
-    def _write(self, source: Any, count: int, data: object) -> int:
-        del data
-        after = self._at + count
-        if after > self._size:
-            return 0
-        self._ffi.memmove(self._buffer + self._at, source, count)
-        self._at = after
-        if after > self._end:
-            self._end = after
-        return count
+        """Whether libFLAC itself does the work."""
+        return self._libflac is not None
 
     def encode(self, samples: Pcm, rate: int) -> bytes:
-        """As `encode_flac`, of int16 `[samples]`, at least one."""
-        return (self._encode(samples, rate) if self.fast else None) or encode_flac(samples, rate)
+        """FLAC of int16 `[samples]`, at least one, at `rate` Hz; the same bytes for the same samples."""
+        if samples.dtype != np.int16 or samples.ndim != 1 or not len(samples):
+            raise SpeechmillError(
+                f"FLAC: int16 [samples] expected, at least one; found {samples.dtype} {samples.shape}."
+            )
+        whole = self._libflac.encode(samples, rate) if self._libflac else None
+        return plain(whole or encode_flac(samples, rate))
 
-    def _encode(self, samples: Pcm, rate: int) -> bytes | None:
-        ffi, library = self._ffi, self._library
+
+def plain(data: bytes) -> bytes:
+    """A FLAC stream with the header and nothing else before its frames; MD5 and sizes of frames are taken out of it."""
+    at, last = 4, False
+    while not last:
+        last, size = bool(data[at] & 0x80), int.from_bytes(data[at + 1 : at + 4], "big")
+        at += 4 + size
+    info = bytearray(data[8 : 8 + _STREAMINFO])
+    info[4:10] = bytes(6)  # least and most bytes of a frame
+    info[18:34] = bytes(16)  # MD5
+    return b"".join((b"fLaC\x80", _STREAMINFO.to_bytes(3, "big"), info, data[at:]))
+
+
+@cache
+def _trusted_libflac() -> _Libflac | None:
+    """pyflac's libFLAC, if it is there and codes as the one in libsndfile does."""
+    dice = np.random.default_rng(0)
+    trial = (np.cumsum(dice.standard_normal(20_000)) * 100 + dice.standard_normal(20_000) * 300).astype(np.int16)
+    expected = plain(encode_flac(trial, 16_000))
+    for library in _libraries():
+        try:
+            libflac = _Libflac(library)
+        except AttributeError:  # not a libFLAC with all of the functions
+            continue
+        found = libflac.encode(trial, 16_000)
+        if found is not None and plain(found) == expected:
+            return libflac
+    return None
+
+
+def _libraries() -> Iterator[ctypes.CDLL]:
+    spec = importlib.util.find_spec("pyflac")  # not imported: that would make its own binding
+    for folder in (spec and spec.submodule_search_locations) or []:
+        for path in sorted(Path(folder).glob("libraries/*/libFLAC*")):
+            with contextlib.suppress(OSError):  # another machine's: there is one for each kind
+                yield ctypes.CDLL(str(path))
+
+
+class _Libflac:
+    """libFLAC's stream encoder (FLAC/stream_encoder.h), its MD5 turned off."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        def function(name: str, result: Any, *arguments: Any) -> Any:
+            found = getattr(library, f"FLAC__stream_encoder_{name}")
+            found.restype, found.argtypes = result, arguments
+            return found
+
+        pointer, number = ctypes.c_void_p, ctypes.c_uint32
+        self._settings = [
+            function(f"set_{name}", ctypes.c_int, pointer, number)
+            for name in ("channels", "bits_per_sample", "sample_rate", "compression_level", "do_md5")
+        ]
+        self._set_total = function("set_total_samples_estimate", ctypes.c_int, pointer, ctypes.c_uint64)
+        self._init = function("init_stream", ctypes.c_int, pointer, _WRITTEN, *[pointer] * 4)
+        self._process = function("process_interleaved", ctypes.c_int, pointer, pointer, number)
+        self._finish = function("finish", ctypes.c_int, pointer)
+        self._encoder = function("new", pointer)()
+        self._written = _WRITTEN(self._write)  # kept: the library only borrows it
+        self._reserve(0)
+
+    def _reserve(self, size: int) -> None:
+        self._buffer = np.empty(size, np.uint8)
+        self._address, self._size, self._at = self._buffer.ctypes.data, size, 0
+
+    def _write(self, encoder: int, source: int, count: int, samples: int, frame: int, data: int) -> int:
+        del encoder, samples, frame, data
+        if self._at + count > self._size:
+            return 1  # a fatal error
+        ctypes.memmove(self._address + self._at, source, count)
+        self._at += count
+        return 0
+
+    def encode(self, samples: Pcm, rate: int) -> bytes | None:
+        """None where the library refuses."""
         if self._size < samples.nbytes + _SLACK:
-            self._size = 2 * (samples.nbytes + _SLACK)
-            self._buffer = ffi.new("char[]", self._size)
-        self._at = self._end = 0
-        info = self._info
-        info.samplerate, info.channels, info.format, info.frames = rate, 1, _FLAC_PCM_16, 0
-        file = library.sf_open_virtual(self._file, _WRITE, info, ffi.NULL)
-        if file == ffi.NULL:
-            return None
-        library.sf_command(file, _SET_LEVEL, self._level, 8)
-        done = library.sf_writef_short(file, ffi.from_buffer("short[]", samples), len(samples))
-        failed = library.sf_close(file)
-        return None if failed or done != len(samples) else bytes(ffi.buffer(self._buffer, self._end))
+            self._reserve(2 * (samples.nbytes + _SLACK))
+        self._at = 0
+        wide = samples.astype(np.int32)
+        encoder = self._encoder
+        ready = all(put(encoder, value) for put, value in zip(self._settings, (1, _BITS, rate, _LEVEL, 0), strict=True))
+        ready = ready and self._set_total(encoder, len(wide)) and not self._init(encoder, self._written, *[None] * 4)
+        done = ready and self._process(encoder, wide.ctypes.data, len(wide))
+        finished = self._finish(encoder)  # also makes it ready for the next
+        return self._buffer[: self._at].tobytes() if done and finished else None
