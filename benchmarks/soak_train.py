@@ -5,6 +5,8 @@
 `single` and `ddp` with 2 and 4 processes run under torchrun's launcher: one rank is killed with SIGKILL, all start
 again from the last checkpoint, and the run folder must be that of an undisturbed run, bit for bit. Under Hogwild one of
 two workers is killed: the other must go on, and every update be done or counted as lost.
+
+Each trial is written to a file beside --out as it ends; a call that was cut off goes on from there.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from typing import Any
 from benchmarks.machine import machine
 from benchmarks.same import differences
 from benchmarks.scaling import make_data
-from speechmill.artefact import write_json
+from speechmill.artefact import read_json, write_json
 from speechmill.metrics import read_metrics
 from speechmill.progress import Progress
 from speechmill.train.checkpoint import checkpoints, read_state
@@ -130,24 +132,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     args = parser.parse_args(arguments)
     kinds = [kind for kind in args.kinds.split(",") if kind in _KINDS]
-    results: dict[str, Any] = {}
+    partial = args.out.with_name(args.out.name + ".partial")
+    results: dict[str, Any] = read_json(partial)["kinds"] if partial.is_file() else {}
     with (
         tempfile.TemporaryDirectory(prefix="speechmill-soak-train-") as folder,
         Progress("soak_train", len(kinds) * args.kills, "kills") as progress,
     ):
         work = Soak(Path(folder), args.seed)
         for kind in kinds:
+            trials = results.get(kind, {"trials": []})["trials"]
+            progress.advance(len(trials), note=kind)
+            if len(trials) >= args.kills:
+                continue
             reference = work.undisturbed(kind)
-            trials = []
-            for number in range(args.kills):
+            for number in range(len(trials), args.kills):
                 trials.append(work.trial(kind, number, reference))
                 if trials[-1]["failures"]:
                     print(f"{kind}, kill {number}: {trials[-1]['failures']}", file=sys.stderr)
                 progress.advance(note=kind)
-            passed = sum(not trial["failures"] for trial in trials)
-            killed = sum(trial["killed"] for trial in trials)
-            results[kind] = {"passed": passed, "killed": killed, "trials": trials}
+                results[kind] = {
+                    "passed": sum(not trial["failures"] for trial in trials),
+                    "killed": sum(trial["killed"] for trial in trials),
+                    "trials": trials,
+                }
+                write_json(partial, {"about": machine(), "seed": args.seed, "updates": _UPDATES, "kinds": results})
     write_json(args.out, {"about": machine(), "seed": args.seed, "updates": _UPDATES, "kinds": results})
+    partial.unlink(missing_ok=True)
     failed = [(kind, trial) for kind, result in results.items() for trial in result["trials"] if trial["failures"]]
     for kind, trial in failed:
         print(f"{kind}, killed at update {trial['at_update']}: {'; '.join(trial['failures'])}")
