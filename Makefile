@@ -23,8 +23,9 @@ $(VENV)/made: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,dev]"
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt pyflac==3.0.0 2>/dev/null \
-		|| echo "without pyflac, which needs a C compiler: FLAC shards are written more slowly, nothing else changes"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt pyflac 2>$(VENV)/pyflac.log \
+		|| echo "pyflac could not be installed (it needs a C compiler; $(VENV)/pyflac.log): FLAC shards are written" \
+			"more slowly, nothing else changes; again: $(BIN)/pip install -c constraints.txt pyflac"
 	touch $(VENV)/made
 
 test: env  ## the tests

@@ -31,6 +31,7 @@ from speechmill.config import load_recipe
 from speechmill.metrics import read_metrics
 from speechmill.settings import Recipe, recipe_text
 
+OUT = Path("benchmarks/results/lab.json")
 DIGITS = Path("../shared/data/digit_calls")
 RECIPES = {"demo": Path("hparams/lab_demo.yaml"), "digits": Path("hparams/lab_digits.yaml")}
 # Of the training hours; all of them have the runs of experiment `strategy`, condition `single`, told again as `scale`.
@@ -108,19 +109,21 @@ class Run:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("lab"), help="corpora and run folders")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/lab.json"))
+    parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--corpora", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--most", type=int, help="runs to do in this call; the next one goes on")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="for every run, e.g. to try the program")
     args = parser.parse_args()
+    if args.overrides and args.out == OUT:
+        parser.error(f"with settings of its own a trial needs an --out of its own: {OUT} holds runs of the recipes")
     recipes = {corpus: fingerprint(corpus, args.overrides) for corpus in RECIPES}
     known = recorded(args.out, recipes)
     left = args.most
     for run in planned(args.corpora, args.seeds):
         if run.key in known:
             continue
-        folder = args.work / run.corpus / "runs" / run.folder
+        folder = args.work / run.corpus / f"runs-{recipes[run.corpus]}" / run.folder
         if run.twin in known:  # trained and told already, for the other experiment
             known[run.key] = {**known[run.twin], "experiment": run.experiment}
         elif left == 0:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import shutil
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ from speechmill.config import load_recipe
 from speechmill.metrics import read_metrics
 from speechmill.settings import recipe_text
 
+OUT = Path("benchmarks/results/recipes.json")
 BASE = "base"
 
 
@@ -109,7 +111,7 @@ class Run:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("recipes"), help="corpora, run folders and records")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/recipes.json"))
+    parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--corpora", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--variants", nargs="+", choices=[variant.name for variant in VARIANTS])
@@ -121,10 +123,13 @@ def main() -> None:
     if args.table:
         print(table(read_json(args.out)["runs"]))
         return
+    if args.overrides and args.out == OUT:
+        parser.error(f"with settings of its own a trial needs an --out of its own: {OUT} holds runs of the recipes")
     for corpus in args.corpora:
         prepared(corpus, "all", args.work / corpus, RECIPES[corpus], args.overrides)
     runs = list(planned(args.corpora, args.seeds, args.variants))
     restore(args.out, args.work, args.overrides)
+    forget(runs, args.work, args.overrides)
     for group in batched(runs, args.work, args.most):
         with ThreadPoolExecutor(args.at_once) as pool:
             for _ in pool.map(lambda run: carry_out(run, args.work, args.overrides), group):
@@ -143,6 +148,15 @@ def restore(out: Path, work: Path, overrides: Sequence[str]) -> None:
             print(f"{out}: {one['corpus']}, {one['variant']} is of other settings and is made again", file=sys.stderr)
         elif not run.note(work).is_file():
             write_json(run.note(work), one)
+
+
+def forget(runs: Sequence[Run], work: Path, overrides: Sequence[str]) -> None:
+    """Remove from --work what was trained or evaluated with other settings than these."""
+    for run in runs:
+        note = run.note(work)
+        if note.is_file() and read_json(note)["recipe"] != fingerprint(run, work, overrides):
+            note.unlink()
+            shutil.rmtree(run.folder(work), ignore_errors=True)
 
 
 def fingerprint(run: Run, work: Path, overrides: Sequence[str]) -> str:
@@ -213,6 +227,7 @@ def recipe_file(variant: Variant, corpus: str, work: Path, overrides: Sequence[s
     optim = other.optim.model_copy(update={"warmup_updates": min(other.optim.warmup_updates, base.train.updates // 4)})
     mixed = base.model_copy(update={"name": variant.model, "model": other.model, "loss": other.loss, "optim": optim})
     path = work / corpus / f"{variant.model}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(recipe_text(mixed), encoding="utf-8")
     return path
 

@@ -4,8 +4,9 @@
 
 From decoded 16 kHz samples in memory to shards on disk, each process on a core of its own, sides in turn, medians. Ours
 is all that `speechmill shard` does but planning and decoding: checks, audio, fsync, index, ledger, checksums. The limit
-(`encode_loop`) is soundfile; `chosen_encoder` is what we encode with, alone. Two processes write a folder each, as
-two workers of a job do: what both wrote in the time of the slower is compared with one alone.
+(`encode_loop`) is soundfile; `chosen_encoder` is what we encode with, alone; `libsndfile` is ours on a machine without
+pyflac, and the bytes of both encoders are compared, utterance by utterance. Two processes write a folder each, as two
+workers of a job do: what both wrote in the time of the slower is compared with one alone.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -35,8 +38,9 @@ from benchmarks.speech import RATE, Utterance, repeated, seconds_of, utterances,
 from speechmill.artefact import write_json
 from speechmill.audio import encode_flac
 from speechmill.settings import ShardSettings
-from speechmill.shards import write
+from speechmill.shards import codecs, flac, write
 from speechmill.shards.codecs import decode_into, encode
+from speechmill.shards.flac import FlacEncoder
 
 RESULT = Path(__file__).parent / "results" / "shards.json"
 _QUICK, _FULL = 40 * 60.0, 5 * 3600.0  # seconds of audio
@@ -70,20 +74,31 @@ def ours(writer: Writer, out: Path, codec: Any = "flac") -> float:
     """All but the plan: that is made once for all workers, before a sample is decoded; `benchmarks.scale` times it."""
     settings = ShardSettings(codec=codec, shard_seconds=_SHARD_SECONDS)
     write._make_plan(writer.manifest, out, settings)
-    with replaced("decode", lambda path, rate: writer.audio):  # noqa: ARG005
+    with replaced(write, "decode", lambda path, rate: writer.audio):  # noqa: ARG005
         started = time.perf_counter()
         write.shard_manifest(writer.manifest, out, settings, 1)
         return time.perf_counter() - started
 
 
 @contextlib.contextmanager
-def replaced(name: str, by: Callable[..., Any]) -> Iterator[None]:
-    before = getattr(write, name)
-    setattr(write, name, by)
+def replaced(module: ModuleType, name: str, by: Callable[..., Any]) -> Iterator[None]:
+    before = getattr(module, name)
+    setattr(module, name, by)
     try:
         yield
     finally:
-        setattr(write, name, before)
+        setattr(module, name, before)
+
+
+def by_libsndfile(writer: Writer, out: Path) -> float:
+    with replaced(codecs, "_flac_encoder", libsndfile_encoder):
+        return ours(writer, out)
+
+
+@cache
+def libsndfile_encoder() -> FlacEncoder:
+    with replaced(flac, "_trusted_libflac", lambda: None):
+        return FlacEncoder()
 
 
 def bare_encoding(writer: Writer, out: Path) -> float:
@@ -139,6 +154,7 @@ _SIDES: dict[str, Callable[[Writer, Path], float]] = {
     "flac": ours,
     "encode_loop": bare_encoding,
     "chosen_encoder": chosen_encoder,
+    "libsndfile": by_libsndfile,
     "lhotse": lhotse,
     "webdataset": webdataset,
     "original": original,
@@ -169,7 +185,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, processes(Path(folder), seconds) as workers:
         heard = workers[0].recv(), workers[1].recv()
         figures = measured(
-            workers, heard[0], rounds, ["flac", "encode_loop", "chosen_encoder", "lhotse", "webdataset", "two"]
+            workers,
+            heard[0],
+            rounds,
+            ["flac", "encode_loop", "chosen_encoder", "libsndfile", "lhotse", "webdataset", "two"],
         )
         slow = measured(workers, heard[0], 1, ["wav"] if args.quick else ["wav", "opus", "original"])
     speeds = figures["realtime"] | slow["realtime"]
@@ -178,6 +197,9 @@ def main() -> None:
         "audio_seconds": round(heard[0]),
         "rounds": rounds,
         "flac_vs_encode_limit": ratio(figures["of_round"], "flac", "encode_loop"),
+        "flac_encoder": codecs.flac_encoder(),
+        "utterances_with_other_bytes_by_libsndfile": other_bytes(),
+        "libsndfile_vs_encode_limit": ratio(figures["of_round"], "libsndfile", "encode_loop"),
         "flac_vs_chosen_encoder": ratio(figures["of_round"], "flac", "chosen_encoder"),
         "flac_vs_lhotse": ratio(figures["of_round"], "flac", "lhotse"),
         "flac_vs_webdataset": ratio(figures["of_round"], "flac", "webdataset"),
@@ -231,6 +253,12 @@ def measured(workers: list[Connection], seconds: float, rounds: int, sides: list
 def ratio(of_round: dict[str, list[float]], ours_: str, theirs: str) -> float:
     """The median over the rounds of what was measured close together."""
     return round(statistics.median(a / b for a, b in zip(of_round[ours_], of_round[theirs], strict=True)), 3)
+
+
+def other_bytes() -> int:
+    """Utterances of the corpus (not repeated) that the two encoders do not give the same bytes for."""
+    one, other = FlacEncoder(), libsndfile_encoder()
+    return sum(one.encode(each.samples, RATE) != other.encode(each.samples, RATE) for each in utterances()[0])
 
 
 def levels() -> list[dict[str, float]]:

@@ -27,7 +27,7 @@ from typing import Any
 from benchmarks.machine import machine
 from benchmarks.same import differences
 from benchmarks.scaling import make_data
-from speechmill.artefact import read_json, write_json
+from speechmill.artefact import read_json, sha256, write_json
 from speechmill.metrics import read_metrics
 from speechmill.progress import Progress
 from speechmill.train.checkpoint import checkpoints, read_state
@@ -124,6 +124,20 @@ def _training_processes(command: int) -> list[int]:
     return sorted(found)
 
 
+def _sources() -> str:
+    """A name for the code that is put to the test."""
+    return sha256(b"".join(path.read_bytes() for path in sorted((_ROOT / "src").rglob("*.py"))))[:12]
+
+
+def _begun(partial: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """The trials of a call that was cut off, if they are of this seed and this code."""
+    found = read_json(partial) if partial.is_file() else {"kinds": {}}
+    same = all(found.get(name) == about[name] for name in ("seed", "updates", "sources"))
+    if found["kinds"] and not same:
+        print(f"{partial}: is of other code or another seed; all kills are done anew", file=sys.stderr)
+    return dict(found["kinds"]) if same else {}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m benchmarks.soak_train", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=30, help="of each kind (default: %(default)s)")
@@ -133,7 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     kinds = [kind for kind in args.kinds.split(",") if kind in _KINDS]
     partial = args.out.with_name(args.out.name + ".partial")
-    results: dict[str, Any] = read_json(partial)["kinds"] if partial.is_file() else {}
+    about = {"about": machine(), "seed": args.seed, "updates": _UPDATES, "sources": _sources()}
+    results = _begun(partial, about)
     with (
         tempfile.TemporaryDirectory(prefix="speechmill-soak-train-") as folder,
         Progress("soak_train", len(kinds) * args.kills, "kills") as progress,
@@ -155,8 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     "killed": sum(trial["killed"] for trial in trials),
                     "trials": trials,
                 }
-                write_json(partial, {"about": machine(), "seed": args.seed, "updates": _UPDATES, "kinds": results})
-    write_json(args.out, {"about": machine(), "seed": args.seed, "updates": _UPDATES, "kinds": results})
+                write_json(partial, about | {"kinds": results})
+    write_json(args.out, about | {"kinds": results})
     partial.unlink(missing_ok=True)
     failed = [(kind, trial) for kind, result in results.items() for trial in result["trials"] if trial["failures"]]
     for kind, trial in failed:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +23,7 @@ from conftest import SHARD_SETTINGS
 from speechmill.audio import Pcm, decode_bytes, encode_flac
 from speechmill.errors import SpeechmillError
 from speechmill.shards import codecs, flac
-from speechmill.shards.codecs import CODECS, check_codec, decode_into, encode, flac_decoder, wav_header
+from speechmill.shards.codecs import CODECS, check_codec, decode_into, encode, flac_decoder, flac_encoder, wav_header
 from speechmill.shards.flac import FlacEncoder, plain
 from speechmill.shards.index import Index, open_index
 from speechmill.shards.read import ShardReader
@@ -60,32 +62,79 @@ def test_lossless_codecs_and_both_their_decoders(codec: str, samples: Pcm, rate:
     assert np.array_equal(decoded(data, len(samples), rate, fast=False), samples)
 
 
-def test_libflac_is_used_and_can_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    samples = np.random.default_rng(3).integers(-32768, 32768, 70_000).astype(np.int16)
-    expected = plain(encode_flac(samples, 16000))
-    with monkeypatch.context() as patch:
-        patch.setattr(flac, "_trusted_libflac", lambda: None)
-        assert not FlacEncoder().fast
-        assert FlacEncoder().encode(samples, 16000) == expected
-    if not FlacEncoder().fast:
-        pytest.skip("the extra speechmill[flac] is not installed")
-    monkeypatch.setattr(flac, "encode_flac", lambda *_: pytest.fail("the slow path"))
+@pytest.fixture
+def libflac() -> Iterator[None]:
+    """Which library is trusted is found out anew, and forgotten after the test."""
+    flac._trusted_libflac.cache_clear()
+    yield
+    flac._trusted_libflac.cache_clear()
+
+
+needs_libflac = pytest.mark.skipif(
+    importlib.util.find_spec("pyflac") is None, reason="the extra speechmill[flac] is not installed"
+)
+
+
+@pytest.mark.usefixtures("libflac")
+def test_without_libflac_the_bytes_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = np.random.default_rng(3).integers(-32768, 32767, 70_000, np.int16, endpoint=True)
+    expected = FlacEncoder().encode(samples, 16000)
+    monkeypatch.setattr(flac, "_libraries", lambda: iter(()))
+    flac._trusted_libflac.cache_clear()
     encoder = FlacEncoder()
-    assert encoder.encode(samples[:100], 8000) == plain(encode_flac(samples[:100], 8000))
+    assert encoder.library == "libsndfile"
     assert encoder.encode(samples, 16000) == expected
 
 
+@needs_libflac
+@pytest.mark.usefixtures("libflac")
+def test_libflac_does_the_work_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = speechlike(40_000)
+    expected = plain(encode_flac(samples, 16000)), plain(encode_flac(samples[:100], 8000))
+    one, other = FlacEncoder(), FlacEncoder()
+    assert one.library == "libFLAC"
+    monkeypatch.setattr(flac, "encode_flac", lambda *_: pytest.fail("the slow path"))
+    assert (one.encode(samples, 16000), other.encode(samples[:100], 8000)) == expected
+
+
+@needs_libflac
+@pytest.mark.usefixtures("libflac")
 def test_a_library_that_codes_otherwise_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    flac._trusted_libflac.cache_clear()
     monkeypatch.setattr(flac, "_LEVEL", 0)
-    assert not FlacEncoder().fast
-    flac._trusted_libflac.cache_clear()
+    assert FlacEncoder().library == "libsndfile"
 
 
-def test_what_libflac_refuses_goes_to_libsndfile(monkeypatch: pytest.MonkeyPatch) -> None:
+@needs_libflac
+@pytest.mark.usefixtures("libflac")
+def test_what_libflac_refuses_goes_to_libsndfile() -> None:
     samples = speechlike(3000)
-    monkeypatch.setattr(flac, "_trusted_libflac", lambda: SimpleNamespace(encode=lambda *_: None))
-    assert FlacEncoder().encode(samples, 16000) == plain(encode_flac(samples, 16000))
+    encoder = FlacEncoder()
+    encoder._libflac._path = b"/proc/self/fd/none"  # type: ignore[union-attr]
+    assert encoder.encode(samples, 16000) == plain(encode_flac(samples, 16000))
+
+
+@needs_libflac
+@pytest.mark.usefixtures("libflac")
+def test_an_interrupt_while_encoding_is_heard_and_costs_no_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = speechlike(60_000)
+    encoder, expected = FlacEncoder(), plain(encode_flac(samples, 16000))
+    monkeypatch.setattr(flac, "encode_flac", lambda *_: pytest.fail("the slow path"))
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        for round_ in range(20):
+            # One that is not heard never ends this loop: the tests' time limit would tell.
+            with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+                signal.setitimer(signal.ITIMER_REAL, 1e-3 + 1e-4 * round_)
+                while True:
+                    encoder.encode(samples, 16000)
+            assert encoder.encode(samples, 16000) == expected
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_the_encoder_is_told() -> None:
+    assert flac_encoder() == FlacEncoder().library
 
 
 def test_the_header_is_followed_by_frames_and_holds_no_sum() -> None:
@@ -135,7 +184,15 @@ def test_what_opus_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(SpeechmillError, match=r"pip install 'speechmill\[opus\]'"):
         check_codec("opus", 16000)
-    check_codec("flac", 44100)
+
+
+def test_rates_that_flac_cannot_hold() -> None:
+    for rate in (8000, 44100, 65535, 96000, 655350):
+        check_codec("flac", rate)
+        encode("flac", speechlike(100), rate)
+    for rate in (65537, 655360):
+        with pytest.raises(SpeechmillError, match=f"shard.codec flac: has no rate of {rate} Hz"):
+            check_codec("flac", rate)
 
 
 @pytest.mark.parametrize("codec", CODECS)

@@ -26,6 +26,7 @@ except ImportError:  # no wheel for this machine: `flac_decoder` tells, and libs
 CODECS = ("flac", "wav", "opus")  # also the suffixes of the members
 WAV_HEADER = 44  # bytes before the samples
 
+_FLAC_RATE, _FLAC_STEP = 655_350, 65_535  # Hz: the highest, the highest that is not a multiple of 10 (RFC 9639, 9.1)
 _OPUS_BITRATE = 32_000  # bits a second
 # Complexity 0 in CELT mode: ten times the speed of 10 (the default) at the same size and the same distance of the
 # log-mel features from the original's, 1.1 dB; see docs/log.md.
@@ -46,6 +47,11 @@ def encode(codec: str, samples: Pcm, rate: int) -> bytes:
 
 def check_codec(codec: str, rate: int) -> None:
     """Raise SpeechmillError where a codec cannot be written here, before hours of audio are decoded for it."""
+    if codec == "flac" and (rate > _FLAC_RATE or (rate > _FLAC_STEP and rate % 10)):
+        raise SpeechmillError(
+            f"shard.codec flac: has no rate of {rate} Hz; it has those up to {_FLAC_STEP}, and multiples of 10 up to "
+            f"{_FLAC_RATE}."
+        )
     if codec == "opus":
         _require_av()
         if rate not in (8000, 12000, 16000, 24000, 48000):
@@ -74,6 +80,11 @@ def decode_into(data: Buffer, out: Pcm, rate: int, fast: bool = True) -> None:
         samples, found = decode_bytes(bytes(data))
         _check(len(samples), found, out, rate)
         out[:] = samples
+
+
+def flac_encoder() -> str:
+    """The library that encodes FLAC here: libFLAC, or libsndfile, which takes longer."""
+    return _flac_encoder().library
 
 
 def flac_decoder() -> str:

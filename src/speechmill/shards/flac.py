@@ -1,11 +1,12 @@
 """FLAC of utterances: the header in its plainest form, the frames of libFLAC.
 
-A third of the time that libsndfile takes to encode goes into an MD5 of the samples, which it cannot be told to leave
+A quarter of the time that libsndfile takes to encode goes into an MD5 of the samples, which it cannot be told to leave
 out. Nothing here asks for it: frames have checksums, the header and the index have the number of samples, and each
-shard has a SHA-256. So libFLAC is called itself where the package pyflac (extra `speechmill[flac]`) has brought it, and
-libsndfile elsewhere. Debian's own libFLAC is not looked for: it is built without the instructions that make it fast.
-Either way the header says "MD5 unset" and "sizes of frames unknown" (RFC 9639, 8.2), and nothing follows it but frames:
-the bytes do not depend on which of the two a machine has. That they code alike is tried when the first encoder is made.
+shard has a SHA-256. So libFLAC is called itself where the package pyflac (extra `speechmill[flac]`) has brought it, on
+Linux, and libsndfile elsewhere. Debian's own libFLAC is not looked for: it is built without the instructions that make
+it fast. Either way the header says "MD5 unset" and "sizes of frames unknown" (RFC 9639, 8.2), and nothing follows it
+but frames: the bytes do not depend on which of the two a machine has. That they code alike is tried on a few sounds
+when the first encoder is made; `benchmarks.shards` compares hours of speech.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib.util
+import os
+import weakref
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -25,23 +28,20 @@ from speechmill.errors import SpeechmillError
 
 _LEVEL = round(FLAC_LEVEL * 8)  # libsndfile counts from 0 to 1
 _BITS = 16
-_SLACK = 1 << 16  # bytes: headers, and samples that do not compress
 _STREAMINFO = 34  # bytes
-_WRITTEN = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_void_p
-)
 
 
 class FlacEncoder:
-    """Encodes one utterance after the other; one for each process."""
+    """Encodes one utterance after the other; one for each thread."""
 
     def __init__(self) -> None:
-        self._libflac = _trusted_libflac()
+        library = _trusted_libflac()
+        self._libflac = _Libflac(library) if library else None
 
     @property
-    def fast(self) -> bool:
-        """Whether libFLAC itself does the work."""
-        return self._libflac is not None
+    def library(self) -> str:
+        """What does the work: libFLAC itself, or libsndfile."""
+        return "libFLAC" if self._libflac else "libsndfile"
 
     def encode(self, samples: Pcm, rate: int) -> bytes:
         """FLAC of int16 `[samples]`, at least one, at `rate` Hz; the same bytes for the same samples."""
@@ -66,23 +66,34 @@ def plain(data: bytes) -> bytes:
 
 
 @cache
-def _trusted_libflac() -> _Libflac | None:
+def _trusted_libflac() -> ctypes.CDLL | None:
     """pyflac's libFLAC, if it is there and codes as the one in libsndfile does."""
-    dice = np.random.default_rng(0)
-    trial = (np.cumsum(dice.standard_normal(20_000)) * 100 + dice.standard_normal(20_000) * 300).astype(np.int16)
-    expected = plain(encode_flac(trial, 16_000))
     for library in _libraries():
         try:
             libflac = _Libflac(library)
-        except AttributeError:  # not a libFLAC with all of the functions
+        except (AttributeError, OSError, SpeechmillError):  # not a libFLAC with all of the functions, no memory files
             continue
-        found = libflac.encode(trial, 16_000)
-        if found is not None and plain(found) == expected:
-            return libflac
+        trials = ((libflac.encode(sound, rate), encode_flac(sound, rate)) for sound, rate in _trials())
+        if all(found is not None and plain(found) == plain(expected) for found, expected in trials):
+            return library
     return None
 
 
+def _trials() -> Iterator[tuple[Pcm, int]]:
+    """Sounds that make an encoder choose each of its ways: prediction, silence, as it is, bits that are never used."""
+    dice = np.random.default_rng(0)
+    walk, noise = np.cumsum(dice.standard_normal(20_000)) * 100, dice.standard_normal(20_000)
+    yield (walk + 300 * noise).astype(np.int16), 16_000
+    yield (8000 * np.sin(np.arange(20_000) * 0.05) + 20 * noise).astype(np.int16), 8_000
+    yield np.zeros(5_000, np.int16), 16_000
+    yield dice.integers(-32768, 32767, 5_000, np.int16, endpoint=True), 44_100
+    yield (walk[:9_000].astype(np.int16) // 16) * 16, 48_000
+    yield np.array([-32768], np.int16), 16_000
+
+
 def _libraries() -> Iterator[ctypes.CDLL]:
+    if not hasattr(os, "memfd_create"):
+        return  # not Linux: not tried there
     spec = importlib.util.find_spec("pyflac")  # not imported: that would make its own binding
     for folder in (spec and spec.submodule_search_locations) or []:
         for path in sorted(Path(folder).glob("libraries/*/libFLAC*")):
@@ -91,7 +102,10 @@ def _libraries() -> Iterator[ctypes.CDLL]:
 
 
 class _Libflac:
-    """libFLAC's stream encoder (FLAC/stream_encoder.h), its MD5 turned off."""
+    """libFLAC's stream encoder (FLAC/stream_encoder.h), its MD5 turned off (share/private.h, which is kept stable).
+
+    It writes to a file in memory, not to a callback: an exception in one, such as that of Ctrl-C, would be lost.
+    """
 
     def __init__(self, library: ctypes.CDLL) -> None:
         def function(name: str, result: Any, *arguments: Any) -> Any:
@@ -105,34 +119,27 @@ class _Libflac:
             for name in ("channels", "bits_per_sample", "sample_rate", "compression_level", "do_md5")
         ]
         self._set_total = function("set_total_samples_estimate", ctypes.c_int, pointer, ctypes.c_uint64)
-        self._init = function("init_stream", ctypes.c_int, pointer, _WRITTEN, *[pointer] * 4)
+        self._init = function("init_file", ctypes.c_int, pointer, ctypes.c_char_p, pointer, pointer)
         self._process = function("process_interleaved", ctypes.c_int, pointer, pointer, number)
         self._finish = function("finish", ctypes.c_int, pointer)
+        delete = function("delete", None, pointer)
         self._encoder = function("new", pointer)()
-        self._written = _WRITTEN(self._write)  # kept: the library only borrows it
-        self._reserve(0)
-
-    def _reserve(self, size: int) -> None:
-        self._buffer = np.empty(size, np.uint8)
-        self._address, self._size, self._at = self._buffer.ctypes.data, size, 0
-
-    def _write(self, encoder: int, source: int, count: int, samples: int, frame: int, data: int) -> int:
-        del encoder, samples, frame, data
-        if self._at + count > self._size:
-            return 1  # a fatal error
-        ctypes.memmove(self._address + self._at, source, count)
-        self._at += count
-        return 0
+        if not self._encoder:
+            raise SpeechmillError("libFLAC: no memory for an encoder.")
+        weakref.finalize(self, delete, self._encoder)
+        self._file = os.memfd_create("flac")
+        weakref.finalize(self, os.close, self._file)
+        self._path = f"/proc/self/fd/{self._file}".encode()
 
     def encode(self, samples: Pcm, rate: int) -> bytes | None:
         """None where the library refuses."""
-        if self._size < samples.nbytes + _SLACK:
-            self._reserve(2 * (samples.nbytes + _SLACK))
-        self._at = 0
         wide = samples.astype(np.int32)
-        encoder = self._encoder
-        ready = all(put(encoder, value) for put, value in zip(self._settings, (1, _BITS, rate, _LEVEL, 0), strict=True))
-        ready = ready and self._set_total(encoder, len(wide)) and not self._init(encoder, self._written, *[None] * 4)
-        done = ready and self._process(encoder, wide.ctypes.data, len(wide))
-        finished = self._finish(encoder)  # also makes it ready for the next
-        return self._buffer[: self._at].tobytes() if done and finished else None
+        encoder, done = self._encoder, False
+        put = zip(self._settings, (1, _BITS, rate, _LEVEL, 0), strict=True)
+        try:
+            ready = all(setting(encoder, value) for setting, value in put) and self._set_total(encoder, len(wide))
+            ready = ready and not self._init(encoder, self._path, None, None)
+            done = ready and self._process(encoder, wide.ctypes.data, len(wide))
+        finally:
+            done = self._finish(encoder) and done  # also makes it ready for the next
+        return os.pread(self._file, os.fstat(self._file).st_size, 0) if done else None

@@ -21,7 +21,7 @@ from speechmill.shards.planned import PLANNED_NAME, write_planned
 from speechmill.shards.sums import known_sums, write_sums
 
 _SCRATCH = ".replan"
-_OTHERS = "holds the shards of another manifest or other settings"
+_OTHERS = "holds the shards of another manifest, other settings or an earlier version"
 
 
 def wrong_plan_files(folder: Path) -> list[str]:

@@ -169,7 +169,8 @@ def _is_whole(manifest: Path, out: Path, settings: ShardSettings) -> bool:
 def _check_plan(manifest: Path, out: Path, settings: ShardSettings) -> None:
     if read_plan_info(out).fingerprint != plan_fingerprint(settings, sha256_file(manifest)):
         raise SpeechmillError(
-            f"{out}: holds the shards of another manifest or other settings; remove it or choose another folder."
+            f"{out}: holds the shards of another manifest, other settings or an earlier version; remove it or choose "
+            f"another folder."
         )
 
 
