@@ -31,8 +31,13 @@ CRDNN = CrdnnSettings(
 )  # fmt: skip
 
 
-def on_ranks(size: int, function: Callable[..., Any], *arguments: Any, folder: Path) -> list[Any]:
-    """function(group, *arguments) on `size` ranks; what each returned, by rank."""
+def on_ranks(
+    size: int, function: Callable[..., Any], *arguments: Any, folder: Path, together: bool = True
+) -> list[Any]:
+    """function(group, *arguments) on `size` ranks; what each returned, by rank.
+
+    Not `together`: as if each had a machine of its own.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["speechmill.strategies.ddp", "speechmill.models.crdnn", "speechmill.train.optim"])
     port = _free_port()
@@ -40,7 +45,7 @@ def on_ranks(size: int, function: Callable[..., Any], *arguments: Any, folder: P
     for rank in range(size):
         out = folder / f"{size}-{rank}.pt"
         out.unlink(missing_ok=True)
-        process = context.Process(target=_rank, args=(rank, size, port, str(out), function, arguments))
+        process = context.Process(target=_rank, args=(rank, size, together, port, str(out), function, arguments))
         process.start()
         processes.append(process)
     for process in processes:
@@ -50,9 +55,13 @@ def on_ranks(size: int, function: Callable[..., Any], *arguments: Any, folder: P
     return [torch.load(folder / f"{size}-{rank}.pt", weights_only=True) for rank in range(size)]
 
 
-def _rank(rank: int, size: int, port: int, out: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _rank(
+    rank: int, size: int, together: bool, port: int, out: str, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    if together:
+        os.environ |= {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size)}
     with joined(TIMEOUT) as group:
         torch.save(function(group, *arguments), out)
 

@@ -40,9 +40,10 @@ def accumulated() -> Trained:
     return trained(ALONE, recipe(), UPDATES)
 
 
+@pytest.mark.parametrize("together", [True, False], ids=["one machine", "a machine each"])
 @pytest.mark.parametrize("size", [2, 4])
-def test_ddp_is_accumulation(size: int, accumulated: Trained, tmp_path: Path) -> None:
-    ranks = on_ranks(size, trained, recipe("ddp", processes=size), UPDATES, folder=tmp_path)
+def test_ddp_is_accumulation(size: int, together: bool, accumulated: Trained, tmp_path: Path) -> None:
+    ranks = on_ranks(size, trained, recipe("ddp", processes=size), UPDATES, folder=tmp_path, together=together)
     assert_equal(ranks[0], accumulated)
     for other in ranks[1:]:
         assert other[0] == ranks[0][0]

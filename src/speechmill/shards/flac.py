@@ -14,11 +14,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib.util
-import os
+import signal
+import sys
+import threading
 import weakref
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -29,6 +32,10 @@ from speechmill.errors import SpeechmillError
 _LEVEL = round(FLAC_LEVEL * 8)  # libsndfile counts from 0 to 1
 _BITS = 16
 _STREAMINFO = 34  # bytes
+_SLACK = 1 << 16  # bytes: headers, and samples that do not compress
+_WRITTEN = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_void_p
+)
 
 
 class FlacEncoder:
@@ -71,7 +78,7 @@ def _trusted_libflac() -> ctypes.CDLL | None:
     for library in _libraries():
         try:
             libflac = _Libflac(library)
-        except (AttributeError, OSError, SpeechmillError):  # not a libFLAC with all of the functions, no memory files
+        except (AttributeError, OSError, SpeechmillError):  # not a libFLAC with all of the functions
             continue
         trials = ((libflac.encode(sound, rate), encode_flac(sound, rate)) for sound, rate in _trials())
         if all(found is not None and plain(found) == plain(expected) for found, expected in trials):
@@ -92,8 +99,8 @@ def _trials() -> Iterator[tuple[Pcm, int]]:
 
 
 def _libraries() -> Iterator[ctypes.CDLL]:
-    if not hasattr(os, "memfd_create"):
-        return  # not Linux: not tried there
+    if sys.platform != "linux":
+        return  # not tried there
     spec = importlib.util.find_spec("pyflac")  # not imported: that would make its own binding
     for folder in (spec and spec.submodule_search_locations) or []:
         for path in sorted(Path(folder).glob("libraries/*/libFLAC*")):
@@ -104,7 +111,7 @@ def _libraries() -> Iterator[ctypes.CDLL]:
 class _Libflac:
     """libFLAC's stream encoder (FLAC/stream_encoder.h), its MD5 turned off (share/private.h, which is kept stable).
 
-    It writes to a file in memory, not to a callback: an exception in one, such as that of Ctrl-C, would be lost.
+    It writes into a buffer through a callback: a file in memory, tried too, takes back half of what the MD5 had cost.
     """
 
     def __init__(self, library: ctypes.CDLL) -> None:
@@ -119,7 +126,7 @@ class _Libflac:
             for name in ("channels", "bits_per_sample", "sample_rate", "compression_level", "do_md5")
         ]
         self._set_total = function("set_total_samples_estimate", ctypes.c_int, pointer, ctypes.c_uint64)
-        self._init = function("init_file", ctypes.c_int, pointer, ctypes.c_char_p, pointer, pointer)
+        self._init = function("init_stream", ctypes.c_int, pointer, _WRITTEN, *[pointer] * 4)
         self._process = function("process_interleaved", ctypes.c_int, pointer, pointer, number)
         self._finish = function("finish", ctypes.c_int, pointer)
         delete = function("delete", None, pointer)
@@ -127,19 +134,51 @@ class _Libflac:
         if not self._encoder:
             raise SpeechmillError("libFLAC: no memory for an encoder.")
         weakref.finalize(self, delete, self._encoder)
-        self._file = os.memfd_create("flac")
-        weakref.finalize(self, os.close, self._file)
-        self._path = f"/proc/self/fd/{self._file}".encode()
+        self._reserve(0)
+
+    def _reserve(self, size: int) -> None:
+        self._buffer = np.empty(size, np.uint8)
+        self._address, self._size = self._buffer.ctypes.data, size
+
+    def _write(self, encoder: int, source: int, count: int, samples: int, frame: int, data: int) -> int:
+        del encoder, frame, data
+        if self._at + count > self._size:
+            return 1  # a fatal error
+        ctypes.memmove(self._address + self._at, source, count)
+        self._at += count
+        self._coded += samples
+        return 0
 
     def encode(self, samples: Pcm, rate: int) -> bytes | None:
-        """None where the library refuses."""
+        """None where the library refuses, or something went wrong in between."""
+        if self._size < samples.nbytes + _SLACK:
+            self._reserve(2 * (samples.nbytes + _SLACK))
+        self._at = self._coded = 0
         wide = samples.astype(np.int32)
-        encoder, done = self._encoder, False
+        encoder, written = self._encoder, _WRITTEN(self._write)
         put = zip(self._settings, (1, _BITS, rate, _LEVEL, 0), strict=True)
-        try:
+        with _interrupts_later():
             ready = all(setting(encoder, value) for setting, value in put) and self._set_total(encoder, len(wide))
-            ready = ready and not self._init(encoder, self._path, None, None)
+            ready = ready and not self._init(encoder, written, *[None] * 4)
             done = ready and self._process(encoder, wide.ctypes.data, len(wide))
-        finally:
             done = self._finish(encoder) and done  # also makes it ready for the next
-        return os.pread(self._file, os.fstat(self._file).st_size, 0) if done else None
+        # An exception in a callback, such as one of memory, is lost, and what C is told then is anything.
+        whole = self._coded == len(samples)
+        return self._buffer[: self._at].tobytes() if done and whole else None
+
+
+@contextlib.contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Ctrl-C is heard at the end: in a callback from C its exception would be lost."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[FrameType | None] = []
+    signal.signal(signal.SIGINT, lambda _, frame: heard.append(frame))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if heard:
+        before(signal.SIGINT, heard[0])
