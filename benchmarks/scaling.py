@@ -134,7 +134,7 @@ def scaling(
     common += [
         f"train.device={device}", "train.threads=1", "train.loader_workers=0", f"train.updates={updates}",
         f"train.validate_every={updates}", f"train.checkpoint_every={updates}", "train.log_every=8",
-        "schedule.order=random", "features.statistics_batches=2", "optim.warmup_updates=4",
+        "schedule.order=random", "schedule.alike=2", "features.statistics_batches=2", "optim.warmup_updates=4",
     ]  # fmt: skip
     if device == "cuda":
         common += ["train.loader_workers=2", "schedule.target_seconds=180", "schedule.limit_seconds=240"]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from speechmill.batching import Ints, Limits, cut_batches
 from speechmill.errors import SpeechmillError
-from speechmill.schedule import Epoch, LookAhead, Part, Schedule, Utterances, Window, visits
+from speechmill.ordering import permutation
+from speechmill.schedule import Epoch, LookAhead, Part, Schedule, Utterances, Window, shuffled_in_runs, visits
 from speechmill.settings import ScheduleSettings
 
 RATE = 100  # Hz: small numbers read well
@@ -47,6 +48,7 @@ def cases(draw: st.DrawFn) -> tuple[Utterances, ScheduleSettings]:
     shards = sorted(draw(st.lists(st.integers(0, 9), min_size=count, max_size=count)))
     tokens = draw(st.lists(st.integers(0, 50), min_size=count, max_size=count))
     target = draw(st.floats(0.5, 60))
+    lanes = draw(st.integers(1, 4))
     settings = ScheduleSettings(
         seed=draw(st.integers(0, 5)),
         target_seconds=target,
@@ -54,7 +56,8 @@ def cases(draw: st.DrawFn) -> tuple[Utterances, ScheduleSettings]:
         max_tokens=draw(st.sampled_from([0, 30, 200])),
         window_shards=draw(st.integers(1, 12)),
         length_jitter=draw(st.sampled_from([0.0, 0.01, 0.5, 1.0])),
-        lanes=draw(st.integers(1, 4)),
+        lanes=lanes,
+        alike=draw(st.integers(1, 5)) if lanes == 1 else 1,
         order=draw(st.sampled_from(["random", "ascending", "descending"])),
         order_epochs=draw(st.integers(0, 2)),
     )
@@ -247,6 +250,39 @@ def test_samples_of_a_batch_with_and_without_padding() -> None:
     known = utterances([1, 2, 3])
     settings = ScheduleSettings(target_seconds=100, limit_seconds=100, order="ascending")
     assert Schedule(known, settings).samples(0) == (600, 900)
+
+
+@given(st.integers(0, 40), st.integers(0, 30), st.integers(1, 9), st.integers(0, 5))
+def test_runs_of_alike_places_hold_neighbours(count: int, start: int, alike: int, seed: int) -> None:
+    order = shuffled_in_runs(count, start, alike, (seed, 1, 2))
+    assert sorted(order.tolist()) == list(range(count))
+    for (place, one), (_, other) in pairwise(enumerate(order.tolist(), start)):
+        assert (place + 1) % alike == 0 or other == one + 1
+
+
+def test_with_alike_one_the_order_is_what_it_was() -> None:
+    for start in (0, 7):
+        assert shuffled_in_runs(50, start, 1, (1, 2, 3)).tolist() == permutation(50, 1, 2, 3, 2).tolist()
+
+
+def test_the_batches_of_an_update_are_alike_through_windows_and_epochs() -> None:
+    known = some(600)
+    # Of odd numbers of batches: updates reach over windows and epochs.
+    settings = ScheduleSettings(target_seconds=20, limit_seconds=20, window_shards=3, batches_per_update=2)
+
+    def spread(alike: int) -> float:
+        schedule = Schedule(known, settings.model_copy(update={"alike": alike}))
+        longest = [[known.samples[schedule.batch(number)].max() for number in schedule.batches_of_update(update)]
+                   for update in range(300)]  # fmt: skip
+        return float(np.mean([max(pair) - min(pair) for pair in longest]))
+
+    assert len(Epoch(known, settings, 0)) % 2 or len(Epoch(known, settings, 1)) % 2
+    assert spread(2) < spread(1) / 5
+
+
+def test_batches_of_several_lanes_cannot_be_alike() -> None:
+    with pytest.raises(ValueError, match="alike 2 needs lanes 1"):
+        ScheduleSettings(alike=2, lanes=4)
 
 
 # These batches must never change: runs on disk were trained on them.

@@ -2,7 +2,8 @@
 
 The shards of an epoch are put in a seeded order and dealt into windows, windows to lanes. Within a window utterances
 are sorted by length (with a little noise, so that batches differ from epoch to epoch), cut into batches under limits of
-padded seconds and tokens, and the batches are shuffled. Batch numbers run on through the epochs; update u takes the
+padded seconds and tokens, and the batches are shuffled (`alike` of them together: neighbours in length). Batch numbers
+run on through the epochs; update u takes the
 batches u*G ... u*G+G-1, and rank r of W those of them whose number i has i mod W == r.
 
 Planning an epoch counts the batches of its windows; what is in them is worked out when a window is come to.
@@ -112,9 +113,9 @@ def windows(utterances: Utterances, settings: ScheduleSettings, epoch: int) -> l
 
 
 class Epoch:
-    """The batches of one epoch, in their order; `window` has the window of each."""
+    """The batches of one epoch, in their order; `window` has the window of each. `start`: the number of the first."""
 
-    def __init__(self, utterances: Utterances, settings: ScheduleSettings, epoch: int) -> None:
+    def __init__(self, utterances: Utterances, settings: ScheduleSettings, epoch: int, start: int = 0) -> None:
         self.utterances, self.settings = utterances, settings
         self.ordered = is_ordered(settings, epoch)
         self.windows = windows(utterances, settings, epoch)
@@ -122,7 +123,7 @@ class Epoch:
         counts = [len(self._cut(number).starts) - 1 for number in range(len(self.windows))]
         self._first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         if not self.ordered:
-            self._order = _order_of_batches(counts, settings, epoch)
+            self._order = _order_of_batches(counts, settings, epoch, start)
         else:
             self._order = np.arange(sum(counts))[:: 1 if settings.order == "ascending" else -1]
         self.window = np.repeat(np.arange(len(counts)), counts)[self._order]
@@ -203,18 +204,36 @@ def _batches_of(utterances: Utterances, members: Ints, settings: ScheduleSetting
     return cut_batches(samples, tokens, limits)
 
 
-def _order_of_batches(counts: list[int], settings: ScheduleSettings, epoch: int) -> Ints:
+def _order_of_batches(counts: list[int], settings: ScheduleSettings, epoch: int, start: int) -> Ints:
     """The batches (numbered window by window) in the epoch's order: shuffled within windows, dealt by lanes in turn."""
     first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     lanes = [np.empty(0, dtype=np.int64)]
     for lane in range(min(settings.lanes, len(counts))):
         windows = range(lane, len(counts), settings.lanes)
-        shuffled = [first[w] + permutation(counts[w], settings.seed, epoch, w, _BATCHES) for w in windows]
+        shuffled = [
+            first[w] + shuffled_in_runs(counts[w], start + int(first[w]), settings.alike, (settings.seed, epoch, w))
+            for w in windows
+        ]
         lanes.append(np.concatenate(shuffled))
     batches = np.concatenate(lanes)
     turn = np.concatenate([np.arange(len(lane)) for lane in lanes])
     # Stable: in each turn the lanes follow one another, and a lane that ran out leaves its turn to the others.
     return batches[np.argsort(turn, kind="stable")]
+
+
+def shuffled_in_runs(count: int, start: int, alike: int, key: tuple[int, int, int]) -> Ints:
+    """0 ... count-1 in a seeded order in which those stay together that come to places i*alike ... i*alike+alike-1.
+
+    Args:
+        start: the place of the first; before the first multiple of `alike`, and at the end, a run may be shorter.
+    """
+    bounds = np.unique(np.clip(np.arange(start - start % alike, start + count + alike, alike), start, start + count))
+    sizes = np.diff(bounds)
+    rank = permutation(len(sizes), *key, _BATCHES)
+    by_rank = np.empty_like(sizes)
+    by_rank[rank] = sizes
+    firsts = (np.cumsum(by_rank) - by_rank)[rank]
+    return np.repeat(firsts - (bounds[:-1] - start), sizes) + np.arange(count)
 
 
 class Window(NamedTuple):
@@ -294,7 +313,7 @@ class Schedule:
         if epoch not in self._planned:
             # Two are enough: the one in use and the next.
             self._planned = {key: value for key, value in self._planned.items() if key == epoch - 1}
-            self._planned[epoch] = Epoch(self.utterances, self.settings, epoch)
+            self._planned[epoch] = Epoch(self.utterances, self.settings, epoch, self.epoch_starts[epoch])
         return self._planned[epoch]
 
 

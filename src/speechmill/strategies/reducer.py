@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,7 +28,7 @@ class AnyReducer(Protocol):
     sending: bool  # whether the backward pass that runs is the last of the update
 
     def begin(self) -> None:
-        """Gradients are added up from zero, in the reducer's memory."""
+        """Gradients are added up from nothing."""
 
     def send_rest(self) -> None:
         """The backward passes are over."""
@@ -48,31 +47,27 @@ def build_reducer(parameters: Parameters, group: Group) -> AnyReducer:
     """Sums in shared memory where all ranks have the same one and compute on the CPU, else by torch.distributed."""
     on_cpu = all(parameter.device.type == "cpu" for parameter in parameters)
     if on_cpu and 1 < group.size <= _MOST_SHARING and group.local_size == group.size:
-        parts = _parts(parameters, sys.maxsize)
-        size = sum(_room(part) for part in parts)
+        size = sum(_room(parameter) for parameter in parameters)
         memory = _shared_memory(group, 2 * group.size * size)
         if memory is not None:
-            return SharedReducer(parts, group, memory.view(2, group.size, size))
+            return SharedReducer(parameters, group, memory.view(2, group.size, size))
     return Reducer(parameters, group)
 
 
 class Bucket:
-    """Gradients side by side in one piece of memory."""
+    """Gradients side by side in one piece of memory, sent together."""
 
-    def __init__(self, parameters: Parameters, flat: Tensor | None = None) -> None:
+    def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
         sizes = [p.numel() for p in parameters]
         first = parameters[0]
-        self.flat = torch.zeros(sum(sizes), dtype=first.dtype, device=first.device) if flat is None else flat
+        self.flat = torch.zeros(sum(sizes), dtype=first.dtype, device=first.device)
         self.views = [part.view_as(p) for part, p in zip(torch.split(self.flat, sizes), parameters, strict=True)]
         self.missing = 0  # gradients of the last batch that have not come yet
 
     def begin(self) -> None:
         self.flat.zero_()
         self.missing = len(self.parameters)
-        self.give()
-
-    def give(self) -> None:
         for parameter, view in zip(self.parameters, self.views, strict=True):
             parameter.grad = view
 
@@ -129,52 +124,63 @@ class SharedReducer:
     """Sums in memory that the ranks of one machine share: each adds up what all have put there, in their order.
 
     Gloo sends gradients through sockets, with threads that take the processor from the backward pass behind which they
-    should hide. Here they are computed where all can read them. There are two such places: who is ahead writes into
-    the other one, and cannot come to the first again before all have left it.
+    should hide. Here each gradient is copied to where all can read it as soon as it is there. There are two such
+    places: who is ahead writes into the other one, and cannot come to the first again before all have left it.
     """
 
-    def __init__(self, parts: list[Parameters], group: Group, memory: Tensor) -> None:
-        """`memory`: bytes `[2, ranks, gradients of all parts]`, the same on all ranks."""
+    def __init__(self, parameters: Parameters, group: Group, memory: Tensor) -> None:
+        """`memory`: bytes `[2, ranks, gradients of all parameters]`, the same on all ranks."""
         self.sending = False
-        self._turn = 0
-        self._sums = [Bucket(part) for part in parts]
-        self._all: list[list[Tensor]] = [[], []]  # of each place, of each part: [ranks, gradients]
-        self._own: list[list[Bucket]] = [[], []]
+        self._rank, self._place = group.rank, 0
+        self._sent: set[torch.nn.Parameter] = set()
+        self._rows: dict[torch.nn.Parameter, list[list[Tensor]]] = {}  # of each place: the gradients of all ranks
         at = 0
-        for part, total in zip(parts, self._sums, strict=True):
-            for place in range(2):
-                size = total.flat.numel() * total.flat.element_size()
-                gradients = memory[place, :, at : at + size].view(total.flat.dtype)
-                self._all[place].append(gradients)
-                self._own[place].append(Bucket(part, gradients[group.rank]))
-            at += _room(part)
-        self._come: dict[torch.nn.Parameter, bool] = {p: False for part in parts for p in part}
-        for parameter in self._come:
+        for parameter in parameters:
+            size = parameter.numel() * parameter.element_size()
+            rows = memory[:, :, at : at + size].view(parameter.dtype).view(2, group.size, *parameter.shape)
+            self._rows[parameter] = [list(place) for place in rows]
+            at += _room(parameter)
             parameter.register_post_accumulate_grad_hook(self._came)  # type: ignore[no-untyped-call]
 
     def begin(self) -> None:
-        self._turn = 1 - self._turn
-        self._come = dict.fromkeys(self._come, False)
-        for bucket in self._own[self._turn]:
-            bucket.begin()
+        self.sending = False
+        self._place = 1 - self._place
+        self._sent.clear()
+        for parameter in self._rows:
+            parameter.grad = None
 
+    @torch.no_grad()
     def _came(self, parameter: torch.nn.Parameter) -> None:
-        self._come[parameter] = True
+        if self.sending:
+            self._send(parameter)
 
+    def _send(self, parameter: torch.nn.Parameter) -> None:
+        mine = self._rows[parameter][self._place][self._rank]
+        if parameter.grad is None:
+            mine.zero_()
+        else:
+            mine.copy_(parameter.grad)
+        self._sent.add(parameter)
+
+    @torch.no_grad()
     def send_rest(self) -> None:
-        """Nothing is sent."""
+        """What came with an earlier batch, or not at all."""
+        for parameter in self._rows.keys() - self._sent:
+            self._send(parameter)
 
     def present(self) -> list[float]:
-        return list(map(float, self._come.values()))
+        return [float(parameter.grad is not None) for parameter in self._rows]
 
     @torch.no_grad()
     def finish(self, counts: Tensor) -> None:
-        for total, (first, second, *others) in zip(self._sums, self._all[self._turn], strict=True):
-            torch.add(first, second, out=total.flat)
+        for parameter, rows in self._rows.items():
+            first, second, *others = rows[self._place]
+            if parameter.grad is None:
+                parameter.grad = torch.empty_like(parameter)
+            torch.add(first, second, out=parameter.grad)
             for other in others:
-                total.flat += other
-            total.give()
-        _take_away(list(self._come), counts)
+                parameter.grad += other
+        _take_away(list(self._rows), counts)
 
 
 def _take_away(parameters: Parameters, counts: Tensor) -> None:
@@ -198,9 +204,9 @@ def _parts(parameters: Parameters, most: int) -> list[Parameters]:
     return parts
 
 
-def _room(part: Parameters) -> int:
-    """Bytes that the gradients of a part take, up to the next place where a part may begin."""
-    return -(-sum(p.numel() * p.element_size() for p in part) // _ALIGNED) * _ALIGNED
+def _room(parameter: torch.nn.Parameter) -> int:
+    """Bytes that a gradient takes, up to the next place where one may begin."""
+    return -(-parameter.numel() * parameter.element_size() // _ALIGNED) * _ALIGNED
 
 
 def _shared_memory(group: Group, size: int) -> Tensor | None:
