@@ -77,6 +77,8 @@ CONDITIONS = (
     Condition("hogwild", "hogwild", processes=3),
     Condition("single, a third of the batch", "single", divided=3),
     Condition("local_sgd", "local_sgd", processes=2, batches_per_update=2),
+    # As much audio in flight as `single` has: what is stale is stale by less.
+    Condition("hogwild, half the batch", "hogwild", processes=2, divided=2),
 )
 
 

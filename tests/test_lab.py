@@ -28,7 +28,7 @@ def test_records_of_another_recipe_are_made_again(tmp_path: Path, capsys: pytest
 
 def test_every_planned_run_has_a_key_of_its_own() -> None:
     runs = list(lab.planned(["demo", "digits"], 3))
-    assert len({run.key for run in runs}) == len(runs) == 3 * (7 + 3 + 7)
+    assert len({run.key for run in runs}) == len(runs) == 3 * (8 + 3 + 8)
 
 
 def test_the_target_is_a_tenth_above_the_worst_final_validation_of_single() -> None:
