@@ -64,7 +64,9 @@ class AttentionBrain(sb.Brain):  # type: ignore[misc]
         return ((1 - weight) * seq + weight * ctc) * (len(tokens) / self.hparams.target_tokens(batch))
 
 
-def build_brain(recipe: Recipe, tokens: int, precision: str = "fp32", device: str = "cpu") -> AttentionBrain:
+def build_brain(
+    recipe: Recipe, tokens: int, precision: str = "fp32", device: str = "cpu", kind: type[AttentionBrain] | None = None
+) -> AttentionBrain:
     """A brain for a recipe of kind crdnn, its normalisation that of features which are normal already."""
     settings = recipe.model
     assert isinstance(settings, CrdnnSettings)
@@ -96,7 +98,7 @@ def build_brain(recipe: Recipe, tokens: int, precision: str = "fp32", device: st
     options = {"device": device, "precision": precision, "max_grad_norm": recipe.optim.clip_norm}
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     settings_of = {"lr": recipe.optim.lr, "betas": recipe.optim.betas, "weight_decay": recipe.optim.weight_decay}
-    brain = AttentionBrain(
+    brain = (kind or AttentionBrain)(
         modules, lambda parameters: kinds[recipe.optim.kind](parameters, **settings_of), hparams, options
     )
     brain.on_fit_start()
@@ -110,6 +112,12 @@ def give_weights(model: CrdnnRecognizer, brain: AttentionBrain) -> None:
         brain.modules[theirs].load_state_dict(model.get_submodule(ours).state_dict())
     brain.modules["normalize"].glob_mean = model.log_mel.mean.clone()
     brain.modules["normalize"].glob_std = model.log_mel.deviation.clone()
+
+
+def give_back(brain: AttentionBrain, model: CrdnnRecognizer) -> None:
+    """Put a brain's weights, and the running averages of its normalisation, into a model."""
+    for theirs, ours in _PARTS.items():
+        model.get_submodule(ours).load_state_dict(brain.modules[theirs].state_dict())
 
 
 def same_parameters(model: CrdnnRecognizer, brain: AttentionBrain) -> list[tuple[str, Any, Any]]:
