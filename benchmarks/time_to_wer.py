@@ -6,8 +6,8 @@ Both train the demo's attention recipe from the same weights, with the same opti
 features and number of updates, on the same utterances of the demo corpus, one after the other on all cores. What each
 does with that is its own: ours is `speechmill train` as a user calls it; theirs is a `Brain` with SpeechBrain's
 dataset, its DynamicBatchSampler with batches of the same size, and its precision (--precision). Their audio are loose
-WAVs, cut and resampled before the clock runs. Both are validated after as many updates by the same program (ours, greedy search,
-on their weights and running averages); that takes no time of the clock.
+WAVs, cut and resampled before the clock runs. Both are validated after as many updates by the same program (ours,
+greedy search, on their weights and running averages); that takes no time of the clock.
 
 `target` is the error rate that both have come to; `ratio` is our seconds over theirs until then.
 """
