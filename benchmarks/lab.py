@@ -1,6 +1,7 @@
 """What the strategies buy at equal data order and equal audio heard, and what more hours buy.
 
     python -m benchmarks.lab --work lab --out benchmarks/results/lab.json
+    python -m benchmarks.lab --table        what --out has, as Markdown
 
 Every training process has one thread, and one run is on the machine at a time. Runs are done seed by seed, so that an
 unfinished laboratory has whole comparisons. --out is written after each run, one record a run, and what it holds of
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,8 +29,10 @@ from typing import Any
 
 from benchmarks.machine import machine
 from speechmill.artefact import read_json, write_json
+from speechmill.compare.power_law import fit_power_law
 from speechmill.config import load_recipe
 from speechmill.metrics import read_metrics
+from speechmill.score.intervals import Sums, difference
 from speechmill.settings import Recipe, recipe_text
 
 OUT = Path("benchmarks/results/lab.json")
@@ -115,10 +119,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--corpora", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--most", type=int, help="runs to do in this call; the next one goes on")
+    parser.add_argument("--table", action="store_true", help="show --out as Markdown, and do nothing else")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="for every run, e.g. to try the program")
     args = parser.parse_args()
     if args.overrides and args.out == OUT:
         parser.error(f"with settings of its own a trial needs an --out of its own: {OUT} holds runs of the recipes")
+    if args.table:
+        print(table(read_json(args.out)))
+        return
     recipes = {corpus: fingerprint(corpus, args.overrides) for corpus in RECIPES}
     known = recorded(args.out, recipes)
     left = args.most
@@ -249,6 +257,7 @@ def record(run: Run, folder: Path, recipe: str) -> dict[str, Any]:
         "wer": scores["wer"],
         "errors": scores["errors"],
         "words": scores["words"],
+        "calls": of_calls(folder / "scores" / "test.utterances.jsonl"),
         "valid_wer": end["best_wer"],
         "seconds": end["seconds"],
         "audio_seconds": end["audio_seconds"],
@@ -257,6 +266,85 @@ def record(run: Run, folder: Path, recipe: str) -> dict[str, Any]:
         ],
         "machine": machine(),
     }
+
+
+def of_calls(path: Path) -> dict[str, list[int]]:
+    """Errors and words of each test call."""
+    sums: dict[str, list[int]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        one = json.loads(line)
+        call = sums.setdefault(one["block"], [0, 0])
+        call[0] += one["errors"]
+        call[1] += one["words"]
+    return dict(sorted(sums.items()))
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """Markdown: each way beside `single` on the seeds that both have; then what more hours bring."""
+    lines = []
+    for corpus in RECIPES:
+        runs = [one for one in found if (one["experiment"], one["corpus"]) == ("strategy", corpus)]
+        ways = list(dict.fromkeys((one["strategy"], one["processes"]) for one in runs))
+        if not ways:
+            continue
+        lines += [
+            "",
+            "| " + corpus + " | processes | WER, each seed | mean | errors | relative to single | time of single's | "
+            "seconds to " + f"{100 * (runs[0]['target_wer'] or 0):.1f} % |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        baseline = {one["seed"]: one for one in runs if one["strategy"] == CONDITIONS[0].name}
+        lines += [_row(way, runs, baseline) for way in ways]
+    scale = [one for one in found if one["experiment"] == "scale"]
+    if scale:
+        lines += ["", "| hours | WER, each seed | mean |", "|---|---|---|"]
+    for hours in sorted({one["hours"] for one in scale}):
+        rates = [100 * one["wer"] for one in scale if one["hours"] == hours]
+        lines.append(f"| {hours:.2f} | {_each(rates)} | {statistics.mean(rates):.2f} |")
+    law = fit_power_law([one["hours"] for one in scale], [one["wer"] for one in scale]) if scale else None
+    if law:
+        told = [
+            f"{name} = {value:.3g} ({low:.3g} to {high:.3g})"
+            for name, value, (low, high) in (
+                ("a", law.a, law.a_interval), ("b", law.b, law.b_interval), ("c", law.c, law.c_interval),
+            )
+        ]  # fmt: skip
+        lines += ["", "error = a + b × hours^−c: " + ", ".join(told)]
+    return "\n".join(lines).strip()
+
+
+def _row(way: tuple[str, int], runs: list[dict[str, Any]], baseline: dict[int, dict[str, Any]]) -> str:
+    mine = [one for one in runs if (one["strategy"], one["processes"]) == way]
+    pairs = [(one, baseline[one["seed"]]) for one in mine if one["seed"] in baseline]
+    against = pairs and mine[0]["strategy"] != CONDITIONS[0].name
+    reached = [one["seconds_to_target"] for one in mine]
+    cells = [
+        way[0],
+        str(way[1]),
+        _each([100 * one["wer"] for one in mine]),
+        f"{statistics.mean(100 * one['wer'] for one in mine):.2f}",
+        str(sum(one["errors"] for one in mine)),
+        relative(pairs) if against else "",
+        f"{statistics.mean(one['seconds'] / single['seconds'] for one, single in pairs):.2f}" if against else "1",
+        "never" if None in reached else f"{statistics.mean(reached):.0f}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def relative(pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
+    """The difference of error rates over single's, all seeds together, and its 95 % interval over calls."""
+    sums = []
+    for side in zip(*pairs, strict=True):
+        of_call = [[Sums(*one["calls"][call]) for one in side] for call in side[0]["calls"]]
+        sums.append([Sums(sum(one.errors for one in each), sum(one.words for one in each)) for each in of_call])
+    found = difference(*sums)
+    rate = sum(one.errors for one in sums[1]) / sum(one.words for one in sums[1])
+    low, high = found.interval.as_list() if found.interval else (float("nan"), float("nan"))
+    return f"{100 * (found.value or 0) / rate:+.1f} % ({100 * low / rate:+.1f} to {100 * high / rate:+.1f})"
+
+
+def _each(rates: list[float]) -> str:
+    return ", ".join(f"{rate:.2f}" for rate in rates)
 
 
 def speechmill(*words: object) -> None:

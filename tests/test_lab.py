@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +70,44 @@ def test_records_of_recipes_come_back_where_the_settings_are_the_same(
     training, evaluated = recipes.batched(list(recipes.planned(["demo"], 2, ["noam"])), work, None)
     assert [one.seed for one in training] == [0]
     assert evaluated == []
+
+
+def a_scored(strategy: str, seed: int, errors: list[int], seconds: float, **more: Any) -> dict[str, Any]:
+    calls = {f"call{place}": [count, 100] for place, count in enumerate(errors)}
+    total = sum(errors)
+    return a_record(
+        strategy=strategy, seed=seed, calls=calls, errors=total, words=100 * len(errors),
+        wer=total / (100 * len(errors)), seconds=seconds, target_wer=0.33, seconds_to_target=5.0, hours=4.0, **more,
+    )  # fmt: skip
+
+
+def test_the_table_compares_each_way_with_single_on_the_same_seeds() -> None:
+    runs = [a_scored("single", seed, [20, 30, 25, 15], 100.0) for seed in range(2)]
+    runs += [a_scored("hogwild", 0, [22, 33, 27, 17], 50.0) | {"processes": 2}]
+    lines = lab.table(runs).splitlines()
+    assert lines[0].startswith("| demo | processes | WER, each seed")
+    assert lines[2] == "| single | 1 | 22.50, 22.50 | 22.50 | 180 |  | 1 | 5 |"
+    cells = [cell.strip() for cell in lines[3].split("|")[1:-1]]
+    assert cells[:5] == ["hogwild", "2", "24.75", "24.75", "99"]
+    assert cells[5].startswith("+10.0 % (")
+    assert cells[6:] == ["0.50", "5"]
+    assert len(lines) == 4
+
+
+def test_the_table_fits_a_law_to_the_hours() -> None:
+    runs = [
+        a_scored("single", seed, [round(100 * hours**-0.5)], 1.0, experiment="scale") | {"hours": hours}
+        for hours in (1.0, 4.0, 16.0)
+        for seed in range(2)
+    ]
+    text = lab.table(runs)
+    assert "| 4.00 | 50.00, 50.00 | 50.00 |" in text
+    assert "c = 0.5" in text
+
+
+def test_errors_are_told_call_by_call(tmp_path: Path) -> None:
+    path = tmp_path / "test.utterances.jsonl"
+    rows = [{"block": "b", "errors": 1, "words": 5}, {"block": "a", "errors": 0, "words": 3},
+            {"block": "b", "errors": 2, "words": 7}]  # fmt: skip
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    assert lab.of_calls(path) == {"a": [0, 3], "b": [3, 12]}
