@@ -34,6 +34,7 @@ from speechmill.config import load_recipe
 from speechmill.metrics import read_metrics
 from speechmill.score.intervals import Sums, difference
 from speechmill.settings import Recipe, recipe_text
+from speechmill.train.data import batches_of, open_train_index, open_train_tokenizer
 
 OUT = Path("benchmarks/results/lab.json")
 DIGITS = Path("../shared/data/digit_calls")
@@ -180,9 +181,29 @@ def carry_out(run: Run, folder: Path, work: Path, overrides: list[str]) -> None:
     seeds = [f"train.seed={run.seed}", f"schedule.seed={run.seed}"]
     places = [f"data.shards={data / 'shards'}", f"data.tokenizer={work / run.corpus / 'tokenizer.model'}"]
     settings = [*overrides, *run.condition.overrides(recipe), *seeds, *places]
+    if run.condition.divided > 1:
+        whole = load_recipe(recipe_path, [*overrides, *seeds, *places])
+        settings.append(f"train.updates={updates_to_hear(whole, load_recipe(recipe_path, settings))}")
     print(f"-- {run.corpus} {run.folder}", file=sys.stderr)
     speechmill("train", recipe_path, "--run", folder, *settings)
     speechmill("evaluate", folder, "--split", "test")
+
+
+def updates_to_hear(whole: Recipe, divided: Recipe) -> int:
+    """Updates of one batch after which as much audio is heard in smaller batches as in the whole ones.
+
+    Not just so many times more: an utterance that is longer than a small batch should be is one by itself.
+    """
+    batch_of, smaller = (
+        batches_of(open_train_index(recipe), open_train_tokenizer(recipe), recipe, [0]).schedule
+        for recipe in (whole, divided)
+    )
+    left = sum(batch_of.samples(number)[0] for number in range(whole.train.updates))
+    updates = 0
+    while left > 0:
+        left -= smaller.samples(updates)[0]
+        updates += 1
+    return updates
 
 
 def prepared(corpus: str, share: str, folder: Path, recipe: Path, overrides: list[str]) -> Path:
