@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +66,50 @@ def test_every_gradient_is_summed_once(size: int, way: str, tmp_path: Path) -> N
             assert nowhere is None
 
 
-def test_without_room_there_is_no_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def hurried(group: Group, jitter: int) -> list[torch.Tensor]:
+    """Sums of gradients that do not add up to the same in another order, with ranks that are late by chance."""
+    dice = random.Random(jitter * 10 + group.rank)
+    torch.manual_seed(group.rank)
+    parameters = [
+        torch.nn.Parameter(torch.zeros(())),
+        torch.nn.Parameter(torch.zeros(4, 3, 2, 5).to(memory_format=torch.channels_last)),
+        torch.nn.Parameter(torch.zeros(1001, dtype=torch.float64)),
+        torch.nn.Parameter(torch.zeros(7, 3).t()),
+    ]
+    sums = build_reducer(parameters, group)
+    found = []
+    for _ in range(12):
+        sums.begin()
+        sums.sending = True
+        torch.stack([(p * torch.randn(p.shape, dtype=p.dtype)).sum().double() for p in parameters]).sum().backward()
+        time.sleep(dice.choice([0, 0, 0.01]))
+        sums.send_rest()
+        counts = torch.tensor(sums.present())
+        group.add(counts)
+        time.sleep(dice.choice([0, 0, 0.03]))  # while others come to the next update's gradients
+        sums.finish(counts)
+        found.append(torch.cat([p.grad.double().flatten() for p in parameters if p.grad is not None]))
+    return found
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_who_is_late_and_when_makes_no_difference(size: int, tmp_path: Path) -> None:
+    runs = [on_ranks(size, hurried, jitter, folder=tmp_path) for jitter in range(2)]
+    for update in range(12):
+        sums = [ranks[rank][update] for ranks in runs for rank in range(size)]
+        assert all(torch.equal(one, sums[0]) for one in sums), update
+
+
+def test_messages_give_the_same_sums(tmp_path: Path) -> None:
+    shared, messages = (on_ranks(3, hurried, 0, folder=tmp_path, together=way)[0] for way in (True, False))
+    for one, other in zip(shared, messages, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_without_room_there_is_no_shared_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(reducer, "_MEMORY", tmp_path)
     assert reducer._shared_memory(Group(), 1 << 62) is None
+    assert "no room for" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -7,8 +7,10 @@ down once (`reducer`).
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,7 +21,7 @@ from speechmill.loader import Batch
 from speechmill.models.base import Recognizer
 from speechmill.settings import Recipe
 from speechmill.sounds import Sounds
-from speechmill.strategies.base import parameters_of, share
+from speechmill.strategies.base import Frozen, parameters_of, share
 from speechmill.strategies.reducer import build_reducer
 from speechmill.strategies.single import Single, Sums, clocked
 
@@ -71,6 +73,21 @@ class Ddp(Single):
         short = [round(limit) for limit in found[len(own) : len(own) + self.group.size] if limit]
         sums.limit = min(short, default=0)
         return values[len(own) + self.group.size :]
+
+    def freeze(self, number: int) -> Frozen:
+        frozen = super().freeze(number)
+        frozen.own["sums"] = self.reducer.through
+        return frozen
+
+    def resume(self, own: dict[str, Any], of_rank: dict[str, Any]) -> None:
+        super().resume(own, of_rank)
+        before = own.get("sums", self.reducer.through)
+        if before != self.reducer.through and self.group.size > 2 and self.group.leads:
+            print(
+                f"speechmill train: gradients were summed through {before}, and are through {self.reducer.through} "
+                f"from here on: the same sums, but rounded otherwise.",
+                file=sys.stderr,
+            )
 
     def suspects(self, sums: Sums, batches: Sequence[Batch]) -> list[str]:
         found = self.group.gather((sums.ids, [name for batch in batches for name in batch.ids]))

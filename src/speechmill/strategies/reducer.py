@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ from speechmill.group import Group
 
 _BUCKET_BYTES = 4 << 20  # smaller: more of the sending is hidden behind the backward pass; larger: fewer messages
 _MEMORY = Path("/dev/shm")  # noqa: S108  a name that nobody can guess is made there, and is gone at once
-_MOST_SHARING = 8  # ranks: each adds up all of them, so that the work of each grows with their number
+_MOST_SHARING = 4  # ranks: each adds up all of them, so that the work of each grows with their number
 _ALIGNED = 64  # bytes
 
 Parameters = list[torch.nn.Parameter]
@@ -25,6 +26,7 @@ Parameters = list[torch.nn.Parameter]
 class AnyReducer(Protocol):
     """What `ddp` asks of a reducer, in this order, for each update."""
 
+    through: str  # by what way, in words; the order of a sum of more than two depends on it
     sending: bool  # whether the backward pass that runs is the last of the update
 
     def begin(self) -> None:
@@ -74,6 +76,8 @@ class Bucket:
 
 class Reducer:
     """Sums by torch.distributed, sent while the last batch of an update is still on its way back."""
+
+    through = "messages"
 
     def __init__(self, parameters: Parameters, group: Group, bucket_bytes: int = _BUCKET_BYTES) -> None:
         self._group = group
@@ -127,6 +131,8 @@ class SharedReducer:
     should hide. Here each gradient is copied to where all can read it as soon as it is there. There are two such
     places: who is ahead writes into the other one, and cannot come to the first again before all have left it.
     """
+
+    through = "shared memory"
 
     def __init__(self, parameters: Parameters, group: Group, memory: Tensor) -> None:
         """`memory`: bytes `[2, ranks, gradients of all parameters]`, the same on all ranks."""
@@ -210,23 +216,42 @@ def _room(parameter: torch.nn.Parameter) -> int:
 
 
 def _shared_memory(group: Group, size: int) -> Tensor | None:
-    """Bytes `[size]` that all ranks of the machine see; None where there is no room (containers have little)."""
-    path = ""
+    """Bytes `[size]` that all ranks of the machine see; None where there are none, or no room for them.
+
+    The file has no name any more, on any rank's way out, before it takes room: nobody can leave it behind.
+    """
+    path, handle = "", -1
     if group.leads:
         with contextlib.suppress(OSError):
             handle, path = tempfile.mkstemp(prefix="speechmill-", dir=_MEMORY)
-            try:
-                os.posix_fallocate(handle, 0, size)  # else the first write to a place that is not there is a SIGBUS
-            except OSError:
-                os.unlink(path)
-                path = ""
-            finally:
-                os.close(handle)
-    path = group.broadcast(path)
-    if not path:
-        return None
-    memory = torch.from_file(path, shared=True, size=size, dtype=torch.uint8)
-    group.barrier()
+    try:
+        path = group.broadcast(path)
+        if path and not group.leads:
+            with contextlib.suppress(OSError):  # a container of its own, with another /dev/shm
+                handle = os.open(path, os.O_RDWR)
+        everywhere = all(group.gather(handle >= 0))
+    finally:
+        if group.leads and path:
+            os.unlink(path)
+    try:
+        return _mapped(group, handle, size) if everywhere else None
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
+def _mapped(group: Group, handle: int, size: int) -> Tensor | None:
+    there = False
     if group.leads:
-        os.unlink(path)  # it lives as long as one of them has it
-    return memory
+        with contextlib.suppress(OSError):  # else the first write to a place that has no room is a SIGBUS
+            os.posix_fallocate(handle, 0, size)
+            there = True
+        if not there:
+            print(
+                f"speechmill train: {_MEMORY} has no room for {size / 2**20:.0f} MiB; the ranks of this machine send "
+                f"their gradients to one another, which takes longer (docker run --shm-size).",
+                file=sys.stderr,
+            )  # fmt: skip
+    if not group.broadcast(there):
+        return None
+    return torch.from_file(f"/proc/self/fd/{handle}", shared=True, size=size, dtype=torch.uint8)
