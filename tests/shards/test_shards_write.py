@@ -5,6 +5,7 @@ import json
 import shutil
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -20,7 +21,8 @@ from speechmill.manifest import read_manifest, write_manifest
 from speechmill.settings import ShardSettings
 from speechmill.shards import write as module
 from speechmill.shards.index import Index, open_index
-from speechmill.shards.plan import plan_shards
+from speechmill.shards.plan import PLAN_NAME, plan_fingerprint, plan_shards, read_plan_info, write_plan_info
+from speechmill.shards.sums import known_sums, write_sums
 from speechmill.shards.write import shard_manifest
 
 BESIDE = {"index.arrow", "plan.json", "plan.parquet", "dropped.tsv", "ledger.parquet", "SHA256SUMS"}
@@ -109,6 +111,23 @@ def test_other_settings_or_another_manifest_are_refused(tmp_path: Path, shards: 
         shard_manifest(manifest, tmp_path / "foreign", SHARD_SETTINGS, 1)
     with pytest.raises(SpeechmillError, match="is a file"):
         shard_manifest(manifest, manifest, SHARD_SETTINGS, 1)
+
+
+def test_shards_of_an_earlier_format_stay_what_they_are(tmp_path: Path, shards: Path, manifest: Path) -> None:
+    out = tmp_path / "s"
+    shutil.copytree(shards, out)
+    info = replace(read_plan_info(out), fingerprint=plan_fingerprint(SHARD_SETTINGS, sha256_file(manifest), 1))
+    write_plan_info(out, info)
+    write_sums(out, known_sums(out) | {PLAN_NAME: sha256_file(out / PLAN_NAME)})
+    before = sums(out)
+    assert shard_manifest(manifest, out, SHARD_SETTINGS, 1).already_whole
+    (out / PLAN_NAME).unlink()
+    assert shard_manifest(manifest, out, SHARD_SETTINGS, 1).already_whole  # writes the plan again
+    assert sums(out) == before
+    assert read_plan_info(out) == info
+    (out / "index.arrow").unlink()
+    with pytest.raises(SpeechmillError, match="begun by an earlier version, whose shards have other bytes"):
+        shard_manifest(manifest, out, SHARD_SETTINGS, 1)
 
 
 def test_an_unreadable_recording_is_dropped_with_its_reason(tmp_path: Path, manifest: Path) -> None:

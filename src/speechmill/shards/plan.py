@@ -20,13 +20,14 @@ from speechmill.settings import ShardSettings
 
 PLAN_NAME = "plan.json"
 _PIECE = 1 << 19  # rows of a plan that are in memory with their text
-_FORMAT = 2  # of the bytes of shards: one more where the same plan gives others; 1 had FLAC with an MD5
+# Of the bytes of shards: one more where the same plan gives others. FLAC of format 1 had an MD5.
+_FORMATS = {"flac": 2, "wav": 1, "opus": 1}
 _ID = "^[A-Za-z0-9_-]{1,95}$"  # with the longest suffix it fills the name field of a TAR header
 
 
 @dataclass(frozen=True)
 class PlanInfo:
-    """What a shard folder says of itself; its fingerprint names the bytes of all its shards."""
+    """What a shard folder says of itself; its fingerprint names the bytes that its shards were first written with."""
 
     fingerprint: str
     settings: dict[str, Any]
@@ -45,10 +46,22 @@ def plan_info(plan: pl.DataFrame, settings: ShardSettings, manifest_sha256: str)
     return PlanInfo(name, plain, manifest_sha256, plan["shard"].n_unique(), plan.height)
 
 
-def plan_fingerprint(settings: ShardSettings, manifest_sha256: str) -> str:
-    """Known before the plan is made: nine million rows need not be planned to see that they were."""
+def plan_fingerprint(settings: ShardSettings, manifest_sha256: str, number: int | None = None) -> str:
+    """Known before the plan is made: nine million rows need not be planned to see that they were.
+
+    Args:
+        number: of a format; None: the present one of the codec.
+    """
+    # Shards of FLAC keep the name that they had before there were others.
     plain = settings.model_dump(mode="json")
-    return fingerprint({"settings": plain, "manifest": manifest_sha256, "format": _FORMAT})
+    named = {key: value for key, value in plain.items() if (key, value) != ("codec", "flac")}
+    number = number or _FORMATS[settings.codec]
+    return fingerprint({"settings": named, "manifest": manifest_sha256, "format": number})
+
+
+def earlier_fingerprints(settings: ShardSettings, manifest_sha256: str) -> list[str]:
+    """Those of the same samples in the bytes of earlier formats."""
+    return [plan_fingerprint(settings, manifest_sha256, number) for number in range(1, _FORMATS[settings.codec])]
 
 
 def plan_text(info: PlanInfo) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from speechmill.artefact import locked, sha256, sha256_file
@@ -10,6 +11,7 @@ from speechmill.errors import SpeechmillError
 from speechmill.settings import ShardSettings
 from speechmill.shards.plan import (
     PLAN_NAME,
+    earlier_fingerprints,
     plan_info,
     plan_manifest,
     plan_text,
@@ -21,7 +23,7 @@ from speechmill.shards.planned import PLANNED_NAME, write_planned
 from speechmill.shards.sums import known_sums, write_sums
 
 _SCRATCH = ".replan"
-_OTHERS = "holds the shards of another manifest, other settings or an earlier version"
+_OTHERS = "holds the shards of another manifest or other settings"
 
 
 def wrong_plan_files(folder: Path) -> list[str]:
@@ -44,14 +46,17 @@ def write_plan_again(manifest: Path, folder: Path, settings: ShardSettings, wait
             return  # another command has done it
         sums = known_sums(folder)
         plan = plan_manifest(manifest, settings)
-        info = plan_info(plan, settings, sha256_file(manifest))
+        sha = sha256_file(manifest)
+        info = plan_info(plan, settings, sha)
+        infos = [info, *(replace(info, fingerprint=name) for name in earlier_fingerprints(settings, sha))]
         if PLAN_NAME in wrong:
-            if sha256(plan_text(info).encode()) != sums[PLAN_NAME]:
+            fitting = [one for one in infos if sha256(plan_text(one).encode()) == sums[PLAN_NAME]]
+            if not fitting:
                 raise SpeechmillError(
                     f"{folder / PLAN_NAME}: is damaged, and the folder {_OTHERS} than these; give those of its shards."
                 )
-            write_plan_info(folder, info)
-        elif read_plan_info(folder).fingerprint != info.fingerprint:
+            write_plan_info(folder, fitting[0])
+        elif read_plan_info(folder).fingerprint not in [one.fingerprint for one in infos]:
             raise SpeechmillError(f"{folder}: {_OTHERS}; remove it or choose another folder.")
         if PLANNED_NAME in wrong:
             try:

@@ -30,6 +30,7 @@ from speechmill.shards.index import INDEX_NAME, NATIVE_UNKNOWN, open_index
 from speechmill.shards.parts import PARTS, finish, is_done, make_part, part_path, write_part
 from speechmill.shards.plan import (
     PLAN_NAME,
+    earlier_fingerprints,
     plan_fingerprint,
     plan_info,
     plan_manifest,
@@ -167,10 +168,17 @@ def _is_whole(manifest: Path, out: Path, settings: ShardSettings) -> bool:
 
 
 def _check_plan(manifest: Path, out: Path, settings: ShardSettings) -> None:
-    if read_plan_info(out).fingerprint != plan_fingerprint(settings, sha256_file(manifest)):
+    found, sha256 = read_plan_info(out).fingerprint, sha256_file(manifest)
+    if found == plan_fingerprint(settings, sha256):
+        return
+    if found not in earlier_fingerprints(settings, sha256):
         raise SpeechmillError(
-            f"{out}: holds the shards of another manifest, other settings or an earlier version; remove it or choose "
-            f"another folder."
+            f"{out}: holds the shards of another manifest or other settings; remove it or choose another folder."
+        )
+    if not (out / INDEX_NAME).is_file():
+        raise SpeechmillError(
+            f"{out}: was begun by an earlier version, whose shards have other bytes, and is not finished; remove it, "
+            f"or finish it with that version."
         )
 
 
