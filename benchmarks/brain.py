@@ -45,8 +45,12 @@ class AttentionBrain(sb.Brain):  # type: ignore[misc]
             features = self.modules.normalize(features, lengths, epoch=self.hparams.epoch)
         encoded = self.modules.encoder(features)
         decoded, _ = self.modules.decoder(self.modules.embedding(batch.tokens_bos.data), encoded, lengths)
-        of_tokens = torch.log_softmax(self.modules.seq_lin(decoded), dim=-1)
-        of_steps = torch.log_softmax(self.modules.ctc_lin(encoded), dim=-1)
+        of_tokens, of_steps = self.modules.seq_lin(decoded), self.modules.ctc_lin(encoded)
+        # At least float32, as SpeechBrain's own Softmax has it; that has no float64.
+        of_tokens, of_steps = (
+            torch.log_softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+            for logits in (of_tokens, of_steps)
+        )
         return of_steps, of_tokens
 
     def compute_objectives(self, predictions: tuple[Tensor, Tensor], batch: PaddedBatch, stage: sb.Stage) -> Tensor:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import shutil
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -98,14 +97,20 @@ class Run:
         evaluated = self.variant.average or self.variant.search
         return named(self.variant.of) if evaluated else self.variant
 
-    def folder(self, work: Path) -> Path:
-        words = self.trained.name.replace(",", "").replace(" ", "-")
-        return work / self.corpus / "variants" / f"{words}-seed{self.seed}"
+    def folder(self, work: Path, overrides: Sequence[str]) -> Path:
+        """Of its training, named after all settings of that: of others it is another."""
+        run = Run(self.corpus, self.trained, self.seed)
+        name = f"{_words(self.trained)}-{fingerprint(run, work, overrides)}-seed{self.seed}"
+        return work / self.corpus / "variants" / name
 
-    def note(self, work: Path) -> Path:
+    def note(self, work: Path, overrides: Sequence[str]) -> Path:
         """The record of the run, once it is done."""
-        words = self.variant.name.replace(",", "").replace(" ", "-")
-        return work / self.corpus / "records" / f"{words}-seed{self.seed}.json"
+        name = f"{_words(self.variant)}-{fingerprint(self, work, overrides)}-seed{self.seed}.json"
+        return work / self.corpus / "records" / name
+
+
+def _words(variant: Variant) -> str:
+    return variant.name.replace(",", "").replace(" ", "-")
 
 
 def main() -> None:
@@ -128,35 +133,28 @@ def main() -> None:
     for corpus in args.corpora:
         prepared(corpus, "all", args.work / corpus, RECIPES[corpus], args.overrides)
     runs = list(planned(args.corpora, args.seeds, args.variants))
-    restore(args.out, args.work, args.overrides)
-    forget(runs, args.work, args.overrides)
-    for group in batched(runs, args.work, args.most):
+    seeds = restore(args.out, args.work, args.overrides)
+    every = list(planned(list(RECIPES), max(seeds, args.seeds), None))
+    for group in batched(runs, args.work, args.overrides, args.most):
         with ThreadPoolExecutor(args.at_once) as pool:
             for _ in pool.map(lambda run: carry_out(run, args.work, args.overrides), group):
-                write_json(args.out, {"machine": machine(), "runs": records(args.work)})
-    print(table(records(args.work)))
+                write_json(args.out, {"machine": machine(), "runs": records(every, args.work, args.overrides)})
+    print(table(records(every, args.work, args.overrides)))
 
 
-def restore(out: Path, work: Path, overrides: Sequence[str]) -> None:
-    """Put back under --work the records of --out whose settings are still those of their variants."""
-    for one in read_json(out)["runs"] if out.is_file() else []:
+def restore(out: Path, work: Path, overrides: Sequence[str]) -> int:
+    """Put back under --work the records of --out whose settings are still those of their variants; how many seeds."""
+    found = read_json(out)["runs"] if out.is_file() else []
+    for one in found:
         run = next(
             (run for run in planned([one["corpus"]], one["seed"] + 1, [one["variant"]]) if run.seed == one["seed"]),
             None,
         )
         if run is None or fingerprint(run, work, overrides) != one.get("recipe"):
             print(f"{out}: {one['corpus']}, {one['variant']} is of other settings and is made again", file=sys.stderr)
-        elif not run.note(work).is_file():
-            write_json(run.note(work), one)
-
-
-def forget(runs: Sequence[Run], work: Path, overrides: Sequence[str]) -> None:
-    """Remove from --work what was trained or evaluated with other settings than these."""
-    for run in runs:
-        note = run.note(work)
-        if note.is_file() and read_json(note)["recipe"] != fingerprint(run, work, overrides):
-            note.unlink()
-            shutil.rmtree(run.folder(work), ignore_errors=True)
+        elif not run.note(work, overrides).is_file():
+            write_json(run.note(work, overrides), one)
+    return max((one["seed"] + 1 for one in found), default=0)
 
 
 def fingerprint(run: Run, work: Path, overrides: Sequence[str]) -> str:
@@ -181,16 +179,17 @@ def planned(corpora: Sequence[str], seeds: int, names: Sequence[str] | None) -> 
                     yield Run(corpus, variant, seed)
 
 
-def batched(runs: Sequence[Run], work: Path, most: int | None) -> Iterator[list[Run]]:
+def batched(runs: Sequence[Run], work: Path, overrides: Sequence[str], most: int | None) -> Iterator[list[Run]]:
     """Runs that are to be done, in two groups: those that train, and those that need what these have trained."""
-    left = [run for run in runs if not run.note(work).is_file()]
-    wanted = {run.folder(work) for run in left}
+    folders = {run: run.folder(work, overrides) for run in runs}
+    left = [run for run in runs if not run.note(work, overrides).is_file()]
+    wanted = {folders[run] for run in left}
     # A run whose record is there, but no longer its folder, is trained again where another wants to evaluate it.
-    training = [run for run in runs if run.trained == run.variant and run.folder(work) in wanted
-                and not (run.note(work).is_file() and finished(run.folder(work)))]  # fmt: skip
+    training = [run for run in runs if run.trained == run.variant and folders[run] in wanted
+                and (run in left or not finished(folders[run]))]  # fmt: skip
     training = training if most is None else training[:most]
     yield training
-    yield [run for run in left if run.trained != run.variant and finished(run.folder(work))]
+    yield [run for run in left if run.trained != run.variant and finished(folders[run])]
 
 
 def finished(folder: Path) -> bool:
@@ -200,7 +199,7 @@ def finished(folder: Path) -> bool:
 
 def carry_out(run: Run, work: Path, overrides: Sequence[str]) -> None:
     """Train what is missing, score the test calls, keep the record. The commands are those that users have."""
-    folder = run.folder(work)
+    folder, note = run.folder(work, overrides), run.note(work, overrides)
     data = work / run.corpus / "all"
     settings = [*settings_of(run, overrides), f"train.seed={run.seed}", f"schedule.seed={run.seed}"]
     recipe = recipe_file(run.trained, run.corpus, work, overrides)
@@ -211,11 +210,11 @@ def carry_out(run: Run, work: Path, overrides: Sequence[str]) -> None:
     print(f"-- {run.corpus} {run.variant.name} seed {run.seed}", file=sys.stderr)
     places = [f"data.shards={data / 'shards'}", f"data.tokenizer={tokenizer}"]
     speechmill("train", recipe, "--run", folder, *settings, *places)
-    scores = work / run.corpus / "records" / f".{run.note(work).stem}.scores.json"
+    scores = note.with_name(f".{note.stem}.scores.json")
     scores.parent.mkdir(parents=True, exist_ok=True)
     average = ["--average", run.variant.average] if run.variant.average else []
     speechmill("evaluate", folder, "--split", "test", *average, "--json", scores, *run.variant.search)
-    write_json(run.note(work), record(run, folder, read_json(scores)) | {"recipe": fingerprint(run, work, overrides)})
+    write_json(note, record(run, folder, read_json(scores)) | {"recipe": fingerprint(run, work, overrides)})
     scores.unlink()
 
 
@@ -245,14 +244,10 @@ def record(run: Run, folder: Path, scores: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def records(work: Path) -> list[dict[str, Any]]:
-    """Every record under --work, seed by seed."""
-    places = [path for corpus in RECIPES for path in (work / corpus / "records").glob("[!.]*.json")]
-    corpora, variants = list(RECIPES), [variant.name for variant in VARIANTS]
-    return sorted(
-        (one for one in map(read_json, places) if one["variant"] in variants),
-        key=lambda one: (one["seed"], corpora.index(one["corpus"]), variants.index(one["variant"])),
-    )
+def records(runs: Sequence[Run], work: Path, overrides: Sequence[str]) -> list[dict[str, Any]]:
+    """The records of those runs that are done, in their order."""
+    notes = [run.note(work, overrides) for run in runs]
+    return [read_json(note) for note in notes if note.is_file()]
 
 
 def table(found: Sequence[dict[str, Any]]) -> str:

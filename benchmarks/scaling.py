@@ -5,7 +5,8 @@
 
 Whole commands (`python -m speechmill train`) on shards of made-up speech: loading, features, loss, optimizer, exchange.
 The rate is taken from metrics.jsonl, between its first and its last line, so that start and validation do not count.
-Rounds alternate the contenders; a ratio is taken within a round, and the median of the rounds is reported.
+Rounds alternate the contenders, each round beginning with another one, after a run that does not count. A ratio is
+taken within a round; the median of the rounds is reported, and beside it under `quartiles` how far they are apart.
 
 ddp2 and local_sgd2 have two batches an update, one for each process; hogwild2 one, like `single`. independent2 is two
 commands that know nothing of each other: what the machine gives to two processes at best.
@@ -139,17 +140,24 @@ def scaling(
     if device == "cuda":
         common += ["train.loader_workers=2", "schedule.target_seconds=180", "schedule.limit_seconds=240"]
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
-    with Progress("scaling", rounds * len(contenders), "runs") as progress:
-        for _ in range(rounds):
-            for name, settings in contenders.items():
-                measured[name].append(measure(folder, name, settings, common))
+    names = list(contenders)
+    with Progress("scaling", rounds * len(contenders) + 1, "runs") as progress:
+        measure(folder, "single", contenders["single"], common)  # the machine wakes up
+        progress.advance(note="warm-up")
+        for number in range(rounds):
+            for name in names[number % len(names) :] + names[: number % len(names)]:
+                measured[name].append(measure(folder, name, contenders[name], common))
                 progress.advance(note=name)
     ratios = {
-        name: statistics.median(mine["rate"] / one["rate"] for mine, one in zip(found, measured["single"], strict=True))
+        name: [mine["rate"] / one["rate"] for mine, one in zip(found, measured["single"], strict=True)]
         for name, found in measured.items()
         if name != "single"
     }
-    return {**ratios, "rounds": measured, "updates": updates, "device": _device(device), "about": machine()}
+    return {
+        **{name: statistics.median(found) for name, found in ratios.items()},
+        "quartiles": {name: np.quantile(found, [0.25, 0.75]).tolist() for name, found in ratios.items()},
+        "rounds": measured, "updates": updates, "device": _device(device), "about": machine(),
+    }  # fmt: skip
 
 
 def _device(device: str) -> str:
@@ -162,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--quick", action="store_true", help="three short rounds, without independent2")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--updates", type=int, default=96)
     parser.add_argument("--only", default="", help="some contenders, with commas between")
     parser.add_argument("--json", metavar="FILE", help="write the result there; - prints it")

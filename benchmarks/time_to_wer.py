@@ -1,15 +1,18 @@
 """Seconds of training until a validation WER is reached: ours, and SpeechBrain's modules under its `Brain`.
 
-    python -m benchmarks.time_to_wer --work time_to_wer --out benchmarks/results/time_to_wer.json
+    python -m benchmarks.time_to_wer theirs ours --out benchmarks/results/time_to_wer.json
+    python -m benchmarks.time_to_wer theirs --precision bf16        one more record
 
 Both train the demo's attention recipe from the same weights, with the same optimizer, learning rates, statistics of the
-features and number of updates, on the same utterances of the demo corpus, one after the other on all cores. What each
-does with that is its own: ours is `speechmill train` as a user calls it; theirs is a `Brain` with SpeechBrain's
-dataset, its DynamicBatchSampler with batches of the same size, and its precision (--precision). Their audio are loose
-WAVs, cut and resampled before the clock runs. Both are validated after as many updates by the same program (ours,
-greedy search, on their weights and running averages); that takes no time of the clock.
+features, number of updates and size of batches, on the same utterances of the demo corpus, on all cores, one after the
+other. The rest is their own: ours is `speechmill train` as a user calls it; theirs is a `Brain` with SpeechBrain's
+dataset and its DynamicBatchSampler. Theirs has each --precision and --order that is asked for; `curriculum` is what our
+recipe has, short utterances first in the first epoch. Their audio are loose WAVs, cut and resampled before the clock
+runs. Both are validated after as many updates on the same utterances by the same program (ours, greedy), theirs with
+its running averages in the batch normalisation; that is no time of the clock, the statistics that ours computes for it
+included. Checkpoints, which theirs does not write, are.
 
-`target` is the error rate that both have come to; `ratio` is our seconds over theirs until then.
+--out has one record for each run. `ratio`: our seconds until --target over those of their fastest run, by seed.
 """
 
 from __future__ import annotations
@@ -17,8 +20,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import statistics
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +32,21 @@ import speechbrain as sb
 import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.sampler import DynamicBatchSampler
+from torch.utils.data import DataLoader
 
 from benchmarks.brain import EDGE, AttentionBrain, build_brain, give_back, give_weights
 from benchmarks.lab import prepared, speechmill
 from benchmarks.machine import machine
-from speechmill.artefact import read_json, write_json
+from speechmill.artefact import fingerprint, read_json, write_json
 from speechmill.config import load_recipe
 from speechmill.group import ALONE
 from speechmill.metrics import read_metrics
 from speechmill.models.crdnn import CrdnnRecognizer
-from speechmill.settings import Recipe
-from speechmill.shards.index import open_index
+from speechmill.settings import CrdnnSettings, Recipe, recipe_text
+from speechmill.shards.index import Index
 from speechmill.shards.read import ShardReader
-from speechmill.tokenizer import load_tokenizer
+from speechmill.tokenizer import Tokenizer
+from speechmill.train.data import open_train_index, open_train_tokenizer
 from speechmill.train.optim import learning_rate
 from speechmill.train.prepare import prepare
 from speechmill.train.signals import StopRequest
@@ -47,56 +54,64 @@ from speechmill.train.validation import validation
 
 OUT = Path("benchmarks/results/time_to_wer.json")
 RECIPE = Path("hparams/demo_aed.yaml")
+# Often, and on the whole split: times are told to a thirtieth of the run.
+_VALIDATIONS = ("train.validate_every=100", "train.validate_utterances=0", "train.checkpoint_every=1000")
 Curve = list[tuple[int, float, float]]  # update, seconds of training, WER
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("time_to_wer"), help="corpus, run folder, their WAVs")
+    parser.add_argument("sides", nargs="+", choices=["ours", "theirs"])
+    parser.add_argument("--work", type=Path, default=Path("time_to_wer"), help="corpus, run folders, their WAVs")
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="of theirs")
-    parser.add_argument("--order", default="random", choices=["random", "ascending"], help="of their batches")
-    parser.add_argument("--side", choices=["ours", "theirs"], help="one alone; the other's curve is that of --out")
-    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="for both sides")
+    parser.add_argument("--order", default="curriculum", choices=["random", "curriculum"], help="of their batches")
+    parser.add_argument("--target", type=float, default=0.3, help="validation WER (default: %(default)s)")
+    parser.add_argument("--set", nargs="*", default=[], metavar="key.path=value", help="for both, to try the program")
     args = parser.parse_args()
-    if args.overrides and args.out == OUT:
+    if args.set and args.out == OUT:
         parser.error(f"with settings of its own a trial needs an --out of its own: {OUT} holds runs of the recipe")
-    data = prepared("demo", "all", args.work, RECIPE, args.overrides)
+    settings = [*_VALIDATIONS, *args.set, f"train.seed={args.seed}", f"schedule.seed={args.seed}"]
+    data = prepared("demo", "all", args.work, RECIPE, args.set)
     places = [f"data.shards={data / 'shards'}", f"data.tokenizer={args.work / 'tokenizer.model'}"]
-    recipe = load_recipe(RECIPE, [*args.overrides, *places])
-    known = read_json(args.out) if args.out.is_file() else {}
-    sides = {
-        "ours": lambda: our_curve(args.work / "run", [*args.overrides, *places]),
-        "theirs": lambda: their_curve(recipe, args.work, args.precision, args.order),
-    }
-    for side, curve in sides.items():
-        if args.side in (None, side):
-            known[side] = curve()
-            write_json(args.out, known)
-    if {"ours", "theirs"} <= known.keys():
-        known |= compared(known["ours"], known["theirs"])
-    known |= {"machine": machine(), "precision": {"ours": recipe.train.precision, "theirs": args.precision},
-              "order": {"ours": recipe.schedule.order, "theirs": args.order}}  # fmt: skip
-    write_json(args.out, known)
-    print(json.dumps(known, indent=1))
+    recipe = load_recipe(RECIPE, [*settings, *places])
+    name = fingerprint([recipe_text(load_recipe(RECIPE, settings))])
+    runs = [run for run in (read_json(args.out)["runs"] if args.out.is_file() else []) if run["recipe"] == name]
+    for side in args.sides:
+        about: dict[str, Any] = {"side": side, "recipe": name, "seed": args.seed, "machine": machine()}
+        if side == "ours":
+            curve = our_curve(args.work / f"run-{name}", [*settings, *places])
+            about |= {"precision": recipe.train.precision, "order": "curriculum"}
+        else:
+            curve = their_curve(recipe, args.work, args.precision, args.order)
+            about |= {"precision": args.precision, "order": args.order}
+        runs.append({**about, "curve": curve})
+        write_json(args.out, summary(runs, args.target))
+    print(json.dumps(summary(runs, args.target), indent=1))
 
 
-def compared(ours: Curve, theirs: Curve) -> dict[str, float]:
-    """The time of each to the worse of the two best error rates."""
-    target = max(min(wer for _, _, wer in curve) for curve in (ours, theirs))
-    found = {
-        side: min(seconds for _, seconds, wer in curve if wer <= target)
-        for side, curve in (("ours", ours), ("theirs", theirs))
-    }
-    return {
-        "target": target,
-        "seconds_ours": found["ours"],
-        "seconds_theirs": found["theirs"],
-        "ratio": round(found["ours"] / found["theirs"], 3),
-    }
+def summary(runs: Sequence[dict[str, Any]], target: float) -> dict[str, Any]:
+    """Times to the target, by seed the best of theirs; `ratio` is None where one side has not come to it."""
+    ratios = {}
+    for seed in sorted({run["seed"] for run in runs}):
+        ours, theirs = (
+            min((seconds_to(run["curve"], target) for run in runs if (run["seed"], run["side"]) == (seed, side)),
+                default=float("inf"))
+            for side in ("ours", "theirs")
+        )  # fmt: skip
+        if max(ours, theirs) < float("inf"):
+            ratios[str(seed)] = round(ours / theirs, 3)
+    middle = round(statistics.median(ratios.values()), 3) if ratios else None
+    return {"target": target, "ratio": middle, "ratio_of_seed": ratios, "runs": list(runs)}
 
 
-def our_curve(run: Path, settings: list[str]) -> Curve:
+def seconds_to(curve: Curve, target: float) -> float:
+    """Seconds until a validation first was at the target; infinite where none was."""
+    return min((seconds for _, seconds, wer in curve if wer <= target), default=float("inf"))
+
+
+def our_curve(run: Path, settings: Sequence[str]) -> Curve:
     speechmill("train", RECIPE, "--run", run, *settings)
     curve, aside = [], 0.0
     for line in read_metrics(run):
@@ -114,7 +129,6 @@ class Timed(AttentionBrain):
     """Has our learning rates, and validates without the clock."""
 
     recipe: Recipe
-    model: CrdnnRecognizer
     validate: Any
     curve: Curve
     seconds: float
@@ -137,14 +151,17 @@ class Timed(AttentionBrain):
         print(f"theirs: {self.curve[-1]}", file=sys.stderr)
         if self.done == self.recipe.train.updates:
             raise _Over
+        self.modules.train()
         self.since = time.perf_counter()
 
 
 def their_curve(recipe: Recipe, work: Path, precision: str, order: str) -> Curve:
-    index, tokenizer = open_index(recipe.data.shards), load_tokenizer(recipe.data.tokenizer)
+    index, tokenizer = open_train_index(recipe), open_train_tokenizer(recipe)
+    assert isinstance(recipe.model, CrdnnSettings)
+    # Its encoder lets padding in, and so does what it is validated with.
     leaky = recipe.model_copy(update={"model": recipe.model.model_copy(update={"mask_padding": False})})
     # The weights and statistics that ours begins with: they depend on the seed alone.
-    model = prepare(leaky, work / "start", ALONE).strategy.standing()
+    model = prepare(leaky, work / f"start-{recipe.train.seed}", ALONE).strategy.standing()
     brain = build_brain(recipe, len(tokenizer), precision, kind=Timed)
     assert isinstance(model, CrdnnRecognizer)
     assert isinstance(brain, Timed)
@@ -154,21 +171,28 @@ def their_curve(recipe: Recipe, work: Path, precision: str, order: str) -> Curve
         give_back(now, model)
         return float(validation(model.eval(), tokenizer, index, leaky, ALONE, StopRequest())[0]["wer"])
 
-    brain.recipe, brain.model, brain.validate = recipe, model, validate
+    brain.recipe, brain.validate = recipe, validate
     brain.curve, brain.seconds, brain.done = [], 0.0, 0
     dataset = their_dataset(work / "wavs", index, tokenizer)
-    sampler = DynamicBatchSampler(
-        dataset, max_batch_length=recipe.schedule.target_seconds, num_buckets=100, shuffle=True, batch_ordering=order,
-        length_func=lambda row: row["duration"], seed=recipe.schedule.seed,
-    )  # fmt: skip
-    loader = sb.dataio.dataloader.make_dataloader(dataset, batch_sampler=sampler, num_workers=0)
     brain.since = time.perf_counter()
     with contextlib.suppress(_Over):
-        brain.fit(range(1, 1000), loader, progressbar=False)
+        if order == "curriculum":
+            fit(brain, dataset, recipe, "ascending", range(1, 1 + recipe.schedule.order_epochs))
+        fit(brain, dataset, recipe, "random", range(1 + recipe.schedule.order_epochs, 1000))
     return brain.curve
 
 
-def their_dataset(folder: Path, index: Any, tokenizer: Any) -> DynamicItemDataset:
+def fit(brain: Timed, dataset: DynamicItemDataset, recipe: Recipe, order: str, epochs: range) -> None:
+    sampler = DynamicBatchSampler(
+        dataset, max_batch_length=recipe.schedule.target_seconds, num_buckets=100, shuffle=order == "random",
+        batch_ordering=order, length_func=lambda row: row["duration"], seed=recipe.schedule.seed,
+    )  # fmt: skip
+    loader: DataLoader[Any] = sb.dataio.dataloader.make_dataloader(dataset, batch_sampler=sampler, num_workers=0)
+    brain.train_sampler = sampler  # else it is never told the epoch, and gives the same batches in all
+    brain.fit(epochs, loader, progressbar=False)
+
+
+def their_dataset(folder: Path, index: Index, tokenizer: Tokenizer) -> DynamicItemDataset:
     """The train split as loose WAVs, which are written where they are not there yet."""
     folder.mkdir(parents=True, exist_ok=True)
     reader, rows = ShardReader(index), {}
@@ -194,8 +218,7 @@ def their_dataset(folder: Path, index: Any, tokenizer: Any) -> DynamicItemDatase
         yield torch.tensor([EDGE, *tokens], dtype=torch.long)
         yield torch.tensor([*tokens, EDGE], dtype=torch.long)
 
-    keys = ["id", "sig", "tokens", "tokens_bos", "tokens_eos"]
-    return DynamicItemDataset(rows, [audio, text], keys)
+    return DynamicItemDataset(rows, [audio, text], ["id", "sig", "tokens", "tokens_bos", "tokens_eos"])
 
 
 if __name__ == "__main__":

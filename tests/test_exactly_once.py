@@ -65,12 +65,14 @@ def moves(updates: int, seed: int) -> Iterator[tuple[range, int]]:
 
 
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize(("per_update", "lanes"), [(1, 1), (4, 1), (4, 4), (3, 2), (8, 8)])
-def test_the_same_updates_for_every_number_of_processes(seed: int, per_update: int, lanes: int) -> None:
+@pytest.mark.parametrize(
+    ("per_update", "lanes", "alike"), [(1, 1, 1), (4, 1, 1), (4, 4, 1), (3, 2, 1), (8, 8, 1), (4, 1, 4), (3, 1, 2)]
+)
+def test_the_same_updates_for_every_number_of_processes(seed: int, per_update: int, lanes: int, alike: int) -> None:
     known = corpus(seed=seed)
     settings = ScheduleSettings(
         seed=seed, target_seconds=40, limit_seconds=60, max_tokens=2000, window_shards=2, lanes=lanes,
-        batches_per_update=per_update, apart=2,
+        batches_per_update=per_update, apart=2, alike=alike,
     )  # fmt: skip
     alone = Schedule(known, settings)
     alone.locate(0)

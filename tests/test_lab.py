@@ -60,16 +60,25 @@ def test_records_of_recipes_come_back_where_the_settings_are_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, work = tmp_path / "recipes.json", tmp_path / "work"
-    (work / "demo").mkdir(parents=True)
     run = recipes.Run("demo", recipes.named("noam"), 1)
     same = {"corpus": "demo", "variant": "noam", "seed": 1, "recipe": recipes.fingerprint(run, work, [])}
     write_json(out, {"runs": [same, {**same, "seed": 0, "recipe": "old"}, {**same, "variant": "gone"}]})
-    recipes.restore(out, work, [])
-    assert recipes.records(work) == [same]
+    assert recipes.restore(out, work, []) == 2
+    runs = list(recipes.planned(["demo"], 2, ["noam"]))
+    assert recipes.records(runs, work, []) == [same]
     assert capsys.readouterr().err.count("made again") == 2
-    training, evaluated = recipes.batched(list(recipes.planned(["demo"], 2, ["noam"])), work, None)
+    training, evaluated = recipes.batched(runs, work, [], None)
     assert [one.seed for one in training] == [0]
     assert evaluated == []
+
+
+def test_a_trial_with_settings_of_its_own_has_folders_of_its_own(tmp_path: Path) -> None:
+    run = recipes.Run("digits", recipes.named("conformer"), 0)
+    short = ["train.updates=10"]
+    assert run.folder(tmp_path, []) != run.folder(tmp_path, short)
+    assert run.note(tmp_path, []) != run.note(tmp_path, short)
+    # How it is evaluated does not tell of another training.
+    assert recipes.Run("digits", recipes.named("conformer, beam"), 0).folder(tmp_path, []) == run.folder(tmp_path, [])
 
 
 def a_scored(strategy: str, seed: int, errors: list[int], seconds: float, **more: Any) -> dict[str, Any]:
@@ -77,7 +86,8 @@ def a_scored(strategy: str, seed: int, errors: list[int], seconds: float, **more
     total = sum(errors)
     return a_record(
         strategy=strategy, seed=seed, calls=calls, errors=total, words=100 * len(errors),
-        wer=total / (100 * len(errors)), seconds=seconds, target_wer=0.33, seconds_to_target=5.0, hours=4.0, **more,
+        wer=total / (100 * len(errors)), seconds=seconds, audio_seconds=900.0, target_wer=0.33,
+        seconds_to_target=5.0, hours=4.0, **more,
     )  # fmt: skip
 
 
@@ -86,11 +96,11 @@ def test_the_table_compares_each_way_with_single_on_the_same_seeds() -> None:
     runs += [a_scored("hogwild", 0, [22, 33, 27, 17], 50.0) | {"processes": 2}]
     lines = lab.table(runs).splitlines()
     assert lines[0].startswith("| demo | processes | WER, each seed")
-    assert lines[2] == "| single | 1 | 22.50, 22.50 | 22.50 | 180 |  | 1 | 5 |"
+    assert lines[2] == "| single | 1 | 22.50, 22.50 | 22.50 | 180 |  | 1 | 1 | 5 |"
     cells = [cell.strip() for cell in lines[3].split("|")[1:-1]]
     assert cells[:5] == ["hogwild", "2", "24.75", "24.75", "99"]
     assert cells[5].startswith("+10.0 % (")
-    assert cells[6:] == ["0.50", "5"]
+    assert cells[6:] == ["0.50", "1.000", "5"]
     assert len(lines) == 4
 
 

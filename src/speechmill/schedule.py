@@ -25,7 +25,7 @@ from speechmill.errors import SpeechmillError
 from speechmill.ordering import mix, permutation
 from speechmill.settings import ScheduleSettings
 
-_JITTER, _BATCHES, _SHARDS, _MIXING = 1, 2, 3, 4  # keep the random numbers of the shuffles apart
+_JITTER, _BATCHES, _SHARDS, _MIXING, _RUNS = 1, 2, 3, 4, 5  # keep the random numbers of the shuffles apart
 
 
 class Part(NamedTuple):
@@ -113,7 +113,10 @@ def windows(utterances: Utterances, settings: ScheduleSettings, epoch: int) -> l
 
 
 class Epoch:
-    """The batches of one epoch, in their order; `window` has the window of each. `start`: the number of the first."""
+    """The batches of one epoch, in their order; `window` has the window of each.
+
+    `start`: the number of the first among the batches of all epochs; it matters where `alike` is more than 1.
+    """
 
     def __init__(self, utterances: Utterances, settings: ScheduleSettings, epoch: int, start: int = 0) -> None:
         self.utterances, self.settings = utterances, settings
@@ -224,6 +227,8 @@ def _order_of_batches(counts: list[int], settings: ScheduleSettings, epoch: int,
 def shuffled_in_runs(count: int, start: int, alike: int, key: tuple[int, int, int]) -> Ints:
     """0 ... count-1 in a seeded order in which those stay together that come to places i*alike ... i*alike+alike-1.
 
+    Within a run their order is seeded, too: no rank always has the longest.
+
     Args:
         start: the place of the first; before the first multiple of `alike`, and at the end, a run may be shorter.
     """
@@ -233,7 +238,9 @@ def shuffled_in_runs(count: int, start: int, alike: int, key: tuple[int, int, in
     by_rank = np.empty_like(sizes)
     by_rank[rank] = sizes
     firsts = (np.cumsum(by_rank) - by_rank)[rank]
-    return np.repeat(firsts - (bounds[:-1] - start), sizes) + np.arange(count)
+    runs = np.repeat(np.arange(len(sizes)), sizes)
+    within = np.lexsort((mix(np.arange(count), *key, _RUNS), runs))
+    return np.repeat(firsts, sizes) + within - np.repeat(bounds[:-1] - start, sizes)
 
 
 class Window(NamedTuple):

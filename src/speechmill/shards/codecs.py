@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ _OPUS_BITRATE = 32_000  # bits a second
 # Complexity 0 in CELT mode: ten times the speed of 10 (the default) at the same size and the same distance of the
 # log-mel features from the original's, 1.1 dB; see docs/log.md.
 _OPUS_OPTIONS = {"application": "audio", "compression_level": "0", "vbr": "on"}
+
+_OF_THREAD = threading.local()
 
 Buffer = bytes | bytearray | memoryview
 
@@ -158,9 +160,12 @@ def _require_av() -> Any:
     return av
 
 
-@cache
 def _flac_encoder() -> FlacEncoder:
-    return FlacEncoder()
+    """The thread's own."""
+    if not hasattr(_OF_THREAD, "flac"):
+        _OF_THREAD.flac = FlacEncoder()
+    encoder: FlacEncoder = _OF_THREAD.flac
+    return encoder
 
 
 def _encode_flac(samples: Pcm, rate: int) -> bytes:
