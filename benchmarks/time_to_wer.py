@@ -135,6 +135,11 @@ class Timed(AttentionBrain):
     since: float
     done: int
 
+    def on_fit_start(self) -> None:
+        """`fit` is called twice, for the curriculum; the optimizer stays."""
+        if getattr(self, "optimizer", None) is None:
+            super().on_fit_start()
+
     def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
         del batch, should_step
         rate = learning_rate(self.recipe.optim, self.done, self.recipe.train.updates, 1.0)

@@ -74,7 +74,7 @@ def test_records_of_recipes_come_back_where_the_settings_are_the_same(
 
 def test_a_trial_with_settings_of_its_own_has_folders_of_its_own(tmp_path: Path) -> None:
     run = recipes.Run("digits", recipes.named("conformer"), 0)
-    short = ["train.updates=10"]
+    short = ["train.updates=200"]
     assert run.folder(tmp_path, []) != run.folder(tmp_path, short)
     assert run.note(tmp_path, []) != run.note(tmp_path, short)
     # How it is evaluated does not tell of another training.
