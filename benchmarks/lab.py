@@ -9,7 +9,7 @@ the same recipe is not repeated: the laboratory goes on where --work is gone, to
 (each record tells its own). Under --work a run that was cut off goes on from its checkpoint.
 
 Experiment `strategy`: the recipe's batches, the same ones in the same order, in each of the ways of CONDITIONS. G
-batches per update mean G times fewer updates; batches of a third of the size mean three times more.
+batches per update mean G times fewer updates; with smaller batches there are updates until as much audio was heard.
 Experiment `scale`: the strategy `single` with 1/16, 1/4 and all of the training hours, with the same validation and
 test calls and the same number of updates.
 """
@@ -60,7 +60,8 @@ class Condition:
     divided: int = 1
 
     def overrides(self, recipe: Recipe) -> list[str]:
-        """Settings under which the recipe's audio is heard once over in this way."""
+        """Settings under which the recipe's audio is heard once over in this way; where batches are divided only about
+        (`updates_to_hear` counts)."""
         schedule, train = recipe.schedule, recipe.train
         by = self.divided / self.batches_per_update
         return [

@@ -79,7 +79,8 @@ VARIANTS = (
     Variant("normalised text", ("tokenizer.text=normalized",)),
     Variant("random order", ("schedule.order=random",)),
     # The model.
-    Variant("ctc_small", model="ctc_small"),
+    Variant("demo model", corpora=("demo",), model="demo"),
+    Variant("ctc_small", corpora=("digits",), model="ctc_small"),  # the demo's base has this model
     Variant("conformer", model="conformer"),
     Variant("conformer, beam", of="conformer", search=(*_BEAM, "search.ctc_weight=0.4")),
 )

@@ -3,8 +3,8 @@
 The shards of an epoch are put in a seeded order and dealt into windows, windows to lanes. Within a window utterances
 are sorted by length (with a little noise, so that batches differ from epoch to epoch), cut into batches under limits of
 padded seconds and tokens, and the batches are shuffled (`alike` of them together: neighbours in length). Batch numbers
-run on through the epochs; update u takes the
-batches u*G ... u*G+G-1, and rank r of W those of them whose number i has i mod W == r.
+run on through the epochs; update u takes the batches u*G ... u*G+G-1, and rank r of W those of them whose number i has
+i mod W == r.
 
 Planning an epoch counts the batches of its windows; what is in them is worked out when a window is come to.
 """

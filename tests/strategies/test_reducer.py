@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import random
 import time
 from pathlib import Path
@@ -9,9 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from ranks import on_ranks
+from ranks import CRDNN, on_ranks, strategy_of
 
 from speechmill.group import Group
+from speechmill.settings import Recipe, TrainSettings
 from speechmill.strategies import reducer
 from speechmill.strategies.reducer import build_reducer
 
@@ -104,6 +107,23 @@ def test_messages_give_the_same_sums(tmp_path: Path) -> None:
     shared, messages = (on_ranks(3, hurried, 0, folder=tmp_path, together=way)[0] for way in (True, False))
     for one, other in zip(shared, messages, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def gone_on(group: Group, before: str) -> list[str]:
+    """How a checkpoint would tell the way of the sums, and what is said where it was another before."""
+    settings = Recipe(model=CRDNN, train=TrainSettings(strategy="ddp", processes=group.size))
+    strategy = strategy_of(settings, group)
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        strategy.resume({"sums": before}, {})
+    return [strategy.freeze(0).own["sums"], said.getvalue()]
+
+
+@pytest.mark.parametrize("before", ["messages", "shared memory"])
+def test_sums_that_are_rounded_otherwise_than_before_are_told(before: str, tmp_path: Path) -> None:
+    ranks = on_ranks(3, gone_on, before, folder=tmp_path)
+    assert [way for way, _ in ranks] == ["shared memory"] * 3
+    assert ("through messages" in ranks[0][1]) == (before == "messages")
+    assert [said for _, said in ranks[1:]] == ["", ""]
 
 
 def test_without_room_there_is_no_shared_memory(

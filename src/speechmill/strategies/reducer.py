@@ -1,4 +1,4 @@
-"""Sums of gradients over ranks, in an order that is laid down once, from the end of the model to its start."""
+"""Sums of gradients over ranks, in an order that is laid down once."""
 
 from __future__ import annotations
 
