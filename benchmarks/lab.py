@@ -3,8 +3,10 @@
     python -m benchmarks.lab --work lab --out benchmarks/results/lab.json
     python -m benchmarks.lab --table        what --out has, as Markdown
 
-Every training process has one thread, and one run is on the machine at a time. Runs are done seed by seed, so that an
-unfinished laboratory has whole comparisons. --out is written after each run, one record a run, and what it holds of
+Every training process has one thread, and one run is on the machine at a time; with --at-once 2, runs of one process
+go beside one another, two at a time (their records tell it; two commands that share nothing get 1.98 times the work of
+one done on two cores, says benchmarks.scaling). Runs are done seed by seed, so that an unfinished laboratory has whole
+comparisons. --out is written after each run, one record a run, and what it holds of
 the same recipe is not repeated: the laboratory goes on where --work is gone, too, on the next day or the next machine
 (each record tells its own). Under --work a run that was cut off goes on from its checkpoint.
 
@@ -22,8 +24,10 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +49,7 @@ SHARES = {"1/16": 1 / 16, "1/4": 1 / 4}
 # The error rate whose time is told: of single's final validation, the worst seed's, ten per cent more.
 TARGET_SLACK = 1.1
 _DRAWS = 10_000
+_TWIN = ("scale", "all")
 KEY = ("experiment", "corpus", "strategy", "processes", "share", "seed")
 Key = tuple[str | int, ...]
 
@@ -85,9 +90,11 @@ CONDITIONS = (
     Condition("hogwild", "hogwild", processes=3),
     Condition("single, a third of the batch", "single", divided=3),
     Condition("local_sgd", "local_sgd", processes=2, batches_per_update=2),
-    # As much audio in flight as `single` has: what is stale is stale by less.
-    Condition("hogwild, half the batch", "hogwild", processes=2, divided=2),
+    # Where a larger batch costs nothing, stale updates should not either.
+    Condition("hogwild, a third of the batch", "hogwild", processes=2, divided=3),
 )
+# What a way is compared with: `single`, but for batches that are smaller.
+BASELINES = {"hogwild, a third of the batch": "single, a third of the batch"}
 
 
 @dataclass(frozen=True)
@@ -105,11 +112,6 @@ class Run:
         return (self.experiment, self.corpus, way.name, way.processes, self.share, self.seed)
 
     @property
-    def twin(self) -> Key:
-        """The same training under the other experiment's name."""
-        return ("scale" if self.experiment == "strategy" else "strategy", *self.key[1:])
-
-    @property
     def folder(self) -> str:
         condition = self.condition.name.replace(", ", "-").replace(" ", "-")
         share = self.share.replace("/", "_of_")
@@ -122,6 +124,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--corpora", nargs="+", choices=list(RECIPES), default=list(RECIPES))
+    parser.add_argument("--at-once", type=int, default=1, help="runs of one process beside one another")
     parser.add_argument("--most", type=int, help="runs to do in this call; the next one goes on")
     parser.add_argument("--table", action="store_true", help="show --out as Markdown, and do nothing else")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="for every run, e.g. to try the program")
@@ -133,22 +136,53 @@ def main() -> None:
         return
     recipes = {corpus: fingerprint(corpus, args.overrides) for corpus in RECIPES}
     known = recorded(args.out, recipes)
-    left = args.most
-    for run in planned(args.corpora, args.seeds):
-        if run.key in known:
-            continue
-        folder = args.work / run.corpus / f"runs-{recipes[run.corpus]}" / run.folder
-        if run.twin in known:  # trained and told already, for the other experiment
-            known[run.key] = {**known[run.twin], "experiment": run.experiment}
-        elif left == 0:
-            break
-        else:
-            if not is_scored(folder):
-                carry_out(run, folder, args.work, args.overrides)
-            known[run.key] = record(run, folder, recipes[run.corpus])
-            left = None if left is None else left - 1
-        write_json(args.out, with_targets(list(known.values())))
-    print(json.dumps(with_targets(list(known.values())), indent=1))
+    todo = [run for run in planned(args.corpora, args.seeds) if run.key not in known][: args.most]
+    for runs, beside in turns(todo, args.at_once):
+        for run in runs:
+            prepared(run.corpus, run.share, args.work / run.corpus, RECIPES[run.corpus], args.overrides)
+        with ThreadPoolExecutor(beside) as pool:
+            for one in pool.map(lambda run: made(run, args.work, recipes, args.overrides), runs):
+                known[tuple(one[name] for name in KEY)] = {**one, "at_once": beside}
+                write_json(args.out, told(known))
+    write_json(args.out, told(known))
+    print(table(told(known)))
+
+
+def turns(runs: Iterable[Run], at_once: int) -> Iterator[tuple[list[Run], int]]:
+    """Runs in the order in which they are done, and how many of them beside one another: those of one process first."""
+    for _, group in groupby(runs, lambda run: (run.seed, run.corpus)):
+        together = list(group)
+        alone = [run for run in together if run.condition.processes == 1]
+        # The longest first, so that the last is not left without company.
+        yield sorted(alone, key=lambda run: -run.condition.divided), at_once
+        yield [run for run in together if run.condition.processes > 1], 1
+
+
+def made(run: Run, work: Path, recipes: dict[str, str], overrides: list[str]) -> dict[str, Any]:
+    """The record of a run, which is carried out where it is not."""
+    folder = work / run.corpus / f"runs-{recipes[run.corpus]}" / run.folder
+    if not is_scored(folder):
+        carry_out(run, folder, work, overrides)
+    return record(run, folder, recipes[run.corpus])
+
+
+def told(known: dict[Key, dict[str, Any]]) -> list[dict[str, Any]]:
+    """All records, in the order of the plan; `single` on the demo corpus is the whole of experiment `scale` too."""
+    records = list(known.values())
+    records += [
+        {**one, "experiment": "scale"}
+        for one in records
+        if (one["experiment"], one["corpus"], one["strategy"]) == ("strategy", "demo", CONDITIONS[0].name)
+    ]
+    ways = [way.name for way in CONDITIONS]
+    order = ("strategy", "scale")
+    records.sort(
+        key=lambda one: (
+            one["seed"], one["corpus"], -order.index(one["experiment"]), ways.index(one["strategy"]),
+            one["processes"], one["hours"],
+        )
+    )  # fmt: skip
+    return with_targets(records)
 
 
 def fingerprint(corpus: str, overrides: list[str]) -> str:
@@ -159,10 +193,12 @@ def fingerprint(corpus: str, overrides: list[str]) -> str:
 def recorded(out: Path, recipes: dict[str, str]) -> dict[Key, dict[str, Any]]:
     """What --out holds of these recipes; of others (a changed recipe, other overrides) it is left out, and said so."""
     found = read_json(out) if out.is_file() else []
-    fresh = [one for one in found if one.get("recipe") == recipes[one["corpus"]]]
+    ways = [way.name for way in CONDITIONS]
+    fresh = [one for one in found if one.get("recipe") == recipes[one["corpus"]] and one["strategy"] in ways]
     if len(fresh) < len(found):
-        print(f"{out}: {len(found) - len(fresh)} records are of other recipes and are made again", file=sys.stderr)
-    return {tuple(one[name] for name in KEY): one for one in fresh}
+        print(f"{out}: {len(found) - len(fresh)} records are of other recipes or ways: left out", file=sys.stderr)
+    # All hours of experiment `scale` are told again by `told`.
+    return {tuple(one[name] for name in KEY): one for one in fresh if (one["experiment"], one["share"]) != _TWIN}
 
 
 def planned(corpora: list[str], seeds: int) -> Iterator[Run]:
@@ -172,7 +208,7 @@ def planned(corpora: list[str], seeds: int) -> Iterator[Run]:
             for condition in CONDITIONS:
                 yield Run("strategy", corpus, condition, seed)
             if corpus == "demo":  # the digits have too few hours to divide
-                for share in (*SHARES, "all"):
+                for share in SHARES:
                     yield Run("scale", corpus, CONDITIONS[0], seed, share)
 
 
@@ -180,7 +216,7 @@ def carry_out(run: Run, folder: Path, work: Path, overrides: list[str]) -> None:
     """Prepare what is missing, train, score the test calls. The commands are those that users have."""
     recipe_path = RECIPES[run.corpus]
     recipe = load_recipe(recipe_path, overrides)
-    data = prepared(run.corpus, run.share, work / run.corpus, recipe_path, overrides)
+    data = place(run.share, work / run.corpus)
     seeds = [f"train.seed={run.seed}", f"schedule.seed={run.seed}"]
     places = [f"data.shards={data / 'shards'}", f"data.tokenizer={work / run.corpus / 'tokenizer.model'}"]
     settings = [*overrides, *run.condition.overrides(recipe), *seeds, *places]
@@ -209,19 +245,24 @@ def updates_to_hear(whole: Recipe, divided: Recipe) -> int:
     return updates
 
 
+def place(share: str, folder: Path) -> Path:
+    """The folder of a share of a corpus' training hours."""
+    return folder / share.replace("/", "_of_")
+
+
 def prepared(corpus: str, share: str, folder: Path, recipe: Path, overrides: list[str]) -> Path:
     """The folder with the shards of a share of a corpus' training hours."""
     source = folder / "corpus" if corpus == "demo" else DIGITS
     if corpus == "demo":
         speechmill("demo-corpus", source)
     speechmill("import", "bizspeech", source, folder / "corpus.parquet")
-    everything = folder / "all"
+    everything = place("all", folder)
     make_shards(folder, everything, recipe, overrides)
     speechmill("tokenizer", everything / "selected.parquet", folder / "tokenizer.model", "--recipe", recipe, *overrides)
     if share == "all":
         return everything
     hours = SHARES[share] * training_hours(everything)
-    part = folder / share.replace("/", "_of_")
+    part = place(share, folder)
     make_shards(folder, part, recipe, [*overrides, f"select.hours={hours}"])
     return part
 
@@ -264,7 +305,7 @@ def target(found: list[dict[str, Any]], corpus: str) -> float | None:
 def record(run: Run, folder: Path, recipe: str) -> dict[str, Any]:
     metrics, scores = read_metrics(folder), read_json(folder / "scores" / "test.json")
     environment, end = read_json(folder / "environment.json"), metrics[-1]
-    part = folder.parents[1] / (run.share.replace("/", "_of_"))
+    part = place(run.share, folder.parents[1])
     return {
         "experiment": run.experiment,
         "corpus": run.corpus,
@@ -304,7 +345,7 @@ def of_calls(path: Path) -> dict[str, list[int]]:
 
 
 def table(found: list[dict[str, Any]]) -> str:
-    """Markdown: each way beside `single` on the seeds that both have; then what more hours bring."""
+    """Markdown: each way beside its baseline on the seeds that both have; then what more hours bring."""
     lines = []
     for corpus in RECIPES:
         runs = [one for one in found if (one["experiment"], one["corpus"]) == ("strategy", corpus)]
@@ -313,12 +354,12 @@ def table(found: list[dict[str, Any]]) -> str:
             continue
         lines += [
             "",
-            "| " + corpus + " | processes | WER, each seed | mean | errors | relative to single | time of single's | "
-            "audio of single's | seconds to " + f"{100 * (runs[0]['target_wer'] or 0):.1f} % |",
+            "| " + corpus + " | processes | WER, each seed | mean | errors | relative to baseline | its time | "
+            "its audio | seconds to " + f"{100 * (runs[0]['target_wer'] or 0):.1f} % |",
             "|---|---|---|---|---|---|---|---|---|",
         ]
-        baseline = {one["seed"]: one for one in runs if one["strategy"] == CONDITIONS[0].name}
-        lines += [_row(way, runs, baseline) for way in ways]
+        lines += [_row(way, runs) for way in ways]
+        lines += ["", "Baseline: `single`, at equal audio heard; of batches that are a third, `single` with the same."]
     scale = [one for one in found if one["experiment"] == "scale"]
     if scale:
         lines += ["", "| hours | WER, each seed | mean |", "|---|---|---|"]
@@ -327,21 +368,22 @@ def table(found: list[dict[str, Any]]) -> str:
         lines.append(f"| {hours:.2f} | {_each(rates)} | {statistics.mean(rates):.2f} |")
     law = fit_power_law([one["hours"] for one in scale], [one["wer"] for one in scale]) if scale else None
     if law:
-        told = [
+        terms = [
             f"{name} = {value:.3g} ({low:.3g} to {high:.3g})"
             for name, value, (low, high) in (
                 ("a", law.a, law.a_interval), ("b", law.b, law.b_interval), ("c", law.c, law.c_interval),
             )
         ]  # fmt: skip
         amounts = len({one["hours"] for one in scale})
-        lines += ["", f"error = a + b × hours^−c through {amounts} amounts: " + ", ".join(told)]
+        lines += ["", f"error = a + b × hours^−c through {amounts} amounts: " + ", ".join(terms)]
     return "\n".join(lines).strip()
 
 
-def _row(way: tuple[str, int], runs: list[dict[str, Any]], baseline: dict[int, dict[str, Any]]) -> str:
+def _row(way: tuple[str, int], runs: list[dict[str, Any]]) -> str:
     mine = [one for one in runs if (one["strategy"], one["processes"]) == way]
-    pairs = [(one, baseline[one["seed"]]) for one in mine if one["seed"] in baseline]
-    against = pairs and mine[0]["strategy"] != CONDITIONS[0].name
+    against = BASELINES.get(way[0], CONDITIONS[0].name)
+    baseline = {one["seed"]: one for one in runs if one["strategy"] == against}
+    pairs = [(one, baseline[one["seed"]]) for one in mine if one["seed"] in baseline and way[0] != against]
     reached = [one["seconds_to_target"] for one in mine]
     cells = [
         way[0],
@@ -349,9 +391,9 @@ def _row(way: tuple[str, int], runs: list[dict[str, Any]], baseline: dict[int, d
         _each([100 * one["wer"] for one in mine]),
         f"{statistics.mean(100 * one['wer'] for one in mine):.2f}",
         str(sum(one["errors"] for one in mine)),
-        relative(pairs) if against else "",
-        f"{_times(pairs, 'seconds'):.2f}" if against else "1",
-        f"{_times(pairs, 'audio_seconds'):.3f}" if against else "1",
+        relative(pairs) if pairs else "",
+        f"{_times(pairs, 'seconds'):.2f}" if pairs else "1",
+        f"{_times(pairs, 'audio_seconds'):.3f}" if pairs else "1",
         "never" if None in reached else f"{statistics.mean(reached):.0f}",
     ]
     return "| " + " | ".join(cells) + " |"

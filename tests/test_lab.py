@@ -24,12 +24,12 @@ def test_records_of_another_recipe_are_made_again(tmp_path: Path, capsys: pytest
     write_json(out, [a_record(), a_record(recipe="old", seed=1)])
     known = lab.recorded(out, {"demo": "abc", "digits": "def"})
     assert list(known) == [lab.Run("strategy", "demo", lab.CONDITIONS[0], 0).key]
-    assert "1 records are of other recipes" in capsys.readouterr().err
+    assert "1 records are of other recipes or ways" in capsys.readouterr().err
 
 
 def test_every_planned_run_has_a_key_of_its_own() -> None:
     runs = list(lab.planned(["demo", "digits"], 3))
-    assert len({run.key for run in runs}) == len(runs) == 3 * (8 + 3 + 8)
+    assert len({run.key for run in runs}) == len(runs) == 3 * (8 + 2 + 8)
 
 
 def test_the_target_is_a_tenth_above_the_worst_final_validation_of_single() -> None:
@@ -43,9 +43,11 @@ def test_a_call_with_everything_recorded_trains_nothing(tmp_path: Path, monkeypa
     out, print_of = tmp_path / "lab.json", lab.fingerprint("demo", [])
     records = []
     for run in lab.planned(["demo"], 1):
-        if run.experiment == "strategy" or run.share != "all":
-            way = run.condition
-            records.append(a_record(print_of, run.experiment, way.name, processes=way.processes, share=run.share))
+        way = run.condition
+        records.append(
+            a_scored(way.name, 0, [20], 9.0, recipe=print_of, experiment=run.experiment, processes=way.processes)
+            | {"share": run.share, "hours": {"1/16": 1.0, "1/4": 4.0}.get(run.share, 16.0)}
+        )
     write_json(out, records)
     monkeypatch.setattr(lab, "carry_out", lambda *_: pytest.fail("trained again"))
     monkeypatch.setattr(
@@ -53,7 +55,7 @@ def test_a_call_with_everything_recorded_trains_nothing(tmp_path: Path, monkeypa
     )
     lab.main()
     assert len(read_json(out)) == len(records) + 1  # all hours: the run `single`, told again
-    assert read_json(out)[-1]["experiment"] == "scale"
+    assert [one["share"] for one in read_json(out) if one["experiment"] == "scale"] == ["1/16", "1/4", "all"]
 
 
 def test_records_of_recipes_come_back_where_the_settings_are_the_same(
@@ -101,7 +103,28 @@ def test_the_table_compares_each_way_with_single_on_the_same_seeds() -> None:
     assert cells[:5] == ["hogwild", "2", "24.75", "24.75", "99"]
     assert cells[5].startswith("+10.0 % (")
     assert cells[6:] == ["0.50", "1.000", "5"]
-    assert len(lines) == 4
+    assert len(lines) == 6
+
+
+def test_smaller_batches_are_compared_with_smaller_batches() -> None:
+    runs = [
+        a_scored(name, 0, errors, seconds) | {"processes": processes}
+        for name, errors, seconds, processes in (
+            ("single", [20], 100.0, 1), ("single, a third of the batch", [40], 200.0, 1),
+            ("hogwild, a third of the batch", [44], 100.0, 2),
+        )
+    ]  # fmt: skip
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lab.table(runs).splitlines()[2:5]]
+    assert [row[5].split(" (")[0] for row in rows] == ["", "+100.0 %", "+10.0 %"]
+    assert [row[6] for row in rows] == ["1", "2.00", "0.50"]
+
+
+def test_runs_of_one_process_go_first_and_may_have_company() -> None:
+    turns = list(lab.turns(lab.planned(["demo", "digits"], 2), 2))
+    assert [beside for _, beside in turns] == [2, 1] * 4
+    assert all((run.condition.processes == 1) == (beside == 2) for runs, beside in turns for run in runs)
+    assert turns[0][0][0].condition.name == "single, a third of the batch"
+    assert [run.seed for runs, _ in turns for run in runs] == [0] * 18 + [1] * 18
 
 
 def test_the_table_fits_a_law_to_the_hours() -> None:
