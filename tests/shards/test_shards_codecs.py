@@ -10,6 +10,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import SHARD_SETTINGS
+from speechmill import audio
 from speechmill.audio import Pcm, decode_bytes, encode_flac
 from speechmill.errors import SpeechmillError
 from speechmill.shards import codecs, flac
@@ -136,6 +139,28 @@ def test_an_interrupt_while_encoding_is_heard_and_costs_no_frame(monkeypatch: py
     assert len(frames) > 10  # it went on to the end
     monkeypatch.undo()
     assert encoder.encode(samples, 16000) == expected
+
+
+def test_an_interrupt_is_heard_while_libsndfile_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = speechlike(60_000)
+    expected = plain(encode_flac(samples, 16000))
+    encoder, made = FlacEncoder(), []
+    encoder._libflac = None
+
+    class Interrupted(io.BytesIO):
+        def write(self, data: Any) -> int:
+            made.append(self)
+            signal.raise_signal(signal.SIGINT)  # as it is in a callback, whose exceptions are lost
+            return super().write(data)
+
+    monkeypatch.setattr(audio, "io", SimpleNamespace(BytesIO=Interrupted))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            encoder.encode(samples, 16000)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert plain(made[-1].getvalue()) == expected  # it went on to the end
 
 
 @needs_libflac

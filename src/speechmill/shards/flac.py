@@ -56,8 +56,9 @@ class FlacEncoder:
             raise SpeechmillError(
                 f"FLAC: int16 [samples] expected, at least one; found {samples.dtype} {samples.shape}."
             )
-        whole = self._libflac.encode(samples, rate) if self._libflac else None
-        return plain(whole or encode_flac(samples, rate))
+        with _interrupts_later():
+            whole = self._libflac.encode(samples, rate) if self._libflac else None
+            return plain(whole or encode_flac(samples, rate))
 
 
 def plain(data: bytes) -> bytes:
@@ -157,11 +158,10 @@ class _Libflac:
         wide = samples.astype(np.int32)
         encoder, written = self._encoder, _WRITTEN(self._write)
         put = zip(self._settings, (1, _BITS, rate, _LEVEL, 0), strict=True)
-        with _interrupts_later():
-            ready = all(setting(encoder, value) for setting, value in put) and self._set_total(encoder, len(wide))
-            ready = ready and not self._init(encoder, written, *[None] * 4)
-            done = ready and self._process(encoder, wide.ctypes.data, len(wide))
-            done = self._finish(encoder) and done  # also makes it ready for the next
+        ready = all(setting(encoder, value) for setting, value in put) and self._set_total(encoder, len(wide))
+        ready = ready and not self._init(encoder, written, *[None] * 4)
+        done = ready and self._process(encoder, wide.ctypes.data, len(wide))
+        done = self._finish(encoder) and done  # also makes it ready for the next
         # An exception in a callback, such as one of memory, is lost, and what C is told then is anything.
         whole = self._coded == len(samples)
         return self._buffer[: self._at].tobytes() if done and whole else None
@@ -169,7 +169,7 @@ class _Libflac:
 
 @contextlib.contextmanager
 def _interrupts_later() -> Iterator[None]:
-    """Ctrl-C is heard at the end: in a callback from C its exception would be lost."""
+    """Ctrl-C is heard at the end: in a callback from C, libFLAC's or libsndfile's, its exception would be lost."""
     before = signal.getsignal(signal.SIGINT)
     if not callable(before) or threading.current_thread() is not threading.main_thread():
         yield
