@@ -68,7 +68,7 @@ def padding_figures(quick: bool) -> dict[str, Any]:
 
 def _ours(seconds: Floats, settings: ScheduleSettings) -> tuple[list[Ints], Floats]:
     """The batches, and at which second of the epoch's sequential reading each utterance comes by."""
-    epoch = Epoch(_utterances(seconds), settings, 0)
+    epoch = epoch_of(seconds, settings)
     batches = [epoch.batch(k) for k in range(len(epoch))]
     starts = epoch.utterances.shard_starts
     order = np.concatenate(
@@ -79,10 +79,14 @@ def _ours(seconds: Floats, settings: ScheduleSettings) -> tuple[list[Ints], Floa
     return batches, read_at
 
 
-def _utterances(seconds: Floats) -> Utterances:
+def epoch_of(seconds: Floats, settings: ScheduleSettings) -> Epoch:
+    """Our first epoch of utterances of these lengths, an hour to a shard."""
     shard = (np.cumsum(seconds) // SHARD_SECONDS).astype(np.int64)
     count = len(seconds)
-    return Utterances(np.arange(count), shard, np.round(seconds * RATE).astype(np.int64), np.zeros(count), RATE)
+    return Epoch(
+        Utterances(np.arange(count), shard, np.round(seconds * RATE).astype(np.int64), np.zeros(count), RATE),
+        settings, 0,
+    )  # fmt: skip
 
 
 def _speechbrain(seconds: Floats, settings: ScheduleSettings) -> list[Ints]:
@@ -145,7 +149,7 @@ def mixing(seconds: Floats, batches: list[Ints], read_at: Floats | None = None) 
 
 def window_chance(seconds: Floats, settings: ScheduleSettings) -> float:
     """The chance that two utterances of one window of ours share a batch: what a perfect shuffle in it would give."""
-    epoch = Epoch(_utterances(seconds), settings, 0)
+    epoch = epoch_of(seconds, settings)
     sizes = np.array([len(epoch.batch(k)) for k in range(len(epoch))], dtype=np.float64)
     held = np.bincount(epoch.window, weights=sizes)
     pairs = np.bincount(epoch.window, weights=sizes * (sizes - 1))
