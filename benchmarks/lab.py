@@ -11,7 +11,9 @@ the same recipe is not repeated: the laboratory goes on where --work is gone, to
 (each record tells its own). Under --work a run that was cut off goes on from its checkpoint.
 
 Experiment `strategy`: the recipe's batches, the same ones in the same order, in each of the ways of CONDITIONS. G
-batches per update mean G times fewer updates; with smaller batches there are updates until as much audio was heard.
+batches per update mean G times fewer updates; with smaller batches there are updates until as much audio was heard. The
+learning rate goes with the square root of the audio in an update, as is usual for Adam (Malladi et al. 2022): a rate
+that was chosen for one size says little of another.
 Experiment `scale`: the strategy `single` with 1/16, 1/4 and all of the training hours, with the same validation and
 test calls and the same number of updates.
 """
@@ -56,13 +58,17 @@ Key = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Condition:
-    """A way to train: `batches_per_update` batches make an update, each `divided` times smaller than the recipe's."""
+    """A way to train: `batches_per_update` batches make an update, each `divided` times smaller than the recipe's.
+
+    `summed` of them are behind one step of an optimizer.
+    """
 
     name: str
     strategy: str
     processes: int = 1
     batches_per_update: int = 1
     divided: int = 1
+    summed: int = 1
 
     def overrides(self, recipe: Recipe) -> list[str]:
         """Settings under which the recipe's audio is heard once over in this way; where batches are divided only about
@@ -79,17 +85,18 @@ class Condition:
             f"train.validate_every={round(train.validate_every * by)}",
             f"train.checkpoint_every={round(train.checkpoint_every * by)}",
             f"optim.warmup_updates={round(recipe.optim.warmup_updates * by)}",
+            f"optim.lr={recipe.optim.lr * (self.summed / self.divided) ** 0.5:.4g}",
         ]
 
 
 CONDITIONS = (
     Condition("single", "single"),
-    Condition("accumulation", "single", batches_per_update=2),
-    Condition("ddp", "ddp", processes=2, batches_per_update=2),
+    Condition("accumulation", "single", batches_per_update=2, summed=2),
+    Condition("ddp", "ddp", processes=2, batches_per_update=2, summed=2),
     Condition("hogwild", "hogwild", processes=2),
     Condition("hogwild", "hogwild", processes=3),
     Condition("single, a third of the batch", "single", divided=3),
-    Condition("local_sgd", "local_sgd", processes=2, batches_per_update=2),
+    Condition("local_sgd", "local_sgd", processes=2, batches_per_update=2),  # each steps after each of its batches
     # Where a larger batch costs nothing, stale updates should not either.
     Condition("hogwild, a third of the batch", "hogwild", processes=2, divided=3),
 )

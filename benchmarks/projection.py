@@ -1,4 +1,4 @@
-"""What synchronous training would reach on 8 and 64 GPUs: a projection from sizes and measured batches, not a measurement.
+"""What synchronous training would reach on 8 and 64 GPUs: a projection, not a measurement.
 
     python -m benchmarks.projection [--json -]
 
@@ -120,7 +120,8 @@ def figures() -> dict[str, Any]:
 def table(found: dict[str, Any]) -> str:
     """Markdown."""
     lines = [
-        "| | TFLOP/s each | computing, ms | sending, ms | `ddp` | with `alike` | `local_sgd` | hours of audio an update |",
+        "| | TFLOP/s each | computing, ms | sending, ms | `ddp` | with `alike` | `local_sgd` | "
+        "hours of audio an update |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in found["rows"]:
