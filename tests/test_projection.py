@@ -8,7 +8,7 @@ from benchmarks.projection import PERIOD, longest, projected, projected_local
 
 
 def test_a_message_that_fits_behind_the_backward_pass_costs_nothing() -> None:
-    assert projected(0.3, 1.0, 0.2) == 1.0
+    assert projected(0.3, 1.0, 0.2) == pytest.approx(1.0)
     assert projected(0.3, 1.0, 0.5) == pytest.approx(0.3 / (0.3 + 0.5 - 0.2))
 
 
