@@ -69,6 +69,7 @@ class Condition:
     batches_per_update: int = 1
     divided: int = 1
     summed: int = 1
+    moments: str = "own"  # Hogwild's
 
     def overrides(self, recipe: Recipe) -> list[str]:
         """Settings under which the recipe's audio is heard once over in this way; where batches are divided only about
@@ -78,6 +79,7 @@ class Condition:
         return [
             f"train.strategy={self.strategy}",
             f"train.processes={self.processes}",
+            f"train.hogwild_moments={self.moments}",
             f"schedule.batches_per_update={self.batches_per_update}",
             f"schedule.target_seconds={schedule.target_seconds / self.divided}",
             f"schedule.limit_seconds={max(schedule.limit_seconds / self.divided, recipe.select.max_seconds)}",
@@ -95,6 +97,7 @@ CONDITIONS = (
     Condition("ddp", "ddp", processes=2, batches_per_update=2, summed=2),
     Condition("hogwild", "hogwild", processes=2),
     Condition("hogwild", "hogwild", processes=3),
+    Condition("hogwild, shared moments", "hogwild", processes=2, moments="shared"),
     Condition("single, a third of the batch", "single", divided=3),
     Condition("local_sgd", "local_sgd", processes=2, batches_per_update=2),  # each steps after each of its batches
     # Where a larger batch costs nothing, stale updates should not either.

@@ -29,7 +29,7 @@ def test_records_of_another_recipe_are_made_again(tmp_path: Path, capsys: pytest
 
 def test_every_planned_run_has_a_key_of_its_own() -> None:
     runs = list(lab.planned(["demo", "digits"], 3))
-    assert len({run.key for run in runs}) == len(runs) == 3 * (8 + 2 + 8)
+    assert len({run.key for run in runs}) == len(runs) == 3 * (9 + 2 + 9)
 
 
 def test_the_target_is_a_tenth_above_the_worst_final_validation_of_single() -> None:
@@ -124,7 +124,7 @@ def test_runs_of_one_process_go_first_and_may_have_company() -> None:
     assert [beside for _, beside in turns] == [2, 1] * 4
     assert all((run.condition.processes == 1) == (beside == 2) for runs, beside in turns for run in runs)
     assert turns[0][0][0].condition.name == "single, a third of the batch"
-    assert [run.seed for runs, _ in turns for run in runs] == [0] * 18 + [1] * 18
+    assert [run.seed for runs, _ in turns for run in runs] == [0] * 20 + [1] * 20
 
 
 def test_the_table_fits_a_law_to_the_hours() -> None:
