@@ -29,8 +29,9 @@ from speechmill.artefact import (
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import read_manifest, write_manifest
 from speechmill.shards.index import open_index
-from speechmill.shards.write import ShardReport, Worker, WorkerReport, shard_manifest, shard_worker
+from speechmill.shards.write import ShardReport, WorkerReport, shard_manifest, shard_worker
 from speechmill.tokenizer import load_tokenizer, train_tokenizer
+from speechmill.workers import Worker
 
 
 class Interrupted(Exception):

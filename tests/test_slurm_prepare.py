@@ -1,4 +1,4 @@
-"""slurm/prepare.sbatch: its body is run as Slurm runs it, with the variables of an array's tasks."""
+"""slurm/prepare.sbatch and align.sbatch: run as Slurm runs them, with the variables of an array's tasks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from conftest import SHARD_SETTINGS
 from speechmill.artefact import sha256_file
+from speechmill.manifest import read_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPT = ROOT / "slurm" / "prepare.sbatch"
+SCRIPT, ALIGN = ROOT / "slurm" / "prepare.sbatch", ROOT / "slurm" / "align.sbatch"
 SETTINGS = [f"shard.sample_rate={SHARD_SETTINGS.sample_rate}", f"shard.shard_seconds={SHARD_SETTINGS.shard_seconds}",
             f"shard.group_shards={SHARD_SETTINGS.group_shards}",
             f"features.sample_rate={SHARD_SETTINGS.sample_rate}"]  # fmt: skip
@@ -35,13 +37,15 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return kept | {"SPEECHMILL": str(command), "PYTHONPATH": str(ROOT / "src")}
 
 
-def test_bash_parses_it() -> None:
-    subprocess.run(["bash", "-n", str(SCRIPT)], check=True)
-    assert "#SBATCH --array=" in SCRIPT.read_text()
+@pytest.mark.parametrize("script", [SCRIPT, ALIGN], ids=lambda script: script.stem)
+def test_bash_parses_it(script: Path) -> None:
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    assert "#SBATCH --array=" in script.read_text()
 
 
-def test_without_arguments_it_says_how(environment: dict[str, str]) -> None:
-    done = subprocess.run(["bash", str(SCRIPT)], env=environment, capture_output=True, text=True)
+@pytest.mark.parametrize("script", [SCRIPT, ALIGN], ids=lambda script: script.stem)
+def test_without_arguments_it_says_how(script: Path, environment: dict[str, str]) -> None:
+    done = subprocess.run(["bash", str(script)], env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("usage: sbatch --array=")
 
@@ -58,3 +62,18 @@ def test_the_tasks_of_an_array_write_the_bytes_of_one_command(
         assert done.returncode == 0, done.stderr
         assert ("other workers still have" in done.stdout) == (task < first + 2)
     assert sums(out) == sums(shards)
+
+
+def test_the_tasks_of_an_array_align_all_recordings(
+    tmp_path: Path, environment: dict[str, str], manifest: Path
+) -> None:
+    out = tmp_path / "aligned.parquet"
+    for task in range(2):
+        slurm = {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_CPUS_PER_TASK": "1"}
+        command = ["bash", str(ALIGN), str(manifest), str(out)]
+        done = subprocess.run(command, env=environment | slurm, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert out.exists() == (task == 1)
+    recordings = read_manifest(manifest)["recording"].unique()
+    spans = pl.read_parquet(tmp_path / "aligned.spans.parquet")
+    assert sorted(spans["recording"].unique()) == sorted(recordings)

@@ -1,15 +1,19 @@
-"""Worker processes: how many the machine carries, and that none outlives the command that started it."""
+"""Worker processes: how many the machine carries, that none outlives the command that started it, who does what."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import parent_process
 from typing import TYPE_CHECKING
+
+from speechmill.errors import SpeechmillError
 
 if TYPE_CHECKING:
     from speechmill.settings import Recipe
@@ -57,3 +61,29 @@ def _watch() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One of `count` that share the work, each started by itself: an array of jobs, xargs, one machine after another.
+
+    It takes the pieces whose number leaves `number` when divided by `count`, and may be counted from 0 or from 1.
+    """
+
+    number: int
+    count: int
+
+    def takes(self, piece: int) -> bool:
+        return piece % self.count == self.number % self.count
+
+    @classmethod
+    def parse(cls, text: str) -> Worker:
+        """Parse "3/16". Raises SpeechmillError where it is not I/N with I from 0 to N."""
+        match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+        worker = cls(int(match[1]), int(match[2])) if match else None
+        if worker is None or not 0 <= worker.number <= worker.count or worker.count == 0:
+            raise SpeechmillError(f"--worker {text}: I/N was expected, such as 3/16: I from 0 to 15, or from 1 to 16.")
+        return worker
+
+
+ALONE = Worker(0, 1)

@@ -11,13 +11,13 @@ from scripted import Scripted, manifest, said
 
 from speechmill.align import run
 from speechmill.align.base import Heard
-from speechmill.align.run import align_manifest, parse_worker
+from speechmill.align.run import align_manifest
 from speechmill.audio import RATE, Pcm
 from speechmill.cli import main
-from speechmill.errors import SpeechmillError
 from speechmill.inspection import inspect_ledger
 from speechmill.manifest import read_manifest
 from speechmill.settings import AlignSettings
+from speechmill.workers import ALONE, Worker
 
 A = "we saw strong demand in europe this year"
 B = "margins were a little lower than we had planned"
@@ -38,7 +38,7 @@ def hears(monkeypatch: pytest.MonkeyPatch) -> list[Heard]:
     return script
 
 
-def align(source: Path, worker: tuple[int, int] = (1, 1)) -> run.AlignReport:
+def align(source: Path, worker: Worker = ALONE) -> run.AlignReport:
     return align_manifest(source, source.with_name("out.parquet"), AlignSettings(), "scripted", worker)
 
 
@@ -90,10 +90,10 @@ def test_workers_share_the_recordings_and_the_last_merges(tmp_path: Path, hears:
     samples, heard, _ = said([A, B, C])
     hears += heard
     source = manifest(tmp_path, {f"call{n}": (samples, [A, B, C]) for n in range(3)})
-    first = align(source, (1, 2))
+    first = align(source, Worker(0, 2))
     assert (first.done, first.of, first.report) == (2, 3, {})
     assert not (tmp_path / "out.parquet").exists()
-    assert align(source, (2, 2)).report["utterances"] == 9
+    assert align(source, Worker(1, 2)).report["utterances"] == 9
     by_two = (tmp_path / "out.parquet").read_bytes()
     (tmp_path / "out.parquet").unlink()
     align(source)
@@ -168,12 +168,8 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "overwrite" in capsys.readouterr().err
     assert main(["align", source, out, "--aligner", "p2fa"]) == 2
     assert "no aligner; known: pocketsphinx" in capsys.readouterr().err
+    assert main(["align", source, out, "--worker", "3/2"]) == 2
+    assert "--worker 3/2: I/N was expected" in capsys.readouterr().err
     assert main(["align", source, out, "--aligner", "ctc"]) == 2
     assert main(["align", source, out, "--aligner", f"ctc:{tmp_path}"]) == 2
     assert "config.yaml" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("text", ["3", "0/2", "3/2", "a/b", "1/"])
-def test_a_worker_that_makes_no_sense(text: str) -> None:
-    with pytest.raises(SpeechmillError, match="expected I/N"):
-        parse_worker(text)

@@ -20,7 +20,8 @@ from speechmill.manifest import read_manifest, write_manifest
 from speechmill.shards import write as module
 from speechmill.shards.parts import read_dropped
 from speechmill.shards.verify import verify
-from speechmill.shards.write import Worker, shard_manifest, shard_worker
+from speechmill.shards.write import shard_manifest, shard_worker
+from speechmill.workers import Worker
 
 CALL = "1003"
 

@@ -15,7 +15,8 @@ from speechmill.shards.parts import read_dropped
 from speechmill.shards.planned import planned_group
 from speechmill.shards.repair import UNRECORDED, part_of_tar, repair
 from speechmill.shards.verify import verify
-from speechmill.shards.write import Worker, shard_manifest, shard_worker
+from speechmill.shards.write import shard_manifest, shard_worker
+from speechmill.workers import Worker
 
 
 def sums(folder: Path) -> dict[str, str]:

@@ -22,12 +22,12 @@ from speechmill.shards.planned import planned_shards
 from speechmill.shards.tar import scan
 from speechmill.shards.write import (
     ShardReport,
-    Worker,
     WorkerReport,
     finish_shards,
     shard_manifest,
     shard_worker,
 )
+from speechmill.workers import Worker
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = [f"shard.sample_rate={SHARD_SETTINGS.sample_rate}", f"shard.shard_seconds={SHARD_SETTINGS.shard_seconds}",
@@ -47,7 +47,7 @@ def command(manifest: Path, out: Path, *options: str) -> list[str]:
 @pytest.mark.parametrize("text", ["0/3", "1/3", "2/3", "3/3"])
 def test_a_worker_is_counted_from_zero_or_from_one(text: str) -> None:
     worker = Worker.parse(text)
-    assert [group for group in range(6) if worker.writes(group)] == [int(text[0]) % 3, int(text[0]) % 3 + 3]
+    assert [group for group in range(6) if worker.takes(group)] == [int(text[0]) % 3, int(text[0]) % 3 + 3]
 
 
 @pytest.mark.parametrize("text", ["4/3", "0/0", "1", "a/b", "-1/2", "1/2/3", ""])
@@ -139,7 +139,7 @@ def test_a_worker_killed_while_it_writes_and_run_again_gives_the_same_bytes(
     """One of three is killed in the middle of a TAR, the others go on. 50 random moments are in benchmarks.soak."""
     out = tmp_path / "s"
     planned = planned_shards(shards)
-    own = planned.filter(pl.Series([Worker(victim, 3).writes(group) for group in planned["group"]]))["shard"].to_list()
+    own = planned.filter(pl.Series([Worker(victim, 3).takes(group) for group in planned["group"]]))["shard"].to_list()
     running = []
     for number in range(3):
         words = command(manifest, out, "--worker", f"{number}/3", "--processes", "1")

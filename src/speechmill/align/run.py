@@ -12,7 +12,6 @@ OUT.parts/               one folder per recording, until all are there and merge
 from __future__ import annotations
 
 import multiprocessing
-import re
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -46,7 +45,7 @@ from speechmill.ledger import KEPT, OVERLAP, account, ledger_path, write_ledger
 from speechmill.manifest import read_manifest, write_manifest
 from speechmill.progress import Progress
 from speechmill.settings import AlignSettings
-from speechmill.workers import end_with_parent
+from speechmill.workers import ALONE, Worker, end_with_parent
 
 _VERSION = 3  # of what align does: raise it where the same input would give other rows
 _TABLES = ("utterances", "words", "sentences", "spans")
@@ -95,20 +94,12 @@ class _Job:
     settings: AlignSettings
 
 
-def parse_worker(text: str) -> tuple[int, int]:
-    """'2/8' -> (2, 8). Raises SpeechmillError for anything else."""
-    match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
-    if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise SpeechmillError(f"--worker {text}: expected I/N with I from 1 to N, as in 2/8.")
-    return int(match[1]), int(match[2])
-
-
 def align_manifest(
     manifest: Path,
     out: Path,
     settings: AlignSettings,
     aligner: str = "pocketsphinx",
-    worker: tuple[int, int] = (1, 1),
+    worker: Worker = ALONE,
     processes: int = 1,
 ) -> AlignReport:
     """Align every recording of `manifest` that is this worker's; when all workers' are done, merge them into `out`.
@@ -129,7 +120,7 @@ def align_manifest(
     if report := _finished(out, whole):
         tidy(out)
         return AlignReport(out, len(jobs), len(jobs), True, report)
-    mine = jobs[worker[0] - 1 :: worker[1]]
+    mine = [job for number, job in enumerate(jobs) if worker.takes(number)]
     _align_all([job for job in mine if not _is_done(job)], len(mine), processes)
     done = sum(_is_done(job) for job in jobs)
     if done < len(jobs):

@@ -67,15 +67,19 @@ def add_align(verbs: Verbs) -> None:
     parser.add_argument("manifest", type=Path, help="rows in the order of the transcript; their times are not used")
     parser.add_argument("out", type=Path, help="the manifest to write, .parquet")
     parser.add_argument("--aligner", default="pocketsphinx", metavar="NAME", help="pocketsphinx, ctc:RUN or mms")
-    parser.add_argument("--worker", default="1/1", metavar="I/N", help="this process takes every Nth recording, from I")
+    parser.add_argument(
+        "--worker", default="0/1", metavar="I/N",
+        help="take every Nth recording alone (I from 0 or from 1); the last to end merges",
+    )  # fmt: skip
     parser.add_argument("--processes", type=int, default=CORES, help="(default: %(default)s)")
     recipe_arguments(parser)
 
 
 def _align(args: Arguments) -> None:
-    from speechmill.align.run import align_manifest, parse_worker
+    from speechmill.align.run import align_manifest
+    from speechmill.workers import Worker
 
-    worker = parse_worker(args.worker)
+    worker = Worker.parse(args.worker)
     settings = recipe_of(args).align
     print(align_manifest(args.manifest, args.out, settings, args.aligner, worker, args.processes).text())
 

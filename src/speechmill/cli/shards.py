@@ -35,7 +35,8 @@ def add_shard(verbs: Verbs) -> None:
 
 
 def _shard(args: Arguments) -> None:
-    from speechmill.shards.write import Worker, WorkerReport, finish_shards, shard_manifest, shard_worker
+    from speechmill.shards.write import WorkerReport, finish_shards, shard_manifest, shard_worker
+    from speechmill.workers import Worker
 
     settings = recipe_of(args).shard
     if args.codec:

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import json
 import multiprocessing
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -48,7 +47,7 @@ from speechmill.shards.planned import (
 )  # fmt: skip
 from speechmill.shards.replan import write_plan_again, wrong_plan_files
 from speechmill.shards.tar import TarWriter
-from speechmill.workers import end_with_parent
+from speechmill.workers import ALONE, Worker, end_with_parent
 
 _BUFFER = 1 << 20  # bytes: an utterance has three pieces, and each write of its own costs
 _PLANNING = 3600.0  # seconds that a worker waits for another that plans or finishes; nine million rows take a minute
@@ -90,32 +89,9 @@ def shard_manifest(manifest: Path, out: Path, settings: ShardSettings, processes
     if not whole:
         with locked(out):
             _make_plan(manifest, out, settings)
-            _write_groups(out, settings, processes, Worker(0, 1))
+            _write_groups(out, settings, processes, ALONE)
             finish(out)
     return _report(out, whole)
-
-
-@dataclass(frozen=True)
-class Worker:
-    """One of `count` that share the work, each started by itself: an array of jobs, xargs, one machine after another.
-
-    It writes the groups whose number leaves `number` when divided by `count`, and may be counted from 0 or from 1.
-    """
-
-    number: int
-    count: int
-
-    def writes(self, group: int) -> bool:
-        return group % self.count == self.number % self.count
-
-    @classmethod
-    def parse(cls, text: str) -> Worker:
-        """Parse "3/16". Raises SpeechmillError where it is not I/N with I from 0 to N."""
-        match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
-        worker = cls(int(match[1]), int(match[2])) if match else None
-        if worker is None or not 0 <= worker.number <= worker.count or worker.count == 0:
-            raise SpeechmillError(f"--worker {text}: I/N was expected, such as 3/16: I from 0 to 15, or from 1 to 16.")
-        return worker
 
 
 def shard_worker(
@@ -220,7 +196,7 @@ def _finish_once(out: Path) -> None:
 def _write_groups(out: Path, settings: ShardSettings, processes: int, worker: Worker) -> None:
     """Write what a worker's groups lack."""
     shards = planned_shards(out)
-    shards = shards.filter(pl.Series([worker.writes(group) for group in shards["group"]], dtype=pl.Boolean))
+    shards = shards.filter(pl.Series([worker.takes(group) for group in shards["group"]], dtype=pl.Boolean))
     todo = shards.filter(pl.Series([not is_done(out, name) for name in shards["shard"]], dtype=pl.Boolean))
     groups: Groups = list(todo.group_by("group", maintain_order=True).agg("shard").iter_rows())
     with Progress("shard", float(shards["seconds"].sum()) / 3600, "h") as progress:
