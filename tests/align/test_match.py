@@ -69,3 +69,16 @@ def test_islands_are_runs_of_four() -> None:
 
 def test_nothing_heard() -> None:
     assert match(sentences([A, B]), []) == [None, None]
+
+
+def test_a_sentence_whose_middle_another_has_takes_one_side_of_it() -> None:
+    """It came back with the same taken place for ever, where crossing one word cost less than half of its own."""
+    before, after = ["bale", "dorm", "felt", "golf", "kiln"], ["lamp", "moth", "nest", "oven", "pear"]
+    unheard = [
+        f"{first}{second}" for first in ("ash", "elm", "oak", "yew", "fir") for second in ("by", "on", "up", "in", "at")
+    ]
+    heard = [*before, "right", *after]
+    long, short = match(sentences([" ".join([*before, *unheard, *after]), "right"]), heard)
+    assert short is not None
+    assert (short.first, short.last) == (5, 6)
+    assert long is None or long.last <= 5 or long.first >= 6

@@ -20,7 +20,7 @@ from speechmill.align.base import Sentence
 from speechmill.score.align import align
 
 Ids = npt.NDArray[np.int64]
-_SUBSTITUTED, _DELETED, _INSERTED, _TAKEN = 0.4, 0.5, 0.75, 6.0  # costs; a word that agrees gives 1
+_SUBSTITUTED, _DELETED, _INSERTED = 0.4, 0.5, 0.75  # costs; a word that agrees gives 1
 _BEYOND = 150  # heard words beyond the islands where a sentence out of order is looked for
 _WIDEST = 3000  # heard words looked through for one sentence
 _AWAY, _FAR = 0.5, 0.01  # costs of beginning or ending beyond the islands, and of each heard word between
@@ -128,11 +128,15 @@ def _fit(sentence: Sentence, ids: Ids, numbers: dict[str, int], window: tuple[in
     if high - low > _WIDEST:  # nothing is known of where it is: look where any word of it was heard most densely
         low, high = _densest(sentence, ids, numbers, low, high)
     part = ids[low:high]
-    costs = np.where(owner[low:high] >= 0, _TAKEN, _INSERTED)
+    # More than all its words can give and save: across what another sentence has, no place is ever the best, and who
+    # looks again never comes back with a place that is taken.
+    most = sum(max(map(len, token.readings)) for token in sentence.tokens)
+    taken = 1.0 + (1.0 + _DELETED) * most
+    costs = np.where(owner[low:high] >= 0, taken, _INSERTED)
     gone = np.concatenate([[0.0], np.cumsum(costs)])  # cost of passing the heard words before each place
     places = np.arange(low, high + 1)
     away = np.maximum(np.maximum(window[0] - places, places - window[1]), 0)
-    grid = _Grid(part, gone, owner[low:high] >= 0)
+    grid = _Grid(part, gone, owner[low:high] >= 0, taken)
     outside: npt.NDArray[np.float64] = -_AWAY * (away > 0) - _FAR * away
     rows = [outside]
     inner: list[list[list[npt.NDArray[np.float64]]]] = []
@@ -158,8 +162,8 @@ def _densest(sentence: Sentence, ids: Ids, numbers: dict[str, int], low: int, hi
 class _Grid:
     """Semi-global alignment against one stretch of heard words, a row of scores per word of a reading."""
 
-    def __init__(self, part: Ids, gone: npt.NDArray[np.float64], taken: npt.NDArray[np.bool_]) -> None:
-        self.part, self.gone, self.taken = part, gone, taken
+    def __init__(self, part: Ids, gone: npt.NDArray[np.float64], taken: npt.NDArray[np.bool_], cost: float) -> None:
+        self.part, self.gone, self.taken, self.cost = part, gone, taken, cost
 
     def rows(self, start: npt.NDArray[np.float64], reading: Sequence[int]) -> list[npt.NDArray[np.float64]]:
         """Best scores after each word of a reading, `[heard + 1]` each; the first row is `start`."""
@@ -169,7 +173,9 @@ class _Grid:
         return found
 
     def gain(self, word: int) -> npt.NDArray[np.float64]:
-        gains: npt.NDArray[np.float64] = np.where(self.taken, -_TAKEN, np.where(self.part == word, 1.0, -_SUBSTITUTED))
+        gains: npt.NDArray[np.float64] = np.where(
+            self.taken, -self.cost, np.where(self.part == word, 1.0, -_SUBSTITUTED)
+        )
         return gains
 
     def _across(self, row: npt.NDArray[np.float64], word: int) -> npt.NDArray[np.float64]:
