@@ -96,14 +96,18 @@ class Soak:
             process.kill()
             return {"at_update": update, "killed": killed, "failures": ["it hung"]}
         failures = [] if status == 0 else [f"ended with status {status}: {self.tail()}"]
-        if not failures:
-            failures = self.lost() if kind == "hogwild2" else differences(reference, self.run)
+        if not killed:
+            failures.append("it ended before the kill: nothing was tried")
+        elif not failures:
+            failures = self.lost(reference) if kind == "hogwild2" else differences(reference, self.run)
         return {"at_update": update, "killed": killed, "failures": failures}
 
-    def lost(self) -> list[str]:
-        state = read_state(checkpoints(self.run)[-1])
-        ok = state.update == _UPDATES and state.lost <= 1
-        return [] if ok else [f"{state.update} updates, {state.lost} lost"]
+    def lost(self, reference: Path) -> list[str]:
+        """Every update is done or counted as lost, and what was heard tells that the count is true."""
+        state, whole = (read_state(checkpoints(run)[-1]) for run in (self.run, reference))
+        heard_all = state.samples == whole.samples
+        ok = state.update == _UPDATES and state.lost <= 1 and heard_all == (not state.lost)
+        return [] if ok else [f"{state.update} updates, {state.lost} lost, {state.samples} of {whole.samples} samples"]
 
     def tail(self) -> str:
         return (self.folder / "log.txt").read_text(errors="replace").strip()[-300:]

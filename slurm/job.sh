@@ -1,7 +1,10 @@
 # Sourced by all jobs: how one process is started, and how ranks are, on every node of the job.
 set -euo pipefail
 
-program="${SPEECHMILL:-.venv/bin/speechmill}"
+program="$(command -v "${SPEECHMILL:-.venv/bin/speechmill}")" || {  # a name on PATH, too: torchrun is beside it
+  echo "${SPEECHMILL:-.venv/bin/speechmill}: no such command; submit from the project's folder, or set SPEECHMILL" >&2
+  exit 2
+}
 
 # What a job trains without --run: a folder of its own, the same one when it comes back from the queue.
 run_folder() {
@@ -17,26 +20,40 @@ run_one() {
   exec srun --ntasks=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" "$program" train "$@" $(run_folder "$@") --requeue
 }
 
-# GPUs that the job has on each node, as it asked or divided evenly; none: 0.
+# GPUs that the job has on each node, as it asked or divided evenly, or (--gres) as this node has them; none: 0.
 gpus_of_node() {
-  local of_node="${SLURM_GPUS_PER_NODE:-}" of_job="${SLURM_GPUS:-0}"
+  local of_node="${SLURM_GPUS_PER_NODE:-}" of_job="${SLURM_GPUS:-}"
   of_node="${of_node##*:}" of_job="${of_job##*:}"  # without the kind: h100:4
-  echo "${of_node:-$((of_job / SLURM_JOB_NUM_NODES))}"
+  if [ -z "$of_node" ] && [ -n "$of_job" ]; then
+    of_node=$((of_job / SLURM_JOB_NUM_NODES))
+  fi
+  echo "${of_node:-${SLURM_GPUS_ON_NODE:-0}}"
 }
 
 # On each node, the one task: torchrun, which Slurm's warning would end, and its ranks, for which the warning is. Some
-# clusters signal all processes of a task and some the first alone: ranks take no notice of a second one.
+# clusters signal all processes of a task and some the first alone: ranks take no notice of a second one. So it is said
+# again until they are gone: those that were just starting have not heard the first.
 on_node() {
+  local torchrun="$1" host=false
+  shift
+  if [ "${SLURM_NODEID:-0}" = 0 ]; then  # torch's guess by names and addresses fails where a node has several
+    host=true
+  fi
   trap '' USR1  # torchrun begins with that
-  "$@" &
-  local agent=$! status=0 signalled=1
-  trap 'signalled=1; pkill -USR1 --parent "$agent" || true' USR1
+  "$torchrun" --rdzv-conf="is_host=$host" "$@" &
+  local agent=$! status=0 signalled=1 again=""
+  trap 'signalled=1; warn "$agent"; [ -n "$again" ] || { while sleep 5; do warn "$agent"; done & again=$!; }' USR1
   trap 'signalled=1; kill -TERM "$agent" || true' TERM
   while [ "$signalled" = 1 ]; do  # a signal ends the waiting, too
     signalled=0
     wait "$agent" && status=0 || status=$?
   done
+  [ -z "$again" ] || kill "$again"
   return "$status"
+}
+
+warn() {
+  pkill -USR1 --parent "$1" || true
 }
 
 # run_ranks RANKS_PER_NODE STRATEGY TRAIN_ARGUMENTS...
@@ -49,10 +66,10 @@ run_ranks() {
   trap '' USR1
   # One task a node with all of its cores: Slurm would give it those of one rank.
   # shellcheck disable=SC2046
-  exec srun --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
+  exec srun --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --kill-on-bad-exit=1 \
     --cpus-per-task="$((tasks * ${SLURM_CPUS_PER_TASK:-1}))" \
-    bash -c "$(declare -f on_node); on_node \"\$@\"" ranks "$(dirname "$program")/torchrun" \
+    bash -c "$(declare -f on_node warn); on_node \"\$@\"" ranks "$(dirname "$program")/torchrun" \
     --nnodes="$SLURM_JOB_NUM_NODES" --nproc-per-node="$ranks" --max-restarts=3 \
     --rdzv-backend=c10d --rdzv-id="$SLURM_JOB_ID" --rdzv-endpoint="$address:$((20000 + SLURM_JOB_ID % 20000))" \
-    -m -- speechmill train "$@" $(run_folder "$@") --strategy "$strategy" --requeue
+    -m -- speechmill train --strategy "$strategy" "$@" $(run_folder "$@") --requeue
 }

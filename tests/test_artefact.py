@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -95,6 +96,22 @@ def test_written_folder_is_whole_or_absent_and_replaces(tmp_path: Path) -> None:
             (partial / "inner").mkdir()
             (partial / "inner" / name).write_text(name)
         assert files_under(tmp_path) == ["folder", "folder/inner", f"folder/inner/{name}"]
+
+
+def test_a_folder_that_is_replaced_is_never_half_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, removed, remove = tmp_path / "folder", [], shutil.rmtree
+    path.mkdir()
+    (path / "old").write_text("old")
+
+    def rmtree(folder: Path, **how: bool) -> None:
+        removed.append((Path(folder).name, [inner.name for inner in path.glob("*")]))
+        remove(folder, **how)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    with written_folder(path) as partial:
+        (partial / "new").write_text("new")
+    assert path.name not in [name for name, _ in removed]
+    assert [there for _, there in removed] == [["old"], ["old"], ["new"]]
 
 
 def test_of_files_written_together_the_last_is_named_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

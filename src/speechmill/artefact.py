@@ -133,9 +133,12 @@ def written_folder(path: Path) -> Iterator[Path]:
             yield partial
             for inner in partial.rglob("*"):
                 fsync(inner)
+            old = path.with_name(f".{path.name}.old.partial")
+            shutil.rmtree(old, ignore_errors=True)  # a killed run's
             if path.exists():
-                shutil.rmtree(path)
+                os.replace(path, old)  # half removed it would look whole
             publish(partial, path)
+            shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

@@ -20,6 +20,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from speechmill.errors import PeerLost, SpeechmillError
+from speechmill.launch import launched, leave_word, not_again
 from speechmill.settings import Recipe
 
 T = TypeVar("T")
@@ -289,18 +290,32 @@ class Watch(threading.Thread):
 
 
 def report_failure(line: str) -> None:
-    """Say on standard error why this rank ends, and leave word for `launch` where that started it."""
-    from speechmill.launch import leave_word
-
+    """Say on standard error why this rank ends, and that it would end so again."""
     if not leave_word({"error": line}):
         sys.stderr.write(f"speechmill: {line}\n")
         sys.stderr.flush()
+        not_again()
 
 
 def check_size(recipe: Recipe) -> None:
-    """Raise SpeechmillError where torchrun started another number of processes than the recipe names."""
-    if is_rank() and recipe.train.strategy in ("single", "hogwild") and world_size() > 1:
+    """Raise SpeechmillError where some of the processes would have nothing to do, and say where they would wait."""
+    strategy, batches = recipe.train.strategy, recipe.schedule.batches_per_update
+    if strategy in ("single", "hogwild"):
+        if world_size() > 1:
+            raise SpeechmillError(
+                f"train.strategy {strategy} is one process under torchrun, which started {world_size()}; "
+                f"use torchrun --nproc-per-node 1, or train.strategy=ddp."
+            )
+        return
+    processes = world_size() if is_rank() else recipe.train.processes
+    if processes > batches:
         raise SpeechmillError(
-            f"train.strategy {recipe.train.strategy} is one process under torchrun, which started {world_size()}; "
-            f"use torchrun --nproc-per-node 1, or train.strategy=ddp."
+            f"train.strategy {strategy} with {processes} processes, but an update has {batches} "
+            f"{'batch' if batches == 1 else 'batches'}: {processes - batches} would have nothing to do; "
+            f"use schedule.batches_per_update={processes} (and the learning rate for it), or {batches} processes."
+        )
+    if batches % processes and rank() == 0 and not launched():
+        sys.stderr.write(
+            f"speechmill: {processes} processes share {batches} batches an update: some wait for the last; "
+            f"a multiple of {processes} (schedule.batches_per_update) takes no longer.\n"
         )

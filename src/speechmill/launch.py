@@ -103,6 +103,16 @@ def run_rank(work: Any) -> int:
     return 0
 
 
+def not_again() -> None:
+    """In a rank of torchrun's own, whose reason to end would only come again: have torchrun end, not start it anew.
+
+    Whoever starts torchrun on several machines ends the others with it (srun --kill-on-bad-exit).
+    """
+    tried, most = (int(os.environ.get(f"TORCHELASTIC_{name}", "0")) for name in ("RESTART_COUNT", "MAX_RESTARTS"))
+    if not launched() and tried < most:
+        os.kill(os.getppid(), signal.SIGTERM)
+
+
 def asked_to_stop() -> str:
     """The signal that the command had been sent before this process could hear it; empty where none was."""
     path = Path(os.environ.get(_WORD, os.devnull)) / "stop"

@@ -47,8 +47,11 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 def assert_same(run: Path, other: Path) -> None:
     expected, found = weights(other), weights(run)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
-    losses = [[r["loss"] for r in read_metrics(folder) if r["event"] == "train"] for folder in (run, other)]
-    assert losses[0] == losses[1]
+    curves = [
+        [[r.get(name) for name in ("event", "loss", "wer", "cer_p", "utterances")] for r in read_metrics(folder)]
+        for folder in (run, other)
+    ]
+    assert curves[0] == curves[1]
 
 
 @contextmanager
@@ -74,16 +77,16 @@ def wait_for_update(run: Path, update: int, process: subprocess.Popen[str]) -> N
         time.sleep(0.005)
 
 
-def ranks_of(process: subprocess.Popen[str]) -> list[int]:
+def ranks_of(process: subprocess.Popen[str], module: str = "speechmill.train.worker") -> list[int]:
     """The ranks that a command has started."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
-            line = (stat.parent / "cmdline").read_text()
+            words = (stat.parent / "cmdline").read_text().split("\0")
         except OSError:
             continue
-        if int(fields[1]) == process.pid and "speechmill.train.worker" in line:
+        if int(fields[1]) == process.pid and module in words:
             found.append(int(stat.parent.name))
     return sorted(found)
 
@@ -140,3 +143,38 @@ def test_bad_input_of_the_ranks_is_told_once(recipe: Recipe, tmp_path: Path) -> 
     assert process.returncode == 2
     assert [line for line in err.splitlines() if "nowhere" in line] == [err.strip().splitlines()[-1]]
     assert "no such tokenizer" in err
+
+
+def under_torchrun(recipe: Recipe, run: Path, *settings: str, restarts: int = 3) -> list[str]:
+    path = run.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump(override_recipe(recipe, settings).plain()), encoding="utf-8")
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", f"--max-restarts={restarts}"]
+    return [sys.executable, "-m", *torchrun, "-m", "--", "speechmill", "train", str(path), "--run", str(run)]
+
+
+def test_torchrun_does_not_start_again_what_would_end_so_again(recipe: Recipe, tmp_path: Path) -> None:
+    for settings, line in [
+        (["data.tokenizer=nowhere"], "no such tokenizer"),
+        (["schedule.batches_per_update=1"], "an update has 1 batch: 1 would have nothing to do"),
+        (["optim.lr=1e30", "optim.clip_norm=0", "train.max_nonfinite=2"], "updates in a row had a loss or gradient"),
+    ]:
+        words = under_torchrun(recipe, tmp_path / "run", "train.strategy=ddp", *settings)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        assert done.returncode
+        told = [told for told in done.stderr.splitlines() if told.startswith("speechmill train: ") and line in told]
+        assert 1 <= len(told) <= 2, done.stderr  # once from each rank at most
+
+
+def test_a_stop_of_torchruns_ranks_is_the_end(recipe: Recipe, undisturbed: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = under_torchrun(recipe, run, "train.strategy=ddp")
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for_update(run, 6, process)
+        for rank in ranks_of(process, "speechmill"):
+            os.kill(rank, signal.SIGTERM)
+        out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode, err
+    assert out.count("stopped by SIGTERM") == 1
+    assert read_state(checkpoints(run)[-1]).update < 48
+    assert train(recipe, run).finished
+    assert_same(run, undisturbed)

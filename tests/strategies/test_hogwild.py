@@ -142,8 +142,8 @@ def when_started(patched: pytest.MonkeyPatch, act: Any) -> Iterator[None]:
     """Call act(strategy) in a thread once the workers are there."""
     true_start = Hogwild.start
 
-    def start(self: Hogwild, number: int) -> None:
-        true_start(self, number)
+    def start(self: Hogwild) -> None:
+        true_start(self)
         threading.Thread(target=act, args=(self,), daemon=True).start()
 
     with patched.context() as inner:
@@ -177,6 +177,29 @@ def test_a_killed_process_is_struck_off_and_its_update_counted(
     if not state.lost:
         train(override_recipe(two, ["train.strategy=single", "train.processes=1"]), tmp_path / "other")
         assert state.samples == read_state(checkpoints(tmp_path / "other")[-1]).samples, "each batch exactly once"
+
+
+def test_what_is_due_before_the_first_update_sees_what_the_checkpoint_has(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    with when_started(monkeypatch, lambda strategy: (until_done(strategy, 6), os.kill(os.getpid(), signal.SIGTERM))):
+        done = train(recipe, run).updates
+    expected, state = weights(run), read_state(checkpoints(run)[-1])
+    with monkeypatch.context() as patched:
+        patched.setattr("speechmill.train.signals.asked_to_stop", lambda: "SIGTERM")
+        true_start, taken = Hogwild.start, []
+
+        def start(self: Hogwild) -> None:
+            true_start(self)
+            time.sleep(0.2)  # as a long validation that is due would
+            taken.append(self.counters.read(NEXT))
+
+        patched.setattr(Hogwild, "start", start)
+        assert train(recipe, run).updates == done
+    assert taken == [done]
+    assert all(torch.equal(weights(run)[name], value) for name, value in expected.items())
+    assert read_state(checkpoints(run)[-1]) == state
 
 
 def test_what_a_dead_process_had_only_taken_goes_to_the_others() -> None:

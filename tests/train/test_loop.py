@@ -179,13 +179,33 @@ def stop_when_scoring(patched: pytest.MonkeyPatch, at: int) -> None:
     patched.setattr(validation, "score_pairs", score)
 
 
+def validated(run: Path) -> dict[int, float]:
+    """The WER of each validation by its update."""
+    return {record["update"]: record["wer"] for record in read_metrics(run) if record["event"] == "valid"}
+
+
 def test_a_stop_at_a_validation_keeps_its_wer(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stop_when_scoring(monkeypatch, 1)
     report = train(recipe, tmp_path / "run")
     assert (report.finished, report.stopped_by) == (False, "SIGTERM")
-    valid = [record["wer"] for record in read_metrics(report.run) if record["event"] == "valid"]
     state = read_state(checkpoints(report.run)[-1])
-    assert ([state.valid_wer], state.validation_due) == (valid, False)
+    assert ({8: state.valid_wer}, state.validation_due) == (validated(report.run), False)
+    with monkeypatch.context() as patched:
+        patched.setattr("speechmill.train.signals.asked_to_stop", lambda: "SIGUSR1")  # before its next update
+        assert train(recipe, report.run).updates == 8
+    assert read_state(checkpoints(report.run)[-1]) == state
+
+
+def test_checkpoints_have_the_wer_of_their_own_update_alone(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = override_recipe(recipe, ["train.keep_last=9"])
+    stop_when_scoring(monkeypatch, 1)
+    run = train(recipe, tmp_path / "run").run
+    assert train(recipe, run).finished
+    states = [read_state(path) for path in checkpoints(run)]
+    assert len(states) > len(validated(run))
+    assert {state.update: state.valid_wer for state in states if state.valid_wer is not None} == validated(run)
 
 
 def test_a_stop_at_the_last_score_comes_too_late(

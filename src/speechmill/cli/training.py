@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from speechmill.cli.verb import Arguments, Verbs, as_yaml, recipe_arguments, recipe_of, verb
+from speechmill.errors import PeerLost, SpeechmillError
 
 
 def add_tokenizer(verbs: Verbs) -> None:
@@ -46,6 +48,23 @@ def add_train(verbs: Verbs) -> None:
 
 
 def _train(args: Arguments) -> int:
+    from speechmill.group import is_rank
+    from speechmill.launch import not_again
+
+    try:
+        status = _trained(args)
+    except SpeechmillError as error:
+        if not is_rank() or isinstance(error, PeerLost):
+            raise
+        print(f"speechmill train: {error}", file=sys.stderr, flush=True)
+        status = 2
+    if status:
+        sys.stdout.flush()
+        not_again()
+    return status
+
+
+def _trained(args: Arguments) -> int:
     from speechmill.group import rank, world_size
     from speechmill.train.loop import train
     from speechmill.train.requeue import requeue

@@ -48,8 +48,8 @@ class Frozen:
 class Strategy(Protocol):
     model: Recognizer
 
-    def start(self, number: int) -> None:
-        """Start what trains beside this process, at update `number`."""
+    def start(self) -> None:
+        """Start what trains beside this process; nothing is trained before the first `update`."""
 
     def mine(self, number: int) -> list[int]:
         """The batches of update `number` that this process loads."""

@@ -76,6 +76,7 @@ class Hogwild:
         self._idle: dict[int, int] = {}  # worker -> ceiling that it has come to
         self._waiting: list[UpdateStats] = []
         self._stopping = False
+        self._begun = False  # nothing moves before the loop's first update: the loop may have to freeze what it found
 
     def mine(self, number: int) -> list[int]:
         del number
@@ -83,7 +84,9 @@ class Hogwild:
 
     def update(self, batches: Sequence[Batch], number: int, stop: object = False) -> UpdateStats:
         """Wait for the next update that a worker has done: theirs have other numbers."""
-        del batches, number
+        del batches
+        if not self._begun:
+            self._raise_ceiling(number)
         while not self._waiting:
             if stop and not self._stopping:
                 self._stopping = True
@@ -98,7 +101,7 @@ class Hogwild:
         mean = {name: getattr(stats, name) / self.recipe.train.processes for name in ("waited", "communicated")}
         return replace(stats, stop=self._stopping and not self._waiting and self._all_idle(), **mean)
 
-    def start(self, number: int) -> None:
+    def start(self) -> None:
         """Start the workers, and wait until all are there."""
         settle(self.device)
         context = mp.get_context("spawn")
@@ -112,12 +115,11 @@ class Hogwild:
         self._listener = Listener({rank: pipe for rank, (_, pipe) in self._workers.items()})
         while not self._all_idle():
             self._hear()
-        self._raise_ceiling(number)
 
     def _raise_ceiling(self, number: int) -> None:
         settings = self.recipe.train
         stops = [(number // every + 1) * every for every in (settings.validate_every, settings.checkpoint_every)]
-        self._first, self._finished = number, set()
+        self._begun, self._first, self._finished = True, number, set()
         if self._listener is not None:
             self._listener.expect()  # they were idle, maybe for a long validation: that is no silence
         with self.counters.locked() as values:

@@ -53,7 +53,7 @@ class Single:
         self.piece_limit = 0  # padded samples; see in_pieces
         self.annealed = 1.0  # of the schedule's learning rate
 
-    def start(self, number: int) -> None:
+    def start(self) -> None:
         """Nothing is started."""
 
     def mine(self, number: int) -> list[int]:

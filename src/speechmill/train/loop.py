@@ -108,8 +108,8 @@ def _train(work: Training, stop: StopRequest) -> TrainReport:
         progress.resume_at(state.update)
         strategy.anneal(annealing(work.recipe.optim, state.wers))
         if not at_end(work):
-            strategy.start(state.update)
-        clock, saved_now = Clock(state.seconds), False
+            strategy.start()
+        clock, saved_now = Clock(state.seconds), state.update > 0
         if state.validation_due:
             frozen = strategy.freeze(state.update)
             validate(work, frozen, log, clock, stop)
@@ -121,6 +121,8 @@ def _train(work: Training, stop: StopRequest) -> TrainReport:
                 update_batches = [next(loaded) for _ in strategy.mine(state.update)]
             stats = strategy.update(update_batches, state.update, stop)
             state.update += stats.steps
+            if stats.steps:
+                state.valid_wer = None  # was that of the update before
             account(work, stats, clock)
             count_damage(stats.damaged, work, log)
             if work.average is not None and stats.updates:
@@ -340,7 +342,6 @@ def _save(work: Training, frozen: Frozen, log: RunLog | NoLog, clock: Clock, ref
     save_checkpoint(work.run, state, frozen, work.recipe, work.group, averaged)
     if work.group.leads:
         prune_checkpoints(work.run, settings.keep_last, settings.keep_best)
-    state.valid_wer = None
 
 
 def note(state: TrainState, stats: UpdateStats) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,6 +155,9 @@ def choose_device(recipe: Recipe, group: Group = ALONE) -> torch.device:
             f"{processes} processes on this machine, which has {torch.cuda.device_count()} CUDA devices: each needs "
             f"one of its own; use fewer, or train.strategy=hogwild, whose processes share one."
         )
+    idle = torch.cuda.device_count() - processes
+    if idle and group.local_rank == 0 and "SLURM_JOB_ID" in os.environ:  # a job has what it asked for, for itself
+        sys.stderr.write(f"speechmill: {idle} of this job's {idle + processes} GPUs on this machine have no process.\n")
     torch.cuda.set_device(group.local_rank)
     return torch.device("cuda", group.local_rank)
 

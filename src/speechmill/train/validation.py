@@ -15,7 +15,7 @@ from speechmill.models.base import Recognizer
 from speechmill.ordering import permutation
 from speechmill.progress import Progress
 from speechmill.recognize import GivenUp, Recognizing
-from speechmill.score import score_pairs
+from speechmill.score import Rates, score_pairs
 from speechmill.settings import Recipe, SearchSettings
 from speechmill.shards.foreign import open_reader
 from speechmill.shards.index import Index
@@ -51,20 +51,32 @@ def validation(
     if hypotheses is None:
         raise GivenUp
     damaged = {place: damage for each in group.gather(silent) for place, damage in each.items()}
+    mine = [place for place in range(group.rank, len(rows), group.size) if place not in damaged]
+    references = _references(reader, rows, mine, damaged)
+    own = score_pairs(list(references.values()), [hypotheses[place].text for place in references])
+    told = group.gather((own, {place: damaged[place] for place in mine if place in damaged}))
+    damaged.update({place: damage for _, unread in told for place, damage in unread.items()})
+    rates = sum((counted for counted, _ in told), start=Rates())
+    scores = {
+        "wer": rates.wer, "wer_p": rates.wer_p, "cer": rates.cer, "cer_p": rates.cer_p, "utterances": rates.utterances,
+    }  # fmt: skip
+    return scores, [damaged[place] for place in sorted(damaged)]
+
+
+def _references(
+    reader: ShardReader, rows: npt.NDArray[np.int64], places: list[int], damaged: dict[int, Damage]
+) -> dict[int, str]:
+    """Texts by place in `rows`; those that cannot be read are noted in `damaged`."""
     references: dict[int, str] = {}
-    for place, row in enumerate(rows.tolist()):
+    for place in places:
+        row = int(rows[place])
         try:
             references[place] = reader.about(row)["text"]
         except StorageError:
             raise
         except SpeechmillError as error:
-            damaged[place] = Damage(index.id(row), str(error))
-    scored = [place for place in references if place not in damaged]
-    rates = score_pairs([references[place] for place in scored], [hypotheses[place].text for place in scored])
-    scores = {
-        "wer": rates.wer, "wer_p": rates.wer_p, "cer": rates.cer, "cer_p": rates.cer_p, "utterances": len(scored),
-    }  # fmt: skip
-    return scores, [damaged[place] for place in sorted(damaged)]
+            damaged[place] = Damage(reader.index.id(row), str(error))
+    return references
 
 
 def _audio(

@@ -1,0 +1,59 @@
+"""A checkpoint of one strategy goes on with another, or with another number of processes, over the same updates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from speechmill.config import override_recipe
+from speechmill.metrics import read_metrics
+from speechmill.settings import Recipe
+from speechmill.train.checkpoint import checkpoints, find_checkpoint, read_state
+from speechmill.train.loop import train
+from trained import tiny_recipe
+
+AVERAGING = ["train.strategy=local_sgd", "train.processes=2", "train.average_every=4"]
+OUTER = [*AVERAGING, "train.outer_lr=0.7", "train.outer_momentum=0.9"]
+DDP = ["train.strategy=ddp", "train.processes=2"]
+HOGWILD = ["train.strategy=hogwild", "train.processes=2"]
+SINGLE = ["train.strategy=single"]
+
+
+@pytest.fixture(scope="module")
+def recipe(shards: Path, tokenizer_path: Path) -> Recipe:
+    return override_recipe(
+        tiny_recipe(shards, tokenizer_path), ["optim.schedule=constant", "optim.warmup_updates=0", "train.log_every=8"]
+    )
+
+
+def carried_out(recipe: Recipe, run: Path, *, until: int, by: list[str]) -> None:
+    assert train(override_recipe(recipe, [*by, f"train.updates={until}"]), run).updates == until
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [(OUTER, SINGLE), (DDP, OUTER), (HOGWILD, DDP), (AVERAGING, HOGWILD)],
+    ids=lambda way: way[0].partition("=")[2],
+)
+def test_another_strategy_goes_on_over_the_same_updates(
+    first: list[str], then: list[str], recipe: Recipe, tmp_path: Path
+) -> None:
+    carried_out(recipe, tmp_path / "run", until=8, by=first)
+    carried_out(recipe, tmp_path / "run", until=16, by=then)
+    carried_out(recipe, tmp_path / "single", until=16, by=SINGLE)
+    found, expected = (read_state(checkpoints(tmp_path / run)[-1]) for run in ("run", "single"))
+    assert (found.update, found.samples, found.lost) == (expected.update, expected.samples, 0), "each batch once"
+    losses = [record["loss"] for record in read_metrics(tmp_path / "run") if record["event"] == "train"]
+    assert losses[-1] < 2 * losses[0], "it was not thrown off its course"
+
+
+def test_local_sgd_goes_on_as_if_it_had_not_ended(recipe: Recipe, tmp_path: Path) -> None:
+    carried_out(recipe, tmp_path / "twice", until=8, by=OUTER)
+    carried_out(recipe, tmp_path / "twice", until=16, by=OUTER)
+    carried_out(recipe, tmp_path / "once", until=16, by=OUTER)
+    found, expected = (
+        torch.load(find_checkpoint(tmp_path / run, "last") / "model.pt", weights_only=True) for run in ("twice", "once")
+    )
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
