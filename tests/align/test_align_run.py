@@ -1,5 +1,8 @@
 """`speechmill align` over recordings: parts, workers, merging, bad input."""
 
+import os
+import shutil
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -112,6 +115,87 @@ def test_a_bad_recording_does_not_stop_the_rest(tmp_path: Path, hears: list[Hear
     assert report["sentences"] == {"kept": 3, "unreadable-recording": 2}
     assert len(report["failures"]) == 2
     assert any("gone.wav" in failure for failure in report["failures"])
+
+
+def test_a_fault_in_one_recording_does_not_stop_the_rest_and_is_tried_again(
+    tmp_path: Path, hears: list[Heard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples, heard, _ = said([A, B, C])
+    hears += heard
+    source = manifest(tmp_path, {name: (samples, [A, B, C]) for name in ("first", "odd", "last")})
+    listened: list[str] = []
+    with monkeypatch.context() as patched:
+        count_recordings(patched, listened, fails="odd")
+        report = align(source).report
+    assert report["sentences"] == {"alignment-failed": 3, "kept": 6}
+    assert [line.partition(": ")[0] for line in report["failures"]] == [str(tmp_path / "odd.wav")]
+    assert "ZeroDivisionError at test_align_run.py:" in report["failures"][0]
+    assert listened == ["first", "odd", "last"]
+    listened.clear()
+    count_recordings(monkeypatch, listened)
+    assert align(source).report["sentences"] == {"kept": 9}
+    assert listened == ["odd"]
+    assert align(source).done_before
+
+
+def count_recordings(patched: pytest.MonkeyPatch, listened: list[str], fails: str = "") -> None:
+    """Note each recording that is aligned; one of them breaks the aligner."""
+    true_decode = run.decode
+
+    def decode(path: str) -> Pcm:
+        listened.append(Path(path).stem)
+        if Path(path).stem == fails:
+            _ = 1 / 0
+        return true_decode(path)
+
+    patched.setattr(run, "decode", decode)
+
+
+def test_only_what_is_new_or_changed_is_aligned(
+    tmp_path: Path, hears: list[Heard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples, heard, _ = said([A, B, C])
+    hears += heard
+    source = manifest(tmp_path, {name: (samples, [A, B, C]) for name in ("b", "c")})
+    align(source)
+    listened: list[str] = []
+    count_recordings(monkeypatch, listened)
+    two = pl.read_parquet(source)
+    manifest(tmp_path, {"a": (samples, [C])})
+    pl.concat([pl.read_parquet(source), two]).write_parquet(source)
+    assert align(source).report["sentences"]["kept"] == 7
+    assert listened == ["a"]
+    assert table(source, "sentences")["call"].to_list() == ["a", *"bbbccc"]
+    before = {name: table(source, name) for name in ("words", "sentences", "spans", "ledger")}
+    rows = read_manifest(tmp_path / "out.parquet")
+    shutil.copy(source, tmp_path / "other.parquet")
+    align_manifest(tmp_path / "other.parquet", tmp_path / "anew.parquet", AlignSettings(), "scripted")
+    assert read_manifest(tmp_path / "anew.parquet").equals(rows)
+    for name, found in before.items():
+        assert pl.read_parquet(tmp_path / f"anew.{name}.parquet").equals(found), name
+    listened.clear()
+    who = pl.when(pl.col("call") == "c").then(pl.lit("somebody else")).otherwise("speaker")
+    pl.read_parquet(source).with_columns(speaker=who).write_parquet(source)
+    align(source)
+    assert listened == ["c"]
+
+
+def die_of_one(job: run._Job) -> None:
+    """What a process does that the system kills when it comes to a recording that is too much for it."""
+    if job.rows["call"][0] == "huge":
+        os.kill(os.getpid(), signal.SIGKILL)
+    run._write_part(job, {"fingerprint": job.name, "failure": "", "again": False}, {})
+
+
+def test_a_killed_process_costs_the_recording_that_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [pl.read_parquet(manifest(tmp_path, {name: (said([A])[0], [A])})) for name in ("a", "huge", "b", "c")]
+    jobs = [run._Job(one, tmp_path / one["call"][0], one["call"][0], "scripted", AlignSettings()) for one in rows]
+    monkeypatch.setattr(run, "_align_one", die_of_one)
+    run._align_all(jobs, len(jobs), 2)
+    states = {job.name: run._state(job) for job in jobs}
+    assert {name for name, state in states.items() if not state["failure"]} == {"a", "b", "c"}
+    assert states["huge"]["failure"].startswith(f"{tmp_path / 'huge.wav'}: its process was killed (out of memory?)")
+    assert states["huge"]["again"]
 
 
 def test_an_empty_transcript(tmp_path: Path, hears: list[Heard]) -> None:

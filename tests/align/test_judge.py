@@ -39,6 +39,7 @@ def test_a_second_listening_must_agree_better() -> None:
 def test_short_sentences_are_heard_whole() -> None:
     assert judge.keep([matched(2, 3)]) == [None]
     assert judge.keep([matched(3, 3)]) != [None]
+    assert judge.keep([NONE, matched(3, 3)]) == [None, None], "nothing around it was heard"
     apart = Match(0, 9, (0, 0), (("a", 0, 0), ("b", 1, 8)), 2.0)
     assert judge.keep([apart]) == [None]
 
@@ -56,3 +57,12 @@ def test_words_far_from_the_rest_of_their_sentence_agree_by_chance() -> None:
     trimmed = without_strays(match, heard(6.0), 0.07)
     assert (trimmed.first, trimmed.last) == (2, 5)
     assert [index for _, _, index in trimmed.words] == [-1, -1, -1, -1, -1, -1, 2, 3, 4]
+
+
+def test_short_sentences_lie_between_those_around_them() -> None:
+    """ "Thank you." is said in every call, somewhere."""
+    early, late = matched(10, 10), matched(10, 10, first=40)
+    for first, stands in [(20, True), (2000, False)]:
+        short = matched(2, 2, first=first)
+        assert (judge.keep([early, short, late])[1] is not None) == stands
+        assert (judge.keep([early, matched(10, 10, first=25), short, late])[2] is not None) == stands  # out of order

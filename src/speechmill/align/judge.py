@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 
@@ -17,6 +18,7 @@ NOTHING_TO_SAY = "nothing-to-say"  # no word that can be read aloud
 OTHER = "transcript-of-another-recording"
 TOO_SHORT = "too-short"  # an utterance of it would be shorter than asked, and has no neighbour to join
 UNREADABLE = "unreadable-recording"
+FAILED = "alignment-failed"  # a fault of the aligner, or its process was killed
 
 _KEEP = 0.35  # share of the words heard from which a sentence is kept
 _KEEP_EXPECTED = 0.4  # the same in a second listening
@@ -42,12 +44,15 @@ def confidence(match: Match, sentence: Sentence) -> float:
 def keep(found: Sequence[Match | None], before: Sequence[Match | None] | None = None) -> list[Match | None]:
     """The matches that are good enough to stand.
 
-    Some stand by themselves (`_stands`). Of those that follow each other between two that do, the weaker ones are kept
-    only where they agree together: in a stretch of which the transcript is wrong, one of many false sentences agrees
+    Some stand by themselves (`_stands`), those of up to three words only between their neighbours (`_in_place`): "Thank
+    you." is said in every call. Of those that follow each other between two that do, the weaker ones are kept only
+    where they agree together: in a stretch of which the transcript is wrong, one of many false sentences agrees
     by chance in some short words. `before` are the matches kept after the first listening: what the second adds must
     agree better, as it was told what to expect.
     """
     kept: list[Match | None] = [match if match and _stands(match) else None for match in found]
+    if any(match and len(match.words) > _SURE for match in found):
+        kept = _in_place(kept)
     run: list[int] = []
     for place in range(len(kept) + 1):
         if place < len(kept) and kept[place] is None:
@@ -67,6 +72,23 @@ def _stands(match: Match) -> bool:
     if words <= _SURE:
         return match.agreeing == words and match.last - match.first == words
     return match.agreeing >= _ALONE * words + _ALONE_WORDS
+
+
+def _in_place(kept: Sequence[Match | None]) -> list[Match | None]:
+    """Without the short ones that do not lie between the longer ones around them; neighbours may be in wrong order."""
+    long = [place for place, match in enumerate(kept) if match and len(match.words) > _SURE]
+    found: list[Match | None] = []
+    for place, match in enumerate(kept):
+        if match and len(match.words) <= _SURE:
+            after = bisect.bisect(long, place)
+            before = [one for number in long[max(0, after - 2) : after] if (one := kept[number])]
+            behind = [one for number in long[after : after + 2] if (one := kept[number])]
+            inside = all(one.first <= match.first for one in before[:1]) and all(
+                match.last <= one.last for one in behind[-1:]
+            )
+            match = match if inside and (before or behind) else None
+        found.append(match)
+    return found
 
 
 def _may_stand(match: Match, share: float) -> bool:

@@ -60,10 +60,13 @@ def align_recording(aligner: Aligner, samples: Pcm, sentences: Sequence[Sentence
         again = listen_again(aligner, samples, sentences, heard, kept)
         if again is None:
             break
-        heard = again
-        found = match(sentences, [word.word for word in heard])
-        before, kept = kept, judge.keep(found, kept)
-        if sum(map(bool, kept)) <= sum(map(bool, before)):
+        found_again = match(sentences, [word.word for word in again])
+        kept_again = judge.keep(found_again, kept)
+        more, as_much = _found(kept_again), _found(kept)
+        if more <= as_much:
+            break  # what was heard before stands
+        heard, found, kept = again, found_again, kept_again
+        if more[0] == as_much[0]:
             break
     if not judge.belongs(sentences, kept, len(heard)):
         reason = judge.OTHER if heard else judge.NOT_SPOKEN
@@ -79,6 +82,11 @@ def align_recording(aligner: Aligner, samples: Pcm, sentences: Sequence[Sentence
         for outcome, candidate in zip(outcomes, found, strict=True)
     )
     return Aligned(seconds, outcomes, _others(heard, kept))
+
+
+def _found(kept: Sequence[Match | None]) -> tuple[int, int]:
+    """Sentences, and words of them that were heard."""
+    return sum(map(bool, kept)), sum(match.agreeing for match in kept if match)
 
 
 def _no(sentence: Sentence, reason: str) -> str:

@@ -5,7 +5,7 @@ OUT.words.parquet        word times
 OUT.sentences.parquet    what became of every sentence
 OUT.spans.parquet        what became of every second, span by span
 OUT.ledger.parquet       the same in sums, as every stage leaves them
-OUT.align.json           sums, by reason
+OUT.align.json           sums, by reason; of each recording what it was made of, and how many rows it has
 OUT.parts/               one folder per recording, until all are there and merged
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+import traceback
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -32,6 +33,7 @@ from speechmill.artefact import (
     fingerprint,
     locked,
     read_json,
+    sha256,
     sha256_file,
     tidy,
     write_json,
@@ -47,8 +49,9 @@ from speechmill.progress import Progress
 from speechmill.settings import AlignSettings
 from speechmill.workers import ALONE, Worker, end_with_parent
 
-_VERSION = 3  # of what align does: raise it where the same input would give other rows
+_VERSION = 4  # of what align does: raise it where the same input would give other rows
 _TABLES = ("utterances", "words", "sentences", "spans")
+_MERGING = 3600.0  # seconds that a worker waits for another one's merging
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ def align_manifest(
     """Align every recording of `manifest` that is this worker's; when all workers' are done, merge them into `out`.
 
     A recording that is done is not done again, as long as its rows, its file, the aligner and the settings are the
-    same. One that cannot be aligned is rejected with its reason, the others go on.
+    same, whatever else the manifest has had before. One that cannot be aligned is rejected with its reason, the others
+    go on; where the reason was a fault of the aligner, or a process that was killed, the next call tries it again.
     Raises SpeechmillError where the manifest has no rows, the aligner cannot be had, or the output is the input.
     """
     table = read_manifest(manifest)
@@ -121,13 +125,18 @@ def align_manifest(
         tidy(out)
         return AlignReport(out, len(jobs), len(jobs), True, report)
     mine = [job for number, job in enumerate(jobs) if worker.takes(number)]
+    _take_over(mine, out)
+    for job in mine:
+        if _is_done(job) and _state(job)["again"]:
+            shutil.rmtree(job.folder)
     _align_all([job for job in mine if not _is_done(job)], len(mine), processes)
     done = sum(_is_done(job) for job in jobs)
-    if done < len(jobs):
-        return AlignReport(out, done, len(jobs), False, {})
-    with locked(out):
-        report = _finished(out, whole) or _merge(jobs, out, whole)
-    return AlignReport(out, done, len(jobs), False, report)
+    merged: dict[str, Any] | None = None
+    if done == len(jobs) or _merged(out, whole):
+        with locked(out, _MERGING):
+            parts = all(_is_done(job) for job in jobs)  # else another worker was last, too, and has merged them
+            merged = _merge(jobs, out, whole) if parts else _merged(out, whole)
+    return AlignReport(out, len(jobs) if merged else done, len(jobs), False, merged or {})
 
 
 def _jobs(table: pl.DataFrame, out: Path, settings: AlignSettings, aligner: str, version: str) -> list[_Job]:
@@ -140,15 +149,35 @@ def _jobs(table: pl.DataFrame, out: Path, settings: AlignSettings, aligner: str,
             size = [path.stat().st_size, path.stat().st_mtime_ns]
         except OSError:
             size = [-1, -1]
-        name = fingerprint([base, str(path), size, rows["id"].to_list(), rows["text"].to_list(), str(rows.columns)])
+        name = fingerprint([base, size, sha256(rows.write_ndjson().encode())])
         folder = parts / f"{identifier(rows['call'][0])}-{fingerprint(str(path))[:8]}"
         jobs.append(_Job(rows, folder, name, aligner, settings))
     return jobs
 
 
+def _state(job: _Job) -> dict[str, Any]:
+    path = job.folder / "state.json"
+    return dict(read_json(path)) if path.is_file() else {}
+
+
 def _is_done(job: _Job) -> bool:
-    state = job.folder / "state.json"
-    return state.is_file() and read_json(state).get("fingerprint") == job.name
+    return _state(job).get("fingerprint") == job.name
+
+
+def _take_over(jobs: Sequence[_Job], out: Path) -> None:
+    """Make parts of what a merged output has of these recordings, which was of a manifest with others beside them."""
+    if not (report := _merged(out)):
+        return
+    wanted = {job.name: job for job in jobs if not _is_done(job)}
+    sources = {table: pl.scan_parquet(out if table == "utterances" else _beside(out, table)) for table in _TABLES}
+    at = dict.fromkeys(_TABLES, 0)
+    for one in report["recordings"]:
+        job = wanted.get(one["fingerprint"])
+        if job is not None and not one["again"]:
+            state = {name: one[name] for name in ("fingerprint", "failure", "again")}
+            _write_part(job, state, {t: sources[t].slice(at[t], one["rows"][t]).collect() for t in _TABLES})
+        for table in _TABLES:
+            at[table] += one["rows"][table]
 
 
 def _align_all(todo: Sequence[_Job], total: int, processes: int) -> None:
@@ -159,21 +188,30 @@ def _align_all(todo: Sequence[_Job], total: int, processes: int) -> None:
                 _align_one(job)
                 progress.advance()
             return
-        context = multiprocessing.get_context("spawn")  # not forked: Polars holds threads
-        with ProcessPoolExecutor(min(processes, len(todo)), context, initializer=end_with_parent) as pool:
-            futures = [pool.submit(_align_one, job) for job in todo]
-            try:
-                for future in as_completed(futures):
-                    future.result()
+        left = list(todo)
+        while left:
+            left = _until_one_dies(left, processes, progress)
+            for job in left[:processes]:  # they are taken in order: one of these it was
+                if _until_one_dies([job], 1, progress):
+                    _write_failed(job, "its process was killed (out of memory?); the same command tries it again.")
                     progress.advance()
-            except BrokenProcessPool as error:
-                raise SpeechmillError(
-                    "align: a process was killed (out of memory?); run the same command to go on, with fewer processes "
-                    "where memory is short."
-                ) from error
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+            left = left[processes:]
+
+
+def _until_one_dies(jobs: Sequence[_Job], processes: int, progress: Progress) -> list[_Job]:
+    """Align recordings in processes; those that are not done when one of these is killed, which ends all of them."""
+    context = multiprocessing.get_context("spawn")  # not forked: Polars holds threads
+    with ProcessPoolExecutor(min(processes, len(jobs)), context, initializer=end_with_parent) as pool:
+        try:
+            for future in as_completed([pool.submit(_align_one, job) for job in jobs]):
+                future.result()
+                progress.advance()
+        except BrokenProcessPool:
+            return [job for job in jobs if not _is_done(job)]
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return []
 
 
 _OPEN: dict[str, Aligner] = {}  # the aligners of this process: a model is loaded once
@@ -182,11 +220,29 @@ _OPEN: dict[str, Aligner] = {}  # the aligners of this process: a model is loade
 def _align_one(job: _Job) -> None:
     if job.aligner not in _OPEN:
         _OPEN[job.aligner] = open_aligner(job.aligner)
-    made = align_rows(job.rows, _OPEN[job.aligner], job.settings)
+    try:
+        made = align_rows(job.rows, _OPEN[job.aligner], job.settings)
+    except Exception as error:  # noqa: BLE001  # whatever a recording does to an aligner, the others go on
+        del _OPEN[job.aligner]  # nobody knows in what state it is
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        name = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
+        _write_failed(job, f"{name}: {error}; the same command tries it again. Please report this.")
+        return
+    _write_part(job, {"fingerprint": job.name, "failure": made.failure, "again": False}, made.by_name())
+
+
+def _write_failed(job: _Job, why: str) -> None:
+    path = job.rows["recording"][0]
+    found = lines(job.rows["text"].to_list(), job.rows["speaker"].to_list(), lambda _: [])
+    made = failed(job.rows, found, _seconds(path), judge.FAILED, " ".join(f"{path}: {why}".split()))
+    _write_part(job, {"fingerprint": job.name, "failure": made.failure, "again": True}, made.by_name())
+
+
+def _write_part(job: _Job, state: dict[str, Any], found: dict[str, pl.DataFrame]) -> None:
     with locked(job.folder), written_folder(job.folder) as folder:
-        for table in _TABLES:
-            getattr(made, table).write_parquet(folder / f"{table}.parquet", compression="zstd")
-        write_json(folder / "state.json", {"fingerprint": job.name, "failure": made.failure})
+        for name, table in found.items():
+            table.write_parquet(folder / f"{name}.parquet", compression="zstd")
+        write_json(folder / "state.json", state | {"rows": {name: len(table) for name, table in found.items()}})
 
 
 def align_rows(rows: pl.DataFrame, aligner: Aligner, settings: AlignSettings) -> Tables:
@@ -219,13 +275,20 @@ def report_path(out: Path) -> Path:
     return out.with_suffix(".align.json")
 
 
-def _finished(out: Path, name: str) -> dict[str, Any] | None:
+def _merged(out: Path, name: str = "") -> dict[str, Any] | None:
+    """The report of a whole output, of the jobs that `name` names where it is given."""
     beside = [out, report_path(out), *(_beside(out, table) for table in ("words", "sentences", "spans", "ledger"))]
     if not all(path.is_file() for path in beside):
         return None
     report: dict[str, Any] = read_json(report_path(out))
-    same = report.get("fingerprint") == name and report.get("manifest_sha256") == sha256_file(out)
-    return report if same else None
+    whole = "recordings" in report and report.get("manifest_sha256") == sha256_file(out)
+    return report if whole and name in ("", report.get("fingerprint")) else None
+
+
+def _finished(out: Path, name: str) -> dict[str, Any] | None:
+    """The same, where nothing is to be tried again."""
+    report = _merged(out, name)
+    return report if report and not any(one["again"] for one in report["recordings"]) else None
 
 
 def _merge(jobs: Sequence[_Job], out: Path, name: str) -> dict[str, Any]:
@@ -239,8 +302,10 @@ def _merge(jobs: Sequence[_Job], out: Path, name: str) -> dict[str, Any]:
     utterances = pl.concat([pl.read_parquet(folder / "utterances.parquet") for folder in folders], how="vertical")
     write_manifest(utterances, out)
     write_ledger(_ledger(pl.scan_parquet(_beside(out, "spans")), utterances), ledger_path(out))
-    failures = [failure for folder in folders if (failure := read_json(folder / "state.json")["failure"])]
-    report = _sums(out, utterances, failures) | {"fingerprint": name, "manifest_sha256": sha256_file(out)}
+    made = [_state(job) for job in jobs]
+    failures = [one["failure"] for one in made if one["failure"]]
+    about = {"fingerprint": name, "manifest_sha256": sha256_file(out), "recordings": made}
+    report = _sums(out, utterances, failures) | about
     write_json(report_path(out), report)
     shutil.rmtree(out.with_suffix(".parts"), ignore_errors=True)
     return report

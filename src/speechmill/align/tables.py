@@ -50,6 +50,12 @@ class Tables:
     spans: pl.DataFrame
     failure: str = ""
 
+    def by_name(self) -> dict[str, pl.DataFrame]:
+        """The tables alone."""
+        return {
+            "utterances": self.utterances, "words": self.words, "sentences": self.sentences, "spans": self.spans,
+        }  # fmt: skip
+
 
 def tables(rows: pl.DataFrame, found: Sequence[Line], aligned: Aligned, settings: AlignSettings) -> Tables:
     """The tables of a recording whose manifest rows are `rows`; its account is checked."""
