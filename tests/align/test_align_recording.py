@@ -40,6 +40,12 @@ def test_reasons() -> None:
     assert [o.reason for o in found.outcomes] == [judge.KEPT, judge.NOT_SPOKEN, judge.KEPT, judge.NOTHING_TO_SAY]
 
 
+def test_a_sentence_that_stands_twice_and_was_said_once_overlaps() -> None:
+    samples, heard, _ = said([A, B, C])
+    found = align_recording(Scripted(heard), samples, sentences([A, B, B, C]))
+    assert sorted(outcome.reason for outcome in found.outcomes) == [judge.KEPT, judge.KEPT, judge.KEPT, judge.OVERLAPS]
+
+
 def test_a_damaged_sentence_is_kept_with_less_confidence_and_its_words_marked() -> None:
     samples, heard, spans = said([A, B])
     found = align_recording(Scripted(heard), samples, sentences([A.replace("strong", "weak"), B]))

@@ -15,14 +15,16 @@ def outcome(place: int, start: float, end: float, words: int = 4, sure: float = 
 
 
 def spans(outcomes: list[Outcome], groups: str, others: list[tuple[float, float]] | None = None, **settings: float):
-    made = utterances(outcomes, groups, others or [], AlignSettings(**settings))
+    made, _ = utterances(outcomes, groups, others or [], AlignSettings(**settings))
     return [(utterance.places, round(utterance.start, 3), round(utterance.end, 3)) for utterance in made]
 
 
 def test_a_short_sentence_joins_its_neighbour_of_the_same_speaker() -> None:
     there = [outcome(0, 0.0, 3.0), outcome(1, 3.2, 3.9, 2)]
     assert spans(there, "aa") == [((0, 1), 0.0, 3.9)]
-    assert spans(there, "ab") == [((0,), 0.0, 3.0)]  # what stays too short is left out
+    assert spans(there, "ab") == [((0,), 0.0, 3.0)]
+    left_out = utterances(there, "ab", [], AlignSettings())[1]
+    assert [(one.places, one.start, one.end) for one in left_out] == [((1,), 3.2, 3.9)]
     assert spans([outcome(0, 0.0, 0.5), outcome(1, 0.7, 4.0)], "aa") == [((0, 1), 0.0, 4.0)]
 
 
@@ -38,7 +40,7 @@ def test_sentences_are_joined_up_to_a_length_where_asked() -> None:
 
 
 def test_a_long_sentence_is_cut_at_its_pauses() -> None:
-    made = utterances([outcome(0, 0.0, 70.0, 35)], "a", [], AlignSettings())
+    made, _ = utterances([outcome(0, 0.0, 70.0, 35)], "a", [], AlignSettings())
     assert all(1.0 <= utterance.seconds <= 30.0 for utterance in made)
     assert [utterance.part for utterance in made] == list(range(1, len(made) + 1))
     assert [token.written for utterance in made for token in utterance.tokens] == [f"w0.{n}" for n in range(35)]
@@ -46,5 +48,5 @@ def test_a_long_sentence_is_cut_at_its_pauses() -> None:
 
 
 def test_the_least_sure_sentence_gives_the_confidence() -> None:
-    made = utterances([outcome(0, 0.0, 3.0), outcome(1, 3.2, 3.9, 2, 0.4)], "aa", [], AlignSettings())
+    made, _ = utterances([outcome(0, 0.0, 3.0), outcome(1, 3.2, 3.9, 2, 0.4)], "aa", [], AlignSettings())
     assert [utterance.confidence for utterance in made] == [0.4]

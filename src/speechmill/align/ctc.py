@@ -7,6 +7,7 @@ tens of seconds, so that memory does not grow with the recording.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -150,8 +151,12 @@ class RunEmitter:
         if rate != RATE:
             raise SpeechmillError(f"{run}: its model hears {rate} Hz; align works at {RATE} Hz.")
         self.tokens = len(self._recognizing.tokenizer)
-        weights = [float(weight.detach().double().sum()) for weight in model.parameters()]
-        self.version = fingerprint([recipe.model_fingerprint(), self._recognizing.tokenizer.fingerprint, weights])
+        weights = hashlib.sha256()
+        for value in model.state_dict().values():
+            weights.update(value.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+        self.version = fingerprint(
+            [recipe.model_fingerprint(), self._recognizing.tokenizer.fingerprint, weights.hexdigest()]
+        )
 
     @torch.inference_mode()
     def log_probs(self, samples: Pcm) -> tuple[Tensor, float]:

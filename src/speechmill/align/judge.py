@@ -37,6 +37,8 @@ def confidence(match: Match, sentence: Sentence) -> float:
     more easily than twenty out of twenty. The curve is set by hand; `benchmarks/align.py` tells how well it holds.
     """
     del sentence
+    if match.taken:
+        return 0.0
     words = max(len(match.words), 1)
     return 1.0 / (1.0 + math.exp(-(10.0 * (match.share - 0.35) + 1.2 * math.log(words / 4.0))))
 
@@ -50,6 +52,7 @@ def keep(found: Sequence[Match | None], before: Sequence[Match | None] | None = 
     by chance in some short words. `before` are the matches kept after the first listening: what the second adds must
     agree better, as it was told what to expect.
     """
+    found = [match if match and not match.taken else None for match in found]
     kept: list[Match | None] = [match if match and _stands(match) else None for match in found]
     if any(match and len(match.words) > _SURE for match in found):
         kept = _in_place(kept)
@@ -134,9 +137,10 @@ def reasons(
             given.append(KEPT)
         elif not speakable(sentence):
             given.append(NOTHING_TO_SAY)
+        elif match and match.taken and any(mine[match.first : match.last]):
+            given.append(OVERLAPS)
         elif match and match.share >= _KEEP / 2:
-            overlapping = any(mine[match.first : match.last])
-            given.append(OVERLAPS if overlapping else UNCERTAIN)
+            given.append(UNCERTAIN)
         else:
             given.append(_absent(before[place], after[place], mine, heard, seconds))
     return given

@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ _BEYOND = 150  # heard words beyond the islands where a sentence out of order is
 _WIDEST = 3000  # heard words looked through for one sentence
 _AWAY, _FAR = 0.5, 0.01  # costs of beginning or ending beyond the islands, and of each heard word between
 _LEAST = 0.15  # share of a sentence's words; of one with fewer, nothing can be said
+_ENOUGH = 0.3  # share of a sentence's words that tells where it would be
 _RUN = 4  # words in a row that make an island
 
 
@@ -40,6 +41,7 @@ class Match:
     chosen: tuple[int, ...]  # number of the reading of each token
     words: tuple[tuple[str, int, int], ...]  # word, token, heard word or -1
     score: float
+    taken: bool = False  # another sentence that agrees better has these heard words, and no others agree with this one
 
     @property
     def agreeing(self) -> int:
@@ -52,13 +54,17 @@ class Match:
 
 
 def match(sentences: Sequence[Sentence], heard: Sequence[str]) -> list[Match | None]:
-    """The place of each sentence among the heard words, None where it has none at all."""
+    """The place of each sentence among the heard words, None where it has none at all.
+
+    The places do not overlap, but for those of sentences that lost theirs to another (`Match.taken`).
+    """
     numbers: dict[str, int] = {}
     ids = np.array([numbers.setdefault(word, len(numbers)) for word in heard], np.int64)
     windows = _windows(sentences, heard)
     found: list[Match | None] = [None] * len(sentences)
     owner = np.full(len(heard), -1, np.int64)
     queue: list[tuple[float, int, Match]] = []
+    wanted: dict[int, Match] = {}  # by those that had to look again
 
     def look(place: int) -> None:
         if not _could_be(sentences[place], numbers):
@@ -72,10 +78,15 @@ def match(sentences: Sequence[Sentence], heard: Sequence[str]) -> list[Match | N
     while queue:
         _, place, candidate = heapq.heappop(queue)
         if (owner[candidate.first : candidate.last] >= 0).any():
+            wanted.setdefault(place, candidate)
             look(place)
         else:
             found[place] = candidate
             owner[candidate.first : candidate.last] = place
+    for place, lost in wanted.items():
+        left = found[place]
+        if lost.share >= _ENOUGH and (left is None or left.share < _ENOUGH):
+            found[place] = replace(lost, taken=True)
     return found
 
 

@@ -12,6 +12,7 @@ OUT.parts/               one folder per recording, until all are there and merge
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 import traceback
 from collections.abc import Sequence
@@ -47,7 +48,7 @@ from speechmill.ledger import KEPT, OVERLAP, account, ledger_path, write_ledger
 from speechmill.manifest import read_manifest, write_manifest
 from speechmill.progress import Progress
 from speechmill.settings import AlignSettings
-from speechmill.workers import ALONE, Worker, end_with_parent
+from speechmill.workers import ALONE, Worker, cores, end_with_parent
 
 _VERSION = 4  # of what align does: raise it where the same input would give other rows
 _TABLES = ("utterances", "words", "sentences", "spans")
@@ -201,7 +202,8 @@ def _align_all(todo: Sequence[_Job], total: int, processes: int) -> None:
 def _until_one_dies(jobs: Sequence[_Job], processes: int, progress: Progress) -> list[_Job]:
     """Align recordings in processes; those that are not done when one of these is killed, which ends all of them."""
     context = multiprocessing.get_context("spawn")  # not forked: Polars holds threads
-    with ProcessPoolExecutor(min(processes, len(jobs)), context, initializer=end_with_parent) as pool:
+    threads = max(1, cores() // processes)
+    with ProcessPoolExecutor(min(processes, len(jobs)), context, initializer=_begin, initargs=(threads,)) as pool:
         try:
             for future in as_completed([pool.submit(_align_one, job) for job in jobs]):
                 future.result()
@@ -212,6 +214,11 @@ def _until_one_dies(jobs: Sequence[_Job], processes: int, progress: Progress) ->
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return []
+
+
+def _begin(threads: int) -> None:
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # of PyTorch, which an aligner may load
+    end_with_parent()
 
 
 _OPEN: dict[str, Aligner] = {}  # the aligners of this process: a model is loaded once

@@ -60,7 +60,7 @@ class Tables:
 def tables(rows: pl.DataFrame, found: Sequence[Line], aligned: Aligned, settings: AlignSettings) -> Tables:
     """The tables of a recording whose manifest rows are `rows`; its account is checked."""
     speakers = rows.select("speaker", "session").rows()
-    made = utterances(aligned.outcomes, [speakers[line.row] for line in found], aligned.others, settings)
+    made, left_out = utterances(aligned.outcomes, [speakers[line.row] for line in found], aligned.others, settings)
     names = _names(rows, found, made)
     where: dict[int, str] = {}
     for utterance, name in zip(made, names, strict=True):
@@ -68,7 +68,7 @@ def tables(rows: pl.DataFrame, found: Sequence[Line], aligned: Aligned, settings
             where.setdefault(place, name)
     reasons = [_reason(outcome, where) for outcome in aligned.outcomes]
     recording = rows["recording"][0]
-    spans = _spans(aligned, made, reasons)
+    spans = _spans(aligned, made, left_out, reasons)
     check(recording, aligned.seconds, spans, len(found), reasons)
     return Tables(
         _utterances(rows, found, made, names),
@@ -106,13 +106,16 @@ def _names(rows: pl.DataFrame, found: Sequence[Line], made: Sequence[Utterance])
     return names
 
 
-def _spans(aligned: Aligned, made: Sequence[Utterance], reasons: Sequence[str]) -> list[Span]:
+def _spans(
+    aligned: Aligned, made: Sequence[Utterance], left_out: Sequence[Utterance], reasons: Sequence[str]
+) -> list[Span]:
     kept = [(utterance.start, utterance.end) for utterance in made]
     rejected = [
         (outcome.start, outcome.end, reason)
         for outcome, reason in zip(aligned.outcomes, reasons, strict=True)
         if reason != judge.KEPT and outcome.start is not None and outcome.end is not None
     ]
+    rejected += [(part.start, part.end, judge.TOO_SHORT) for part in left_out]
     if reasons and all(reason in (judge.OTHER, judge.NOTHING_TO_SAY) for reason in reasons):
         whole = judge.OTHER if judge.OTHER in reasons else judge.NOTHING_TO_SAY
         rejected = [(start, end, whole) for start, end in aligned.others]

@@ -34,11 +34,12 @@ def utterances(
     groups: Sequence[object],
     others: Sequence[tuple[float, float]],
     settings: AlignSettings,
-) -> list[Utterance]:
-    """Utterances of `min_seconds` to `max_seconds` from the kept sentences, in the order of time.
+) -> tuple[list[Utterance], list[Utterance]]:
+    """Utterances of `min_seconds` to `max_seconds` from the kept sentences, in the order of time; and what is left out:
+    it stays too short, or cannot be cut.
 
     `groups` tells for each outcome who speaks and in which session: only equals are joined, and only where nothing
-    else was heard between (`others`). What stays too short or cannot be cut is left out.
+    else was heard between (`others`).
     """
     kept = sorted((outcome for outcome in outcomes if outcome.kept), key=lambda outcome: outcome.start or 0.0)
     group_of = {outcome.place: group for outcome, group in zip(outcomes, groups, strict=True)}
@@ -52,7 +53,8 @@ def utterances(
         else:
             joined.append(new)
     parts = [part for utterance in joined for part in split(utterance, settings.max_seconds)]
-    return [part for part in parts if settings.min_seconds <= part.seconds <= settings.max_seconds]
+    fit = [settings.min_seconds <= part.seconds <= settings.max_seconds for part in parts]
+    return list(itertools.compress(parts, fit)), list(itertools.compress(parts, [not one for one in fit]))
 
 
 def _joins(
