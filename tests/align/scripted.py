@@ -43,6 +43,10 @@ class Scripted:
     def listen_again(self, samples: Pcm, expected: Sequence[Sentence]) -> None:
         del samples, expected
 
+    def score(self, samples: Pcm, words: Sequence[str], speaker: str) -> tuple[float, list[Heard]] | None:
+        del samples, words, speaker
+        return None
+
     def fit(self, samples: Pcm, words: Sequence[str]) -> None:
         del samples, words
 

@@ -61,5 +61,10 @@ class Aligner(Protocol):
     def listen_again(self, samples: Pcm, expected: Sequence[Sentence]) -> list[Heard] | None:
         """Recognise a stretch in which these sentences are likely; None where the aligner can do no better."""
 
+    def score(self, samples: Pcm, words: Sequence[str], speaker: str) -> tuple[float, list[Heard]] | None:
+        """How well int16 `[samples]` say exactly these words in a speaker's voice, as a mean over the frames (higher is
+        better, comparable over the same samples), and the times of the words; None where it cannot tell.
+        """
+
     def fit(self, samples: Pcm, words: Sequence[str]) -> list[Heard] | None:
         """Times of exactly these words in int16 `[samples]`, one each, in order; None where they cannot be fitted."""

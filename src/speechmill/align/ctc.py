@@ -112,6 +112,10 @@ class Ctc:
         del samples, expected
         return None
 
+    def score(self, samples: Pcm, words: Sequence[str], speaker: str) -> None:
+        """See `Aligner.score`: what the model did not hear it does not place."""
+        del samples, words, speaker
+
     def fit(self, samples: Pcm, words: Sequence[str]) -> list[Heard] | None:
         """See `Aligner.fit`."""
         if len(samples) < RATE // 10 or not words:

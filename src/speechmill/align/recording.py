@@ -11,7 +11,10 @@ from speechmill.align.base import Aligner, Heard, Sentence
 from speechmill.align.match import Match, match
 from speechmill.align.place import Word, fit_words, rewrite
 from speechmill.align.sound import SECONDS, Levels, edges, levels
+from speechmill.align.verify import Placed, find_by_sound
 from speechmill.audio import RATE, Pcm
+
+_AROUND = 0.15  # seconds that the edges of a sentence which was found by its sound may move outwards
 
 
 @dataclass(frozen=True)
@@ -74,14 +77,37 @@ def align_recording(aligner: Aligner, samples: Pcm, sentences: Sequence[Sentence
         return Aligned(seconds, none, _others(heard, []))
     given = judge.reasons(sentences, found, kept, heard, seconds)
     words = fit_words(aligner, samples, rewrite(heard, kept))
-    outcomes = _outcomes(sentences, found, given, words, levels(samples))
+    found_levels = levels(samples)
+    outcomes = _outcomes(sentences, found, given, words, found_levels)
     outcomes = tuple(
         replace(outcome, start=heard[candidate.first].start, end=heard[candidate.last - 1].end)
         if candidate and outcome.reason == judge.UNCERTAIN
         else outcome
         for outcome, candidate in zip(outcomes, found, strict=True)
     )
-    return Aligned(seconds, outcomes, _others(heard, kept))
+    by_sound = {one.place: one for one in find_by_sound(aligner, samples, sentences, heard, kept, found_levels)}
+    outcomes = tuple(
+        _by_sound(sentence, by_sound[sentence.place], found_levels) if sentence.place in by_sound else outcome
+        for sentence, outcome in zip(sentences, outcomes, strict=True)
+    )
+    spans = [(one.start, one.end) for one in by_sound.values()]
+    others = [
+        (start, end)
+        for start, end in _others(heard, kept)
+        if not any(low <= (start + end) / 2 <= high for low, high in spans)
+    ]
+    return Aligned(seconds, outcomes, tuple(others))
+
+
+def _by_sound(sentence: Sentence, placed: Placed, found_levels: Levels) -> Outcome:
+    """A sentence of which the words were not understood: they are marked, all of them."""
+    numbers = [number for number, token in enumerate(sentence.tokens) for _ in token.readings[0]]
+    words = [
+        Word(word, sentence.place, number, False, start, end, True)
+        for (word, start, end), number in zip(placed.words, numbers, strict=True)
+    ]
+    start, end = edges(found_levels, placed.start, placed.end, placed.start - _AROUND, placed.end + _AROUND)
+    return Outcome(sentence.place, judge.KEPT, placed.confidence, start, end, _tokens(sentence, words))
 
 
 def _found(kept: Sequence[Match | None]) -> tuple[int, int]:

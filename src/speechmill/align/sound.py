@@ -13,6 +13,7 @@ Levels = npt.NDArray[np.float32]
 SILENT = 20.0  # dB: a frame below it (a mean amplitude of 10 of 32,768) holds no speech
 _BLOCK = 6000  # frames turned into energies at a time: a minute
 _RANGE = 40.0  # dB under the peak that still count as speech
+_QUIET, _PAUSE = 25.0, 6  # dB under loud speech, and frames, that make a pause
 
 
 def levels(samples: Pcm) -> Levels:
@@ -35,6 +36,17 @@ def pieces(found: Levels, shortest: float = 6.0, longest: float = 15.0) -> list[
         there = smooth[cuts[-1] + least : cuts[-1] + most]
         cuts.append(cuts[-1] + least + int(np.argmin(there)))
     return list(zip(cuts, [*cuts[1:], len(found)], strict=True))
+
+
+def pauses(found: Levels) -> npt.NDArray[np.float64]:
+    """The middles (seconds) of stretches of 60 ms or more that are 25 dB below the loud tenth of a recording."""
+    if not len(found):
+        return np.zeros(0)
+    quiet = np.concatenate([[False], found < np.quantile(found, 0.9) - _QUIET, [False]])
+    turns = np.flatnonzero(quiet[1:] != quiet[:-1]).reshape(-1, 2)
+    long = turns[turns[:, 1] - turns[:, 0] >= _PAUSE]
+    middles: npt.NDArray[np.float64] = long.mean(axis=1) * SECONDS
+    return middles
 
 
 def edges(found: Levels, start: float, end: float, earliest: float, latest: float) -> tuple[float, float]:

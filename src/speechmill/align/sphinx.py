@@ -41,6 +41,7 @@ class Sphinx:
         self._fitter: Any = None
         self._phones: pocket.PhoneAligner | None = None
         self._voices: dict[str, Path] = {}
+        self._scorers: dict[Path | None, pocket.Scorer] = {}  # by voice; made when all voices are learned
         self._passages: dict[Passage, list[tuple[str, str, mllr.Array]]] = {}
         self._counts = Counts()
         self._known: set[str] = set()
@@ -53,18 +54,17 @@ class Sphinx:
         """Make the decoders anew: dictionary of the transcript's words, language model of the transcript."""
         self._counts = count(sentences)
         self._known = pocket.write_dictionary(self._counts.ones, self._dictionary)
-        self._phones, self._voices, self._passages = None, {}, {}
+        self._phones, self._voices, self._passages, self._scorers = None, {}, {}, {}
         if self._known:
             self._listener = pocket.decoder(self._dictionary, **self._tuning)
             self._fitter = pocket.decoder(self._dictionary, bestpath=False)
-            self._speak_like(self._listener, self._counts)
+            _speak_like(self._listener, self._language(self._counts))
 
-    def _speak_like(self, decoder: Any, counts: Counts) -> None:
-        """Give a decoder a language model in the place of the one that it has."""
+    def _language(self, counts: Counts) -> Path:
+        """The file of a language model, until the next one is made."""
         path = Path(self._folder.name) / "transcript.arpa"
         write_arpa(counts, self._known, path)
-        decoder.add_lm_file("transcript", str(path))
-        decoder.activate_search("transcript")
+        return path
 
     def listen(self, samples: Pcm) -> Iterator[list[Heard]]:
         """See `Aligner.listen`."""
@@ -83,6 +83,7 @@ class Sphinx:
 
     def learn_voices(self, samples: Pcm, passages: Sequence[Passage]) -> None:
         """See `Aligner.learn_voices`: a transform of the model for each speaker."""
+        self._scorers = {}
         spoken: dict[str, list[tuple[str, mllr.Array]]] = {}
         for passage in passages if self._known else ():
             for speaker, phone, frames in self._spoken(samples, passage):
@@ -113,11 +114,11 @@ class Sphinx:
         """
         if not self._known:
             return None
-        counts = likelier(self._counts, expected, _EXPECTED)
+        language = self._language(likelier(self._counts, expected, _EXPECTED))
         wanted: dict[str, list[str]] = {}
         for sentence in expected:
             wanted.setdefault(sentence.speaker, []).extend(first_reading(list(sentence.tokens)))
-        ears = {path: self._ears(path, counts) for path in {self._voices.get(speaker) for speaker in wanted}}
+        ears: dict[Path | None, Any] = {}  # made when it is their turn: of many speakers the first often do
         order = list(wanted)
         found = levels(samples)
         heard: list[Heard] = []
@@ -126,6 +127,8 @@ class Sphinx:
             best: tuple[int, str, list[Heard]] = (-1, order[0], [])
             for speaker in order:
                 voice = self._voices.get(speaker)
+                if voice not in ears:
+                    ears[voice] = self._ears(voice, language)
                 if voice not in each:
                     each[voice] = self._hear(ears[voice], samples, found, first, last)
                 agreeing = _agreeing(each[voice], wanted[speaker])
@@ -136,12 +139,26 @@ class Sphinx:
             order.sort(key=best[1].__ne__)  # who speaks goes on speaking
         return heard
 
-    def _ears(self, voice: Path | None, counts: Counts) -> Any:
+    def _ears(self, voice: Path | None, language: Path) -> Any:
         """A decoder for a voice, made for one gap and not kept: it starts in 12 ms, and a call has many speakers."""
         tuning = self._tuning | ({"mllr": str(voice)} if voice else {"ds": 1})
         decoder = pocket.decoder(self._dictionary, **tuning)
-        self._speak_like(decoder, counts)
+        _speak_like(decoder, language)
         return decoder
+
+    def score(self, samples: Pcm, words: Sequence[str], speaker: str) -> tuple[float, list[Heard]] | None:
+        """See `Aligner.score`: forced alignment, with the speaker's voice where it is known."""
+        if not words or not self._known.issuperset(words):
+            return None
+        voice = self._voices.get(speaker)
+        if voice not in self._scorers:
+            self._scorers[voice] = pocket.Scorer(self._dictionary, voice)
+        found = self._scorers[voice](samples, words)
+        if found is None:
+            return None
+        score, frames = found
+        times = zip(words, frames, strict=True)
+        return score, [Heard(word, first * SECONDS, last * SECONDS) for word, (first, last) in times]
 
     def fit(self, samples: Pcm, words: Sequence[str]) -> list[Heard] | None:
         """See `Aligner.fit`."""
@@ -153,6 +170,12 @@ class Sphinx:
         if [word for word, _, _ in segments] != list(words):
             return None
         return [Heard(word, start * SECONDS, end * SECONDS) for word, start, end in segments]
+
+
+def _speak_like(decoder: Any, language: Path) -> None:
+    """Give a decoder a language model in the place of the one that it has."""
+    decoder.add_lm_file("transcript", str(language))
+    decoder.activate_search("transcript")
 
 
 def _agreeing(heard: Sequence[Heard], wanted: Sequence[str]) -> int:

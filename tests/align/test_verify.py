@@ -1,0 +1,83 @@
+"""Sentences that were not understood, and are found by how well their words fit the sound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from scripted import Scripted, said, sentences
+
+from speechmill.align import judge
+from speechmill.align.base import Heard
+from speechmill.align.recording import Aligned, align_recording
+from speechmill.align.sound import levels, pauses
+from speechmill.audio import RATE, Pcm
+
+A = "we saw strong demand in europe this year"
+B = "margins were a little lower than we had planned"
+C = "the second half should bring better prices for steel"
+D = "let me now turn to cash and the balance sheet"
+FALSE = "nobody ever said anything about oranges or lemons"
+
+
+class Fitting(Scripted):
+    """Tells by the loudness which sentence is spoken, and fits no other one's words as well."""
+
+    def __init__(self, script: Sequence[Heard], texts: Sequence[str]) -> None:
+        super().__init__(script)
+        self.loudness = {tuple(text.split()): 1000 * (number + 1) for number, text in enumerate(texts)}
+
+    def score(self, samples: Pcm, words: Sequence[str], speaker: str) -> tuple[float, list[Heard]] | None:
+        del speaker
+        spoken = np.flatnonzero(samples)
+        right = np.mean(np.abs(samples[spoken]) == self.loudness.get(tuple(words), -1)) if len(spoken) else 0.0
+        first, last = (spoken[0] / RATE, (spoken[-1] + 1) / RATE) if len(spoken) else (0.0, 0.1)
+        step = (last - first) / len(words)
+        return -90.0 + 30.0 * float(right), [
+            Heard(word, first + n * step, first + (n + 1) * step) for n, word in enumerate(words)
+        ]
+
+
+def aligned(written: Sequence[str]) -> tuple[Aligned, list[tuple[float, float]]]:
+    """A, B, C and D are said; of B nothing is understood."""
+    texts = [A, B, C, D]
+    _, heard, spans = said(texts)
+    samples = np.zeros(round((spans[-1][1] + 0.5) * RATE), np.int16)
+    for number, (start, end) in enumerate(spans):
+        samples[round(start * RATE) : round(end * RATE)] = 1000 * (number + 1)
+    start, end = spans[1]
+    script = [word if not start <= word.start < end else word._replace(word="zebra") for word in heard]
+    return align_recording(Fitting(script, texts), samples, sentences(written)), spans
+
+
+def test_a_sentence_that_was_not_understood_is_found_by_its_sound() -> None:
+    found, spans = aligned([A, B, C, D])
+    one = found.outcomes[1]
+    assert one.kept
+    assert (one.start, one.end) == (pytest.approx(spans[1][0], abs=0.02), pytest.approx(spans[1][1], abs=0.02))
+    assert 0.5 < one.confidence < 0.9 < found.outcomes[0].confidence
+    assert [token.written for token in one.tokens if not token.heard] == B.split()
+    assert found.others == ()
+
+
+def test_one_that_fits_no_better_than_others_is_not() -> None:
+    found, _ = aligned([A, FALSE, C, D])
+    assert [outcome.kept for outcome in found.outcomes] == [True, False, True, True]
+    assert len(found.others) == len(B.split())
+
+
+def test_of_two_that_want_the_same_sound_the_better_has_it() -> None:
+    found, _ = aligned([A, FALSE, B, C, D])
+    assert [outcome.reason for outcome in found.outcomes] == [
+        judge.KEPT, judge.SOMETHING_ELSE, judge.KEPT, judge.KEPT, judge.KEPT,
+    ]  # fmt: skip
+
+
+def test_pauses_are_where_it_is_quiet_for_long_enough() -> None:
+    rng = np.random.default_rng(0)
+    samples = rng.integers(-9000, 9000, 3 * RATE).astype(np.int16)
+    samples[RATE : RATE + RATE // 5] //= 500
+    samples[2 * RATE : 2 * RATE + RATE // 50] = 0  # 20 ms: within a word
+    assert pauses(levels(samples)).tolist() == [pytest.approx(1.1, abs=0.011)]
+    assert len(pauses(levels(np.zeros(0, np.int16)))) == 0
