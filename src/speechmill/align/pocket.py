@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import re
 import tempfile
 from collections import defaultdict
@@ -103,36 +104,32 @@ def _pass(engine: Any, samples: Pcm) -> None:
     engine.end_utt()
 
 
-def _aligned(engine: Any, samples: Pcm, words: Sequence[str]) -> list[Any] | None:
-    """PocketSphinx's alignment of these words, silence left out; None where they do not come to their end."""
-    engine.set_align_text(" ".join(words))
-    _pass(engine, samples)
-    try:
-        engine.set_alignment()
-    except RuntimeError:
-        return None
-    _pass(engine, samples)
-    found = [word for word in engine.get_alignment() or () if word.name[0] not in "<[("]
-    return found if len(found) == len(words) else None
-
-
 class Scorer:
     """Says how well sound fits words in a voice (a transform's file, see `mllr`; None: the model's own)."""
 
     def __init__(self, dictionary: Path, voice: Path | None) -> None:
-        # Against all senones in each frame: else a score says how good a path is among those that were tried.
+        # Against all senones in each frame: else a score says how good a path is among those that were tried. Nothing
+        # pruned: else a voice that the model hardly knows has no way through.
         settings: dict[str, Any] = {"bestpath": False, "compallsen": True, "beam": 0.0, "pbeam": 0.0, "wbeam": 0.0}
         self._engine = decoder(dictionary, **settings, **({"mllr": str(voice)} if voice else {}))
 
     def __call__(self, samples: Pcm, words: Sequence[str]) -> tuple[float, list[tuple[int, int]]] | None:
-        """Mean score of a frame of the words, and for each its first frame and the one after its last."""
+        """Mean score of a frame of the words (log likelihood over the best senone's, in steps of 1e-4), and for each
+        word its first frame and the one after its last; None where they do not fit.
+        """
         if len(samples) < SHORTEST * FRAME * len(words):
             return None
-        found = _aligned(self._engine, samples, words)
-        if found is None:
+        self._engine.set_align_text(" ".join(words))
+        _pass(self._engine, samples)
+        found = [
+            (segment.ascore, segment.start_frame, segment.end_frame + 1)
+            for segment in self._engine.seg() or ()
+            if segment.word[0] not in "<[("
+        ]
+        if len(found) != len(words):
             return None
-        frames = [(word.start, word.start + word.duration) for word in found]
-        return sum(word.score for word in found) / sum(last - first for first, last in frames), frames
+        score = sum(math.log(max(likelihood, 1e-300)) for likelihood, _, _ in found) * 1e4
+        return score / sum(last - first for _, first, last in found), [(first, last) for _, first, last in found]
 
 
 class PhoneAligner:
@@ -154,15 +151,23 @@ class PhoneAligner:
         return [], np.zeros((0, CEPSTRA))
 
     def _try(self, engine: Any, samples: Pcm, words: Sequence[str]) -> tuple[list[Phone], Cepstra] | None:
-        found = _aligned(engine, samples, words)
-        if found is None:
+        engine.set_align_text(" ".join(words))
+        _pass(engine, samples)
+        try:
+            engine.set_alignment()
+            _pass(engine, samples)
+        except RuntimeError:  # the text did not come to its end
             return None
-        phones = [
-            Phone(phone.name.split()[0], number, phone.start, phone.start + phone.duration)
-            for number, word in enumerate(found)
-            for phone in word
-        ]
-        return phones, self._logged()
+        phones: list[Phone] = []
+        number = 0
+        for word in engine.get_alignment() or ():  # its entries are gone when it has gone on
+            if word.name[0] in "<[(":
+                continue
+            for phone in word:
+                phones.append(Phone(phone.name.split()[0], number, phone.start, phone.start + phone.duration))
+            number += 1
+        cepstra = self._logged()
+        return (phones, cepstra) if number == len(words) else None
 
     def _logged(self) -> Cepstra:
         """The cepstra of the last pass: a count, then big-endian floats."""

@@ -85,12 +85,9 @@ def align_recording(aligner: Aligner, samples: Pcm, sentences: Sequence[Sentence
         else outcome
         for outcome, candidate in zip(outcomes, found, strict=True)
     )
-    by_sound = {one.place: one for one in find_by_sound(aligner, samples, sentences, heard, kept, found_levels)}
-    outcomes = tuple(
-        _by_sound(sentence, by_sound[sentence.place], found_levels) if sentence.place in by_sound else outcome
-        for sentence, outcome in zip(sentences, outcomes, strict=True)
-    )
-    spans = [(one.start, one.end) for one in by_sound.values()]
+    placed = find_by_sound(aligner, samples, sentences, heard, kept, found_levels)
+    outcomes = _with_placed(sentences, outcomes, placed, found_levels)
+    spans = [(one.start, one.end) for one in placed]
     others = [
         (start, end)
         for start, end in _others(heard, kept)
@@ -99,15 +96,26 @@ def align_recording(aligner: Aligner, samples: Pcm, sentences: Sequence[Sentence
     return Aligned(seconds, outcomes, tuple(others))
 
 
-def _by_sound(sentence: Sentence, placed: Placed, found_levels: Levels) -> Outcome:
-    """A sentence of which the words were not understood: they are marked, all of them."""
-    numbers = [number for number, token in enumerate(sentence.tokens) for _ in token.readings[0]]
-    words = [
-        Word(word, sentence.place, number, False, start, end, True)
-        for (word, start, end), number in zip(placed.words, numbers, strict=True)
-    ]
-    start, end = edges(found_levels, placed.start, placed.end, placed.start - _AROUND, placed.end + _AROUND)
-    return Outcome(sentence.place, judge.KEPT, placed.confidence, start, end, _tokens(sentence, words))
+def _with_placed(
+    sentences: Sequence[Sentence], outcomes: Sequence[Outcome], placed: Sequence[Placed], found_levels: Levels
+) -> tuple[Outcome, ...]:
+    """Outcomes with those of sentences that were found by their sound; their words, not understood, are all marked."""
+    spans = [(one.start or 0.0, one.end or 0.0) for one in outcomes if one.kept] + [(p.start, p.end) for p in placed]
+    made = {one.place: one for one in outcomes}
+    for one in placed:
+        middle = (one.start + one.end) / 2
+        earliest = max((end for _, end in spans if end < middle), default=0.0)
+        latest = min((start for start, _ in spans if start > middle), default=len(found_levels) * SECONDS)
+        sentence = sentences[one.place]
+        numbers = [number for number, token in enumerate(sentence.tokens) for _ in token.readings[0]]
+        words = [
+            Word(word, one.place, number, False, start, end, True)
+            for (word, start, end), number in zip(one.words, numbers, strict=True)
+        ]
+        around = (max(earliest, one.start - _AROUND), min(latest, one.end + _AROUND))
+        start, end = edges(found_levels, max(one.start, earliest), min(one.end, latest), *around)
+        made[one.place] = Outcome(one.place, judge.KEPT, one.confidence, start, end, _tokens(sentence, words))
+    return tuple(made[one.place] for one in outcomes)
 
 
 def _found(kept: Sequence[Match | None]) -> tuple[int, int]:

@@ -8,26 +8,30 @@ than sentences that are known to be elsewhere.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from speechmill.align.again import gaps
 from speechmill.align.base import Aligner, Heard, Sentence
 from speechmill.align.match import Match
 from speechmill.align.sound import Levels, pauses
 from speechmill.align.spoken import first_reading
 from speechmill.audio import RATE, Pcm
 
-_WORDS = 4  # a shorter sentence fits in too many places
+_WORDS, _FEW = 3, 4  # a shorter sentence fits in too many places; one under `_FEW` must fit as well as one out of order
 _CLEAR = 0.6  # share of its words heard: a sentence that tells how fast its speaker speaks
 _LENGTHS = (0.65, 1.5)  # of the seconds that it should take: those of a stretch in which a sentence is looked for
-_MOST = 24  # stretches in which a sentence is looked for
-_LONGEST = 60.0  # seconds of a gap that is looked through
-_RIVALS = 3  # sentences that are elsewhere and as long, and may not fit as well
-_MARGIN = 5.0  # of the scores of a frame, by which it fits better than any of these
+_MOST = 8  # stretches in which a sentence is looked for
+_SHORT, _LONGEST = 0.8, 60.0  # seconds of sound without a sentence that is looked through
+_NEAR = 2  # sentences beyond those around it in time that may lie in it: neighbours may be in the wrong order
+_FAR = 40  # sentences of the transcript that may be missing in it
+_RIVALS = 2  # sentences that are elsewhere and as long, and may not fit as well
+# Of the scores of a frame, by which it fits better than any of these: in its place in the transcript, or out of order.
+_MARGIN, _MARGIN_ASTRAY = 6.5, 16.0
+_FAR_BETTER = 40.0  # the same, where no rival comes to its end in that sound at all
 _EDGE = 0.05  # seconds of sound taken along on each side
 
 
@@ -62,46 +66,92 @@ def find_by_sound(
     levels: Levels,
 ) -> list[Placed]:
     """The sentences between kept ones that were not understood, and are there by their sound; none overlap."""
-    texts = {sentence.place: first_reading(list(sentence.tokens)) for sentence in sentences}
-    pace = _paces(sentences, heard, kept)
-    marks = pauses(levels)
-    elsewhere = [sentence for sentence, match in zip(sentences, kept, strict=True) if match]
-    found: list[Placed] = []
-    for gap in gaps(sentences, heard, kept, len(samples) / RATE):
-        if gap.end - gap.start > _LONGEST:
-            continue
-        cuts = [gap.start, *(float(mark) for mark in marks if gap.start < mark < gap.end), gap.end]
-        candidates = [
-            placed
-            for sentence in gap.expected
-            if len(texts[sentence.place]) >= _WORDS
-            and (placed := _best(aligner, samples, sentence, texts, cuts, pace, elsewhere))
-        ]
-        found += _apart(candidates)
-    return found
+    texts = [first_reading(list(sentence.tokens)) for sentence in sentences]
+    elsewhere = [text for text, match in zip(texts, kept, strict=True) if match]
+    search = _Search(aligner, samples, _paces(sentences, heard, kept), elsewhere)
+    marks = [float(mark) for mark in pauses(levels)]
+    found: dict[int, Placed] = {}
+    free = list(_free(sentences, heard, kept, len(samples) / RATE))
+    for out_of_order in (False, True):
+        for start, end, order, near in free:
+            cuts = [start, *(mark for mark in marks if start < mark < end), end]
+            for place in near:
+                if kept[place] or place in found or (place in order) == out_of_order or len(texts[place]) < _WORDS:
+                    continue
+                margin, words = search.best(texts[place], sentences[place].speaker, cuts)
+                strict = out_of_order or len(texts[place]) < _FEW
+                if margin >= (_MARGIN_ASTRAY if strict else _MARGIN):
+                    found[place] = Placed(sentences[place].place, margin, tuple(words))
+    return _apart(list(found.values()))
 
 
-def _best(
-    aligner: Aligner, samples: Pcm, sentence: Sentence, texts: dict[int, list[str]], cuts: Sequence[float],
-    pace: dict[str, float], elsewhere: Sequence[Sentence],
-) -> Placed | None:  # fmt: skip
-    words = texts[sentence.place]
-    wanted = pace.get(sentence.speaker, pace[""]) * _letters(words)
-    tried = []
-    for start, end in _stretches(cuts, wanted):
-        if scored := _score(aligner, samples, words, sentence.speaker, start, end):
-            tried.append((*scored, start, end))
-    if not tried:
-        return None
-    score, heard, start, end = max(tried, key=lambda one: one[0])
-    likeness = sorted(elsewhere, key=lambda one: abs(_letters(texts[one.place]) - _letters(words)))
-    rivals = [
-        rival[0]
-        for one in likeness[:_RIVALS]
-        if (rival := _score(aligner, samples, texts[one.place], sentence.speaker, start, end))
-    ]
-    margin = score - max(rivals, default=math.inf)
-    return Placed(sentence.place, margin, tuple(heard)) if margin >= _MARGIN else None
+def _free(
+    sentences: Sequence[Sentence], heard: Sequence[Heard], kept: Sequence[Match | None], seconds: float
+) -> Iterator[tuple[float, float, range, range]]:
+    """Stretches of time that no kept sentence has, with the sentences between those around them in the transcript, and
+    those near them.
+    """
+    spans = sorted(
+        (heard[match.first].start, heard[match.last - 1].end, place) for place, match in enumerate(kept) if match
+    )
+    spans = [(0.0, 0.0, -1), *spans, (seconds, seconds, len(sentences))]
+    for (_, start, one), (end, _, other) in itertools.pairwise(spans):
+        if _SHORT <= end - start <= _LONGEST:
+            low, high = min(one, other), max(one, other)
+            if high - low <= _FAR:
+                near = range(max(0, low - _NEAR), min(len(sentences), high + _NEAR + 1))
+                yield start, end, range(low, high), near
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Looks for one sentence after another. `pace`: see `_paces`; `elsewhere`: the sentences that were understood."""
+
+    aligner: Aligner
+    samples: Pcm
+    pace: dict[str, float]
+    elsewhere: Sequence[Sequence[str]]
+
+    def best(self, words: Sequence[str], speaker: str, cuts: Sequence[float]) -> tuple[float, list[Heard]]:
+        """By how much the words fit better than their rivals where they fit best, and their times there."""
+        stretches = _stretches(cuts, self.pace.get(speaker, self.pace[""]) * _letters(words))
+        score, heard = max(self._scored(words, speaker, stretches), key=lambda one: one[0], default=(0.0, []))
+        rivals = self._rivals(words)
+        if not heard or not rivals:
+            return 0.0, []
+        there = [one for one in stretches if _shared(one, (heard[0].start, heard[-1].end)) > 0.5]
+        others = [one for rival in rivals for one, _ in self._scored(rival, speaker, there)]
+        return min(score - max(others, default=-math.inf), _FAR_BETTER), heard
+
+    def _rivals(self, words: Sequence[str]) -> list[list[str]]:
+        """As many letters said elsewhere: of the sentences that are nearly as long, and what follows them."""
+        wanted = _letters(words)
+        by_length = sorted(range(len(self.elsewhere)), key=lambda one: abs(_letters(self.elsewhere[one]) - wanted))
+        found = []
+        for first in by_length[:_RIVALS]:
+            rival: list[str] = []
+            for word in itertools.chain.from_iterable([*self.elsewhere[first:], *self.elsewhere[:first]]):
+                if rival and _letters([*rival, word]) > wanted:
+                    break
+                rival.append(word)
+            found.append(rival)
+        return found
+
+    def _scored(
+        self, words: Sequence[str], speaker: str, stretches: Sequence[tuple[float, float]]
+    ) -> list[tuple[float, list[Heard]]]:
+        found = []
+        for start, end in stretches:
+            low = max(0.0, start - _EDGE)
+            part = self.samples[round(low * RATE) : round((end + _EDGE) * RATE)]
+            if scored := self.aligner.score(part, words, speaker):
+                found.append((scored[0], [Heard(word, first + low, last + low) for word, first, last in scored[1]]))
+        return found
+
+
+def _shared(one: tuple[float, float], other: tuple[float, float]) -> float:
+    """What two stretches share, of the shorter."""
+    return (min(one[1], other[1]) - max(one[0], other[0])) / max(0.01, min(one[1] - one[0], other[1] - other[0]))
 
 
 def _stretches(cuts: Sequence[float], wanted: float) -> list[tuple[float, float]]:
@@ -111,16 +161,6 @@ def _stretches(cuts: Sequence[float], wanted: float) -> list[tuple[float, float]
         ends = [end for end in cuts[number + 1 :] if _LENGTHS[0] * wanted <= end - start <= _LENGTHS[1] * wanted]
         found += [(start, end) for end in sorted(ends, key=lambda end: abs(math.log((end - start) / wanted)))[:2]]
     return sorted(found, key=lambda one: abs(math.log((one[1] - one[0]) / wanted)))[:_MOST]
-
-
-def _score(
-    aligner: Aligner, samples: Pcm, words: Sequence[str], speaker: str, start: float, end: float
-) -> tuple[float, list[Heard]] | None:
-    low = max(0.0, start - _EDGE)
-    scored = aligner.score(samples[round(low * RATE) : round((end + _EDGE) * RATE)], words, speaker)
-    if scored is None:
-        return None
-    return scored[0], [Heard(word, first + low, last + low) for word, first, last in scored[1]]
 
 
 def _apart(candidates: Sequence[Placed]) -> list[Placed]:
