@@ -433,7 +433,10 @@ def relative(pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
 
 
 def _ratio(sums: Any) -> Any:
-    return (sums[:, 0] / sums[:, 1]) / (sums[:, 2] / sums[:, 3]) - 1
+    """Infinite where only single made no error (few calls are drawn), 0 where neither did."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = (sums[:, 0] / sums[:, 1]) / (sums[:, 2] / sums[:, 3]) - 1
+    return np.nan_to_num(ratio, nan=0.0, posinf=np.inf)
 
 
 def _each(rates: list[float]) -> str:

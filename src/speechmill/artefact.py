@@ -123,7 +123,7 @@ def written_together(*paths: Path) -> Iterator[list[Path]]:
 @contextlib.contextmanager
 def written_folder(path: Path) -> Iterator[Path]:
     """As `written`, for a folder; an older folder of that name is replaced."""
-    partial = partial_path(path)
+    partial, old = partial_path(path), path.with_name(f".{path.name}.old.partial")
     make_folder(path.parent)
     with disk_errors(path):
         shutil.rmtree(partial, ignore_errors=True)
@@ -133,13 +133,14 @@ def written_folder(path: Path) -> Iterator[Path]:
             yield partial
             for inner in partial.rglob("*"):
                 fsync(inner)
-            old = path.with_name(f".{path.name}.old.partial")
             shutil.rmtree(old, ignore_errors=True)  # a killed run's
             if path.exists():
                 os.replace(path, old)  # half removed it would look whole
             publish(partial, path)
             shutil.rmtree(old, ignore_errors=True)
     except BaseException:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
         shutil.rmtree(partial, ignore_errors=True)
         raise
 

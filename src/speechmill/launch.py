@@ -22,6 +22,7 @@ from speechmill.errors import PeerLost, SpeechmillError
 
 _WORD = "SPEECHMILL_LAUNCH"  # the folder where launched processes leave word
 _COMMAND = "SPEECHMILL_COMMAND"  # what the user typed
+_STARTER = os.getppid()  # another one later: that has died
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -109,8 +110,9 @@ def not_again() -> None:
     Whoever starts torchrun on several machines ends the others with it (srun --kill-on-bad-exit).
     """
     tried, most = (int(os.environ.get(f"TORCHELASTIC_{name}", "0")) for name in ("RESTART_COUNT", "MAX_RESTARTS"))
-    if not launched() and tried < most:
-        os.kill(os.getppid(), signal.SIGTERM)
+    if not launched() and tried < most and os.getppid() == _STARTER != 1:
+        with suppress(OSError):
+            os.kill(_STARTER, signal.SIGTERM)
 
 
 def asked_to_stop() -> str:

@@ -180,6 +180,26 @@ def test_only_what_is_new_or_changed_is_aligned(
     assert listened == ["c"]
 
 
+def test_a_merge_that_was_cut_off_leaves_nothing_that_counts_as_whole(
+    tmp_path: Path, hears: list[Heard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples, heard, _ = said([A, B, C])
+    hears += heard
+    source = manifest(tmp_path, {"one": (samples, [A, B, C]), "two": (samples, [A, C])})
+    align(source)
+    before = {name: table(source, name) for name in ("words", "sentences", "spans")}
+    rows = pl.read_parquet(source)
+    rows.reverse().sort("call", descending=True, maintain_order=True).write_parquet(source)
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "write_manifest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            align(source)
+    rows.write_parquet(source)
+    assert not align(source).done_before
+    for name, expected in before.items():
+        assert table(source, name).equals(expected), name
+
+
 def die_of_one(job: run._Job) -> None:
     """What a process does that the system kills when it comes to a recording that is too much for it."""
     if job.rows["call"][0] == "huge":

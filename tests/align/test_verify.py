@@ -10,8 +10,9 @@ from scripted import Scripted, said, sentences
 
 from speechmill.align import judge
 from speechmill.align.base import Heard
-from speechmill.align.recording import Aligned, align_recording
+from speechmill.align.recording import Aligned, Outcome, _with_placed, align_recording
 from speechmill.align.sound import levels, pauses
+from speechmill.align.verify import Placed
 from speechmill.audio import RATE, Pcm
 
 A = "we saw strong demand in europe this year"
@@ -72,6 +73,29 @@ def test_of_two_that_want_the_same_sound_the_better_has_it() -> None:
     assert [outcome.reason for outcome in found.outcomes] == [
         judge.KEPT, judge.SOMETHING_ELSE, judge.KEPT, judge.KEPT, judge.KEPT,
     ]  # fmt: skip
+
+
+def test_what_lies_in_the_sound_of_a_kept_sentence_is_left_and_edges_stay_apart() -> None:
+    loud = levels(np.full(8 * RATE, 5000, np.int16))
+    given = sentences([A, B, C, D])
+    kept = Outcome(0, judge.KEPT, 0.9, 0.5, 2.5)
+    others = [Outcome(place, judge.UNCERTAIN, 0.0) for place in (1, 2, 3)]
+
+    def placed(place: int, start: float, end: float) -> Placed:
+        words = given[place].text.split()
+        step = (end - start) / len(words)
+        heard = [Heard(word, start + n * step, start + (n + 1) * step) for n, word in enumerate(words)]
+        return Placed(place, 20.0, tuple(heard))
+
+    found, spans = _with_placed(
+        given, (kept, *others), [placed(1, 1.0, 2.4), placed(2, 2.42, 4.0), placed(3, 4.1, 6.0)], loud
+    )
+    assert [outcome.kept for outcome in found] == [True, False, True, True]
+    (first, last), (following, _) = spans
+    assert first == pytest.approx(2.5)
+    assert last <= following
+    for outcome in found[2:]:
+        assert all(outcome.start <= token.start <= token.end <= outcome.end for token in outcome.tokens)  # type: ignore[operator]
 
 
 def test_pauses_are_where_it_is_quiet_for_long_enough() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -86,36 +88,44 @@ def align_recording(aligner: Aligner, samples: Pcm, sentences: Sequence[Sentence
         for outcome, candidate in zip(outcomes, found, strict=True)
     )
     placed = find_by_sound(aligner, samples, sentences, heard, kept, found_levels)
-    outcomes = _with_placed(sentences, outcomes, placed, found_levels)
-    spans = [(one.start, one.end) for one in placed]
-    others = [
-        (start, end)
-        for start, end in _others(heard, kept)
-        if not any(low <= (start + end) / 2 <= high for low, high in spans)
-    ]
-    return Aligned(seconds, outcomes, tuple(others))
+    outcomes, spans = _with_placed(sentences, outcomes, placed, found_levels)
+    return Aligned(seconds, outcomes, tuple(one for one in _others(heard, kept) if not _within(one, spans)))
 
 
 def _with_placed(
     sentences: Sequence[Sentence], outcomes: Sequence[Outcome], placed: Sequence[Placed], found_levels: Levels
-) -> tuple[Outcome, ...]:
-    """Outcomes with those of sentences that were found by their sound; their words, not understood, are all marked."""
-    spans = [(one.start or 0.0, one.end or 0.0) for one in outcomes if one.kept] + [(p.start, p.end) for p in placed]
-    made = {one.place: one for one in outcomes}
-    for one in placed:
-        middle = (one.start + one.end) / 2
-        earliest = max((end for _, end in spans if end < middle), default=0.0)
-        latest = min((start for start, _ in spans if start > middle), default=len(found_levels) * SECONDS)
+) -> tuple[tuple[Outcome, ...], list[tuple[float, float]]]:
+    """Outcomes with those of sentences that were found by their sound, and the seconds of these, in order.
+
+    Their words, which were not understood, are all marked. What lies in the sound of a kept sentence is left.
+    """
+    taken = sorted((one.start or 0.0, one.end or 0.0) for one in outcomes if one.kept)
+    made: dict[int, Outcome] = {}
+    spans: list[tuple[float, float]] = []
+    for one in sorted(placed, key=lambda one: one.start):
+        after = bisect.bisect(taken, ((one.start + one.end) / 2, math.inf))
+        low = max(taken[after - 1][1] if after else 0.0, spans[-1][1] if spans else 0.0)
+        high = taken[after][0] if after < len(taken) else len(found_levels) * SECONDS
+        if low - one.start > _AROUND or one.end - high > _AROUND:
+            continue
+        around = (max(low, one.start - _AROUND), min(high, one.end + _AROUND))
+        start, end = edges(found_levels, max(one.start, low), min(one.end, high), *around)
         sentence = sentences[one.place]
         numbers = [number for number, token in enumerate(sentence.tokens) for _ in token.readings[0]]
         words = [
-            Word(word, one.place, number, False, start, end, True)
-            for (word, start, end), number in zip(one.words, numbers, strict=True)
+            Word(word, one.place, number, False, min(max(first, start), end), min(max(last, start), end), True)
+            for (word, first, last), number in zip(one.words, numbers, strict=True)
         ]
-        around = (max(earliest, one.start - _AROUND), min(latest, one.end + _AROUND))
-        start, end = edges(found_levels, max(one.start, earliest), min(one.end, latest), *around)
         made[one.place] = Outcome(one.place, judge.KEPT, one.confidence, start, end, _tokens(sentence, words))
-    return tuple(made[one.place] for one in outcomes)
+        spans.append((start, end))
+    return tuple(made.get(one.place, one) for one in outcomes), spans
+
+
+def _within(stretch: tuple[float, float], spans: Sequence[tuple[float, float]]) -> bool:
+    """Whether the middle of a stretch lies in one of the spans, which are in order."""
+    middle = sum(stretch) / 2
+    before = bisect.bisect(spans, (middle, math.inf))
+    return before > 0 and middle <= spans[before - 1][1]
 
 
 def _found(kept: Sequence[Match | None]) -> tuple[int, int]:

@@ -31,6 +31,7 @@ from speechmill.align.recording import align_recording
 from speechmill.align.tables import Tables, failed, tables
 from speechmill.align.transcript import lines, recordings
 from speechmill.artefact import (
+    disk_errors,
     fingerprint,
     locked,
     read_json,
@@ -43,7 +44,7 @@ from speechmill.artefact import (
 )
 from speechmill.audio import decode, probe
 from speechmill.corpora.base import identifier
-from speechmill.errors import SpeechmillError
+from speechmill.errors import SpeechmillError, StorageError
 from speechmill.ledger import KEPT, OVERLAP, account, ledger_path, write_ledger
 from speechmill.manifest import read_manifest, write_manifest
 from speechmill.progress import Progress
@@ -52,6 +53,7 @@ from speechmill.workers import ALONE, Worker, cores, end_with_parent
 
 _VERSION = 4  # of what align does: raise it where the same input would give other rows
 _TABLES = ("utterances", "words", "sentences", "spans")
+_KILLED = 4  # recordings in a row at each of which a process is killed: that is the machine
 _MERGING = 3600.0  # seconds that a worker waits for another one's merging
 
 
@@ -135,8 +137,13 @@ def align_manifest(
     merged: dict[str, Any] | None = None
     if done == len(jobs) or _merged(out, whole):
         with locked(out, _MERGING):
-            parts = all(_is_done(job) for job in jobs)  # else another worker was last, too, and has merged them
-            merged = _merge(jobs, out, whole) if parts else _merged(out, whole)
+            merged = _finished(out, whole)  # by another worker that was last, too
+            if merged:
+                shutil.rmtree(out.with_suffix(".parts"), ignore_errors=True)
+            else:
+                _take_over(jobs, out)  # what was merged with failures that have been tried again since
+                done = sum(_is_done(job) for job in jobs)
+                merged = _merge(jobs, out, whole) if done == len(jobs) else None
     return AlignReport(out, len(jobs) if merged else done, len(jobs), False, merged or {})
 
 
@@ -158,7 +165,12 @@ def _jobs(table: pl.DataFrame, out: Path, settings: AlignSettings, aligner: str,
 
 def _state(job: _Job) -> dict[str, Any]:
     path = job.folder / "state.json"
-    return dict(read_json(path)) if path.is_file() else {}
+    try:
+        return dict(read_json(path))
+    except SpeechmillError:
+        if path.is_file():
+            raise
+        return {}  # not done, or merged and taken away just now
 
 
 def _is_done(job: _Job) -> bool:
@@ -189,11 +201,17 @@ def _align_all(todo: Sequence[_Job], total: int, processes: int) -> None:
                 _align_one(job)
                 progress.advance()
             return
-        left = list(todo)
+        left, killed = list(todo), 0
         while left:
             left = _until_one_dies(left, processes, progress)
             for job in left[:processes]:  # they are taken in order: one of these it was
-                if _until_one_dies([job], 1, progress):
+                killed = killed + 1 if _until_one_dies([job], 1, progress) else 0
+                if killed >= _KILLED:
+                    raise SpeechmillError(
+                        f"align: the processes of {killed} recordings in a row were killed, each alone, the last at "
+                        f"{job.rows['recording'][0]} (out of memory?); run the same command to go on where more is."
+                    )
+                if killed:
                     _write_failed(job, "its process was killed (out of memory?); the same command tries it again.")
                     progress.advance()
             left = left[processes:]
@@ -228,7 +246,10 @@ def _align_one(job: _Job) -> None:
     if job.aligner not in _OPEN:
         _OPEN[job.aligner] = open_aligner(job.aligner)
     try:
-        made = align_rows(job.rows, _OPEN[job.aligner], job.settings)
+        with disk_errors(job.folder):  # a full disk is no recording's fault
+            made = align_rows(job.rows, _OPEN[job.aligner], job.settings)
+    except StorageError:
+        raise
     except Exception as error:  # noqa: BLE001  # whatever a recording does to an aligner, the others go on
         del _OPEN[job.aligner]  # nobody knows in what state it is
         place = traceback.extract_tb(error.__traceback__)[-1]
@@ -300,6 +321,7 @@ def _finished(out: Path, name: str) -> dict[str, Any] | None:
 
 def _merge(jobs: Sequence[_Job], out: Path, name: str) -> dict[str, Any]:
     """All parts in the order of the manifest; streamed, but for the utterances."""
+    report_path(out).unlink(missing_ok=True)  # until all is replaced nothing says that the output is whole
     folders = [job.folder for job in jobs]
     for table in ("words", "sentences", "spans"):
         with written(_beside(out, table)) as partial:

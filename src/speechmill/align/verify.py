@@ -31,7 +31,7 @@ _FAR = 40  # sentences of the transcript that may be missing in it
 _RIVALS = 2  # sentences that are elsewhere and as long, and may not fit as well
 # Of the scores of a frame, by which it fits better than any of these: in its place in the transcript, or out of order.
 _MARGIN, _MARGIN_ASTRAY = 6.5, 16.0
-_FAR_BETTER = 40.0  # the same, where no rival comes to its end in that sound at all
+_MOST_SOUND = 6.0  # times the recording: so much sound is scored, and then what is missing stays so
 _EDGE = 0.05  # seconds of sound taken along on each side
 
 
@@ -67,21 +67,22 @@ def find_by_sound(
 ) -> list[Placed]:
     """The sentences between kept ones that were not understood, and are there by their sound; none overlap."""
     texts = [first_reading(list(sentence.tokens)) for sentence in sentences]
-    elsewhere = [text for text, match in zip(texts, kept, strict=True) if match]
+    elsewhere = [text for text, match in zip(texts, kept, strict=True) if match and text]
     search = _Search(aligner, samples, _paces(sentences, heard, kept), elsewhere)
-    marks = [float(mark) for mark in pauses(levels)]
+    marks = pauses(levels)
     found: dict[int, Placed] = {}
     free = list(_free(sentences, heard, kept, len(samples) / RATE))
     for out_of_order in (False, True):
         for start, end, order, near in free:
-            cuts = [start, *(mark for mark in marks if start < mark < end), end]
+            inside = slice(*np.searchsorted(marks, (start, end)))
+            cuts = [start, *marks[inside].tolist(), end]
             for place in near:
                 if kept[place] or place in found or (place in order) == out_of_order or len(texts[place]) < _WORDS:
                     continue
-                margin, words = search.best(texts[place], sentences[place].speaker, cuts)
+                fits = search.best(texts[place], sentences[place].speaker, cuts)
                 strict = out_of_order or len(texts[place]) < _FEW
-                if margin >= (_MARGIN_ASTRAY if strict else _MARGIN):
-                    found[place] = Placed(sentences[place].place, margin, tuple(words))
+                if fits and fits[0] >= (_MARGIN_ASTRAY if strict else _MARGIN):
+                    found[place] = Placed(sentences[place].place, fits[0], tuple(fits[1]))
     return _apart(list(found.values()))
 
 
@@ -103,34 +104,37 @@ def _free(
                 yield start, end, range(low, high), near
 
 
-@dataclass(frozen=True)
 class _Search:
     """Looks for one sentence after another. `pace`: see `_paces`; `elsewhere`: the sentences that were understood."""
 
-    aligner: Aligner
-    samples: Pcm
-    pace: dict[str, float]
-    elsewhere: Sequence[Sequence[str]]
+    def __init__(
+        self, aligner: Aligner, samples: Pcm, pace: dict[str, float], elsewhere: Sequence[Sequence[str]]
+    ) -> None:
+        self.aligner, self.samples, self.pace, self.elsewhere = aligner, samples, pace, elsewhere
+        self.lengths = np.array([_letters(text) for text in elsewhere], np.int64)
+        self.left = round(_MOST_SOUND * len(samples))
 
-    def best(self, words: Sequence[str], speaker: str, cuts: Sequence[float]) -> tuple[float, list[Heard]]:
-        """By how much the words fit better than their rivals where they fit best, and their times there."""
+    def best(self, words: Sequence[str], speaker: str, cuts: Sequence[float]) -> tuple[float, list[Heard]] | None:
+        """By how much the words fit better than their rivals where they fit best, and their times there; None where
+        that cannot be told.
+        """
         stretches = _stretches(cuts, self.pace.get(speaker, self.pace[""]) * _letters(words))
-        score, heard = max(self._scored(words, speaker, stretches), key=lambda one: one[0], default=(0.0, []))
-        rivals = self._rivals(words)
-        if not heard or not rivals:
-            return 0.0, []
+        own = self._scored(words, speaker, stretches)
+        if not own:
+            return None
+        score, heard = max(own, key=lambda one: one[0])
         there = [one for one in stretches if _shared(one, (heard[0].start, heard[-1].end)) > 0.5]
-        others = [one for rival in rivals for one, _ in self._scored(rival, speaker, there)]
-        return min(score - max(others, default=-math.inf), _FAR_BETTER), heard
+        others = [one for rival in self._rivals(words) for one, _ in self._scored(rival, speaker, there)]
+        return (score - max(others), heard) if others else None
 
     def _rivals(self, words: Sequence[str]) -> list[list[str]]:
         """As many letters said elsewhere: of the sentences that are nearly as long, and what follows them."""
         wanted = _letters(words)
-        by_length = sorted(range(len(self.elsewhere)), key=lambda one: abs(_letters(self.elsewhere[one]) - wanted))
         found = []
-        for first in by_length[:_RIVALS]:
+        for first in np.argsort(np.abs(self.lengths - wanted), kind="stable")[:_RIVALS].tolist():
             rival: list[str] = []
-            for word in itertools.chain.from_iterable([*self.elsewhere[first:], *self.elsewhere[:first]]):
+            following = itertools.chain(range(first, len(self.elsewhere)), range(first))
+            for word in itertools.chain.from_iterable(self.elsewhere[place] for place in following):
                 if rival and _letters([*rival, word]) > wanted:
                     break
                 rival.append(word)
@@ -144,7 +148,8 @@ class _Search:
         for start, end in stretches:
             low = max(0.0, start - _EDGE)
             part = self.samples[round(low * RATE) : round((end + _EDGE) * RATE)]
-            if scored := self.aligner.score(part, words, speaker):
+            if self.left >= len(part) and (scored := self.aligner.score(part, words, speaker)):
+                self.left -= len(part)
                 found.append((scored[0], [Heard(word, first + low, last + low) for word, first, last in scored[1]]))
         return found
 
@@ -164,10 +169,10 @@ def _stretches(cuts: Sequence[float], wanted: float) -> list[tuple[float, float]
 
 
 def _apart(candidates: Sequence[Placed]) -> list[Placed]:
-    """Those that share no sound; of two that do, the one that fits better."""
+    """Those that share no sound but at their edges; of two that do, the one that fits better."""
     found: list[Placed] = []
     for one in sorted(candidates, key=lambda one: -one.margin):
-        if all(one.end <= other.start or other.end <= one.start for other in found):
+        if all(one.end <= other.start + 2 * _EDGE or other.end <= one.start + 2 * _EDGE for other in found):
             found.append(one)
     return sorted(found, key=lambda one: one.start)
 
