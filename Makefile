@@ -47,7 +47,7 @@ lab: env  ## strategies and hours compared, run by run, hours in all; writes ben
 	$(BIN)/python -m benchmarks.lab --work lab --out benchmarks/results/lab.json
 
 recipes: env  ## options of the recipes compared, run by run, hours in all; writes benchmarks/results/recipes.json
-	$(BIN)/python -m benchmarks.recipes --work recipes --out benchmarks/results/recipes.json
+	$(BIN)/python -m benchmarks.recipes --at-once 2 --work recipes --out benchmarks/results/recipes.json
 
 clean:  ## remove what demo and digits made
 	rm -rf demo digits

@@ -2,10 +2,10 @@
 
     python -m benchmarks.decode demo/run --out benchmarks/results/decode.json
 
-Every search recognizes the same utterances of --split (the first --utterances; 0: all), --repeat times, the searches in
-turn; the median counts. The real-time factor is seconds of work over seconds of sound, features and encoder included,
-word times left out and told apart (`times_rtf`). What a search cannot do with the run's kind of model is not tried; a
-search with a language model needs that of the run.
+Every search recognizes the same utterances of --split (--utterances of them, drawn; 0: all), --repeat times, the
+searches in turn, each time with a language model that remembers nothing; the median counts. The real-time factor is
+seconds of work over seconds of sound, features and encoder included, word times left out and told apart (`times_rtf`).
+What a search cannot do with the run's kind of model is not tried; a search with a language model needs that of the run.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import torch
 from benchmarks.machine import machine
 from speechmill.artefact import read_json, write_json
 from speechmill.evaluate import open_recognizer
+from speechmill.ordering import permutation
 from speechmill.recognize import Audio, Recognizing
 from speechmill.score import score_pairs
 from speechmill.settings import CtcSettings, Recipe, SearchSettings
@@ -72,7 +73,8 @@ def searches(recipe: Recipe, order: int) -> dict[str, SearchSettings]:
 def measured(run: Path, recipe: Recipe, args: argparse.Namespace) -> list[dict[str, Any]]:
     index = open_train_index(recipe)
     rows = index.rows(args.split).tolist()
-    rows = rows[: args.utterances] if args.utterances else rows
+    drawn = permutation(len(rows), 0)[: args.utterances or len(rows)]
+    rows = [rows[place] for place in sorted(drawn.tolist())]
     reader = open_reader(index)
     audio = [reader.audio(row) for row in rows]
     references = [reader.about(row)["text"] for row in rows]
@@ -87,7 +89,7 @@ def measured(run: Path, recipe: Recipe, args: argparse.Namespace) -> list[dict[s
     records = {}
     for _ in range(args.repeat):
         for name, recognizing in opened.items():
-            spent, hypotheses = recognized(replace(recognizing, times=False), audio)
+            spent, hypotheses = recognized(without_memory(replace(recognizing, times=False)), audio)
             took[name].append(spent)
             rates = score_pairs(references, [hypothesis.text for hypothesis in hypotheses])
             caught = [hypothesis.caught for hypothesis in hypotheses if hypothesis.caught]
@@ -97,11 +99,18 @@ def measured(run: Path, recipe: Recipe, args: argparse.Namespace) -> list[dict[s
                 "caught": {kind: caught.count(kind) for kind in sorted(set(caught))},
             }  # fmt: skip
     for name, recognizing in opened.items():
-        timed[name] = recognized(recognizing, audio)[0]
+        timed[name] = recognized(without_memory(recognizing), audio)[0]
     for name, record in records.items():
         record["rtf"] = statistics.median(took[name]) / seconds
         record["times_rtf"] = timed[name] / seconds - record["rtf"]
     return list(records.values())
+
+
+def without_memory(recognizing: Recognizing) -> Recognizing:
+    """With a language model as it is opened: what it has scored before it would not have to score again."""
+    if recognizing.language_model is not None:
+        recognizing.language_model.forget()
+    return recognizing
 
 
 def recognized(recognizing: Recognizing, audio: Sequence[Audio]) -> tuple[float, list[Any]]:

@@ -2,14 +2,15 @@
 
     python -m benchmarks.step                          writes benchmarks/results/step.json and step_profile.txt
     python -m benchmarks.step --quick --json -         fewer rounds, nothing written
-    python -m benchmarks.step --device cuda            on a GPU, in bf16 autocast and in tf32
+    python -m benchmarks.step --device cuda            on a GPU, in bf16 autocast and in tf32: the file's figures of
+                                                       the CPU stay, and the profile is step_profile_cuda.txt
 
 Both sides have the same weights and the same audio. First their losses and all gradients are compared, without
 dropout and in float64; a difference ends the program. Then whole steps are timed in turns: features, forward, backward,
-clipping, optimizer. `..._vs_speechbrain` is the ratio of the fastest steps, which others on the machine disturb least;
-the ratio of the medians is beside it. `full_..._share_of_limit`: the arithmetic of the recipe (see `arithmetic`) per
-second, as a share of what a product of square matrices reaches here in the same run; filtering needs fewer products
-than it counts, and may bring it above 1.
+clipping, optimizer. `..._vs_speechbrain` is the median of the ratios of the rounds, in each of which both sides made a
+step; the ratio of the fastest steps, which others on the machine disturb least, is beside it.
+`full_..._share_of_limit`: the arithmetic of the recipe (see `arithmetic`) per second, as a share of what a product of
+square matrices reaches here in the same run; filtering needs fewer products than it counts, and may bring it above 1.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ from speechmill.strategies.single import Single
 from speechmill.train.optim import build_optimizer
 
 RESULT = Path(__file__).parent / "results" / "step.json"
-PROFILE = Path(__file__).parent / "results" / "step_profile.txt"
+PROFILES = {
+    "cpu": Path(__file__).parent / "results" / "step_profile.txt",
+    "cuda": Path(__file__).parent / "results" / "step_profile_cuda.txt",
+}
 HPARAMS = Path(__file__).resolve().parents[1] / "hparams"
 RECIPES = {"full": "train.yaml", "demo": "demo_aed.yaml"}
 # Utterances of a step, seconds and target tokens of each: on a CPU as many as fit a short measurement, on a GPU as
@@ -55,6 +59,7 @@ RECIPES = {"full": "train.yaml", "demo": "demo_aed.yaml"}
 SHAPES = {"cpu": {"full": (4, 8.0, 24), "demo": (6, 5.0, 40)}, "cuda": {"full": (22, 8.0, 24), "demo": (6, 5.0, 40)}}
 TOLERANCE = 1e-8  # of each tensor's largest number, in float64
 NOT_MEASURED = "not measured"
+CUDA_KEYS = ("full_cuda_bf16_vs_speechbrain", "full_cuda_tf32_vs_speechbrain", "cuda_mfu")
 
 
 def random_batch(recipe: Recipe, shape: tuple[int, float, int]) -> Batch:
@@ -175,11 +180,12 @@ def compare(name: str, device: str, rounds: int, precision: str = "float32") -> 
                 times[label].append(spent)
     best = {label: min(found) for label, found in times.items()}
     medians = {label: statistics.median(found) for label, found in times.items()}
+    of_rounds = [theirs / ours for ours, theirs in zip(times["ours"], times["speechbrain"], strict=True)]
     return {
-        "ratio": round(best["speechbrain"] / best["ours"], 3),
-        "ratio_of_medians": round(medians["speechbrain"] / medians["ours"], 3),
-        "realtime": round(sides.seconds / best["ours"], 2),
-        "realtime_speechbrain": round(sides.seconds / best["speechbrain"], 2),
+        "ratio": round(statistics.median(of_rounds), 3),
+        "ratio_of_fastest": round(best["speechbrain"] / best["ours"], 3),
+        "realtime": round(sides.seconds / medians["ours"], 2),
+        "realtime_speechbrain": round(sides.seconds / medians["speechbrain"], 2),
         "seconds": {label: [round(one, 4) for one in found] for label, found in times.items()},
         "gflop_per_audio_second": round(arithmetic(sides.recipe) / 1e9, 2),
     }
@@ -292,9 +298,8 @@ def memory() -> dict[str, Any]:
 
 def on_cuda(quick: bool) -> dict[str, Any]:
     """Keys of the GPU; `not measured` where there is none."""
-    keys = ("full_cuda_bf16_vs_speechbrain", "full_cuda_tf32_vs_speechbrain", "cuda_mfu")
     if not torch.cuda.is_available():
-        return dict.fromkeys(keys, NOT_MEASURED)
+        return dict.fromkeys(CUDA_KEYS, NOT_MEASURED)
     figures: dict[str, Any] = {"gpu": torch.cuda.get_device_name(), "differences_cuda": check("full", "cuda")}
     rounds = 10 if quick else 30
     bf16 = compare("full", "cuda", rounds, "bfloat16")
@@ -303,7 +308,7 @@ def on_cuda(quick: bool) -> dict[str, Any]:
     tf32 = compare("full", "cuda", rounds)
     mfu = bf16["realtime"] * bf16["gflop_per_audio_second"] * 1e9 / peak
     values = (bf16["ratio"], tf32["ratio"], round(mfu, 3))
-    return figures | dict(zip(keys, values, strict=True)) | {"full_cuda_bf16": bf16, "full_cuda_tf32": tf32}
+    return figures | dict(zip(CUDA_KEYS, values, strict=True)) | {"full_cuda_bf16": bf16, "full_cuda_tf32": tf32}
 
 
 def main() -> None:
@@ -321,12 +326,15 @@ def main() -> None:
     if args.memory_of:
         print(_memory(args.memory_of, args.side))
         return
-    printed = str(args.json) == "-"
-    result: dict[str, Any] = read_json(args.json) if args.only and args.json.is_file() else {}
+    printed, on_gpu = str(args.json) == "-", args.device == "cuda"
+    if on_gpu and not torch.cuda.is_available() and not printed:
+        parser.error("no CUDA device here: nothing is measured, and nothing written")
+    stays = (args.only or on_gpu) and args.json.is_file()
+    result: dict[str, Any] = read_json(args.json) if stays else dict.fromkeys(CUDA_KEYS, NOT_MEASURED)
     if args.only in (None, "times"):
-        result |= on_cpu(args.quick) | (on_cuda(args.quick) if args.device == "cuda" else {"cuda": NOT_MEASURED})
-        result |= {"machine": machine()}
-    if args.only == "memory" or not (args.only or args.quick):
+        result |= on_cuda(args.quick) if on_gpu else on_cpu(args.quick)
+        result |= {"machine_cuda" if on_gpu else "machine": machine()}
+    if not on_gpu and (args.only == "memory" or not (args.only or args.quick)):
         result |= memory()
     if printed:
         json.dump(result, sys.stdout, indent=1)
@@ -334,7 +342,7 @@ def main() -> None:
         return
     write_json(args.json, result)
     if args.only == "profile" or not (args.only or args.quick):
-        write_text(PROFILE, "\n\n".join(profiles(name, args.device) for name in RECIPES) + "\n")
+        write_text(PROFILES[args.device], "\n\n".join(profiles(name, args.device) for name in RECIPES) + "\n")
 
 
 if __name__ == "__main__":

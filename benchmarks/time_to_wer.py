@@ -72,16 +72,19 @@ def main() -> None:
     args = parser.parse_args()
     if args.set and args.out == OUT:
         parser.error(f"with settings of its own a trial needs an --out of its own: {OUT} holds runs of the recipe")
-    settings = [*_VALIDATIONS, *args.set, f"train.seed={args.seed}", f"schedule.seed={args.seed}"]
+    fixed = [*_VALIDATIONS, *args.set]
+    settings = [*fixed, f"train.seed={args.seed}", f"schedule.seed={args.seed}"]
     data = prepared("demo", "all", args.work, RECIPE, args.set)
     places = [f"data.shards={data / 'shards'}", f"data.tokenizer={args.work / 'tokenizer.model'}"]
     recipe = load_recipe(RECIPE, [*settings, *places])
-    name = fingerprint([recipe_text(load_recipe(RECIPE, settings))])
-    runs = [run for run in (read_json(args.out)["runs"] if args.out.is_file() else []) if run["recipe"] == name]
+    name = fingerprint([recipe_text(load_recipe(RECIPE, fixed))])  # of all seeds
+    runs: list[dict[str, Any]] = read_json(args.out)["runs"] if args.out.is_file() else []
+    if others := sum(run["recipe"] != name for run in runs):
+        parser.error(f"{args.out} has {others} runs of another recipe; name another --out, or remove it")
     for side in args.sides:
         about: dict[str, Any] = {"side": side, "recipe": name, "seed": args.seed, "machine": machine()}
         if side == "ours":
-            curve = our_curve(args.work / f"run-{name}", [*settings, *places])
+            curve = our_curve(args.work / f"run-{name}-seed{args.seed}", [*settings, *places])
             about |= {"precision": recipe.train.precision, "order": "curriculum"}
         else:
             curve = their_curve(recipe, args.work, args.precision, args.order)

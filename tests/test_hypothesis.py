@@ -61,8 +61,26 @@ def test_times_and_confidence_by_hand(tokenizer: Tokenizer) -> None:
     assert second.confidence == pytest.approx(math.exp(sum(sure) / len(sure)), abs=1e-4)
 
 
-def test_what_does_not_fit_has_no_times(tokenizer: Tokenizer) -> None:
-    tokens = tokenizer.encode("cash")
+def test_a_comma_is_no_part_of_what_was_said(tokenizer: Tokenizer) -> None:
+    comma = next(token for token in range(1, len(tokenizer)) if tokenizer.letters(token) == ".")
+    tokens = [*tokenizer.encode("cash"), comma]
+    probs = torch.full((10 * len(tokens), len(tokenizer)), 1e-4)
+    probs[:, 0] = 0.9
+    for place, token in enumerate(tokens):
+        at = 10 * len(tokens) - 1 if token == comma else place  # far behind the word, and unlikely
+        probs[at, token], probs[at, 0] = (0.01 if token == comma else 0.5), 0.1
+    log_probs = (probs / probs.sum(-1, keepdim=True)).log()
+    (word,) = words_of(tokens, log_probs, tokenizer, 0.1, 0.0)
+    (without,) = words_of(tokens[:-1], log_probs, tokenizer, 0.1, 0.0)
+    assert word.text == "cash."
+    assert (word.start, word.end, word.confidence) == (without.start, without.end, without.confidence)
+
+
+def test_what_does_not_fit_is_spread_over_the_audio_and_not_believed(tokenizer: Tokenizer) -> None:
+    tokens = tokenizer.encode("cash debt")
     flat = torch.zeros(len(tokens) - 1, len(tokenizer)).log_softmax(-1)
-    assert words_of(tokens, flat, tokenizer, 0.04, 0.0) == ()
+    first, second = words_of(tokens, flat, tokenizer, 0.04, 0.0)
+    assert (first.text, second.text) == ("cash", "debt")
+    assert 0.0 == first.start < first.end == second.start < second.end == pytest.approx(0.04 * len(flat), abs=1e-3)
+    assert (first.confidence, second.confidence) == (0.0, 0.0)
     assert words_of([], flat, tokenizer, 0.04, 0.0) == ()

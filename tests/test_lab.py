@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 from benchmarks import lab, recipes
 
 from speechmill.artefact import read_json, write_json
@@ -58,29 +60,95 @@ def test_a_call_with_everything_recorded_trains_nothing(tmp_path: Path, monkeypa
     assert [one["share"] for one in read_json(out) if one["experiment"] == "scale"] == ["1/16", "1/4", "all"]
 
 
+def a_variant_record(run: recipes.Run, **more: Any) -> dict[str, Any]:
+    variant = run.variant
+    return {"corpus": run.corpus, "variant": variant.name, "seed": run.seed, "recipe": run.fingerprint,
+            "average": variant.average, "search": list(variant.search), **more}  # fmt: skip
+
+
 def test_records_of_recipes_come_back_where_the_settings_are_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, work = tmp_path / "recipes.json", tmp_path / "work"
-    run = recipes.Run("demo", recipes.named("noam"), 1)
-    same = {"corpus": "demo", "variant": "noam", "seed": 1, "recipe": recipes.fingerprint(run, work, [])}
-    write_json(out, {"runs": [same, {**same, "seed": 0, "recipe": "old"}, {**same, "variant": "gone"}]})
-    assert recipes.restore(out, work, []) == 2
-    runs = list(recipes.planned(["demo"], 2, ["noam"]))
-    assert recipes.records(runs, work, []) == [same]
+    every = list(recipes.planned(["demo"], 2, ["noam", "conformer"]))
+    for run in every:
+        write_json(run.note(work), a_variant_record(run))
+    file = recipes.told(every, [], work)
+    new, gone = dict(file), file["runs"][0] | {"variant": "gone"}
+    # A setting that came later: the records do not know it, and have other fingerprints.
+    for values in (*new["bases"].values(), *new["recipes"].values()):
+        values.pop("train.monitor_seconds", None)
+    new["recipes"] = {f"old{name}": values for name, values in new["recipes"].items()}
+    new["runs"] = [one | {"recipe": f"old{one['recipe']}"} for one in new["runs"]] + [gone]
+    other = a_variant_record(every[0]) | {"recipe": "unknown", "seed": 1}
+    write_json(out, new | {"runs": [*new["runs"][:2], *new["runs"][3:], other]})
+    again = tmp_path / "again"
+    assert recipes.restore(out, again, every) == [gone, other]
+    assert recipes.records(every, again) == [one for place, one in enumerate(file["runs"]) if place != 2]
     assert capsys.readouterr().err.count("made again") == 2
-    training, evaluated = recipes.batched(runs, work, [], None)
-    assert [one.seed for one in training] == [0]
-    assert evaluated == []
+
+
+def test_settings_come_back_from_how_they_differ() -> None:
+    base = recipes.flat(recipes.Run("demo", recipes.VARIANTS[0], 0).recipe())
+    for run in recipes.planned(["demo"], 1, None):
+        values = recipes.flat(run.recipe())
+        differs = recipes.differing(values, base)
+        assert recipes.whole(differs, base) == values
+        assert len(differs) < 45, run.variant.name
 
 
 def test_a_trial_with_settings_of_its_own_has_folders_of_its_own(tmp_path: Path) -> None:
-    run = recipes.Run("digits", recipes.named("conformer"), 0)
-    short = ["train.updates=200"]
-    assert run.folder(tmp_path, []) != run.folder(tmp_path, short)
-    assert run.note(tmp_path, []) != run.note(tmp_path, short)
+    variant = recipes.named("conformer", "digits")
+    run, short = recipes.Run("digits", variant, 0), recipes.Run("digits", variant, 0, ("train.updates=600",))
+    assert run.folder(tmp_path) != short.folder(tmp_path)
+    assert run.note(tmp_path) != short.note(tmp_path)
     # How it is evaluated does not tell of another training.
-    assert recipes.Run("digits", recipes.named("conformer, beam"), 0).folder(tmp_path, []) == run.folder(tmp_path, [])
+    beam = recipes.Run("digits", recipes.named("conformer, beam", "digits"), 0)
+    assert beam.folder(tmp_path) == run.folder(tmp_path)
+    assert beam.note(tmp_path) != run.note(tmp_path)
+
+
+def test_a_training_and_what_evaluates_it_are_one_job() -> None:
+    runs = list(recipes.planned(["demo", "digits"], 2, ["base", "average best-5", "conformer", "noam"]))
+    groups = list(recipes.turns(runs))
+    assert [{(job[0].corpus, job[0].seed) for job in group} for group in groups] == [
+        {("demo", 0)}, {("digits", 0)}, {("demo", 1)}, {("digits", 1)},
+    ]  # fmt: skip
+    assert [[run.variant.name for run in job] for job in groups[0]] == [
+        ["conformer"], ["base", "average best-5"], ["noam"],
+    ]  # fmt: skip
+    assert sum(len(group) for group in recipes.turns(runs, 4)) == 4
+
+
+def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def carry_out(job: recipes.Job, work: Path, _: int) -> None:
+        if job[0].variant.name == "noam":
+            raise subprocess.CalledProcessError(1, ["speechmill", "train"])
+        for run in job:
+            write_json(run.note(work), a_variant_record(run, updates=1, seconds=1.0, wer=0.5, errors=1, data="d",
+                                                        calls={"a": [1, 2]}))  # fmt: skip
+
+    monkeypatch.setattr(recipes, "carry_out", carry_out)
+    monkeypatch.setattr(recipes, "prepare", lambda *_: None)
+    out = tmp_path / "recipes.json"
+    monkeypatch.setattr("sys.argv", ["recipes", "--out", str(out), "--work", str(tmp_path), "--seeds", "1",
+                                     "--variants", "noam", "base", "linear"])  # fmt: skip
+    with pytest.raises(SystemExit, match=r"not done:\ndemo, noam, seed 0: .*\ndigits, noam, seed 0"):
+        recipes.main()
+    assert {(one["corpus"], one["variant"]) for one in read_json(out)["runs"]} == {
+        (corpus, name) for corpus in ("demo", "digits") for name in ("base", "linear")
+    }
+
+
+def test_rooms_begin_with_the_direct_sound_and_decay(tmp_path: Path) -> None:
+    recipes.make_rooms(tmp_path, 8000)
+    files = sorted((tmp_path / "8000").glob("*.wav"))
+    assert len(files) == 50
+    for path in files:
+        room, rate = soundfile.read(path)
+        assert rate == 8000
+        assert abs(room).argmax() == 0
+        assert abs(room[-80:]).max() < 0.01 * abs(room[0])
 
 
 def a_scored(strategy: str, seed: int, errors: list[int], seconds: float, **more: Any) -> dict[str, Any]:

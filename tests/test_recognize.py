@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from conftest import RATE, TONES
 from speechmill.evaluate import open_recognizer
 from speechmill.loader import Batch, padded
 from speechmill.losses import LossSum
-from speechmill.models.base import Encoded
+from speechmill.models.base import Encoded, Found
 from speechmill.progress import Progress
 from speechmill.recognize import GivenUp, Recognizing, _groups
 from speechmill.strategies.step import batch_loss
@@ -48,6 +49,28 @@ def test_hypotheses_are_in_the_order_of_the_utterances(recognizing: Recognizing)
     wrong = sum(a != b for heard, true in zip(words, said, strict=True) for a, b in zip(heard, true, strict=False))
     assert wrong <= 1, found
     assert set(words[1]) <= set(TONES)
+
+
+def test_a_text_that_went_astray_is_replaced_by_ctcs(recognizing: Recognizing, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [["cash", "growth"], ["debt"]]
+    audio = [np.rint(spoken(words) * 32767).astype(np.int16) for words in said]
+    heard = [one.text for one in recognizing.all(audio.__getitem__, [len(samples) for samples in audio])]
+    token = recognizing.tokenizer.encode("sales")[0]
+
+    def search(encoded: Encoded, *_: object) -> list[Found]:
+        """One repeats itself, the other says something else and is believed."""
+        alike = [Found([token] * 40, "loop"), Found([token], "")]
+        return alike[: len(encoded.steps)]
+
+    monkeypatch.setattr(recognizing.model, "search", search)
+    for times in (True, False):
+        mended = replace(recognizing, times=times).batch(audio)
+        assert [one.caught for one in mended] == ["loop", ""]
+        assert mended[0].text == heard[0]
+        assert mended[1].text == recognizing.tokenizer.decode([token]) != heard[1]
+    as_is = replace(recognizing, mend=False).batch(audio)
+    assert as_is[0].text == recognizing.tokenizer.decode([token] * 40)
+    assert as_is[0].caught == "loop"
 
 
 def test_the_model_stays_in_its_mode(recognizing: Recognizing) -> None:

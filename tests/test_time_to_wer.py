@@ -10,6 +10,7 @@ import soundfile
 from benchmarks import time_to_wer
 
 from conftest import RATE
+from speechmill.artefact import read_json
 from speechmill.settings import CrdnnSettings, ScheduleSettings
 from trained import tiny_recipe
 
@@ -36,6 +37,26 @@ def test_their_side_trains_and_is_validated(order: str, shards: Path, tokenizer_
     wavs = list((tmp_path / "wavs").glob("*.wav"))
     assert len(wavs) == 48
     assert soundfile.info(wavs[0]).samplerate == RATE
+
+
+def test_each_seed_is_kept_and_another_recipe_is_not_mixed_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "times.json"
+    monkeypatch.setattr(time_to_wer, "prepared", lambda *_: tmp_path)
+    monkeypatch.setattr(time_to_wer, "our_curve", lambda *_: [(10, 5.0, 0.2)])
+    monkeypatch.setattr(time_to_wer, "their_curve", lambda *_: [(10, 10.0, 0.2)])
+
+    def call(*words: str) -> None:
+        monkeypatch.setattr("sys.argv", ["time_to_wer", "ours", "theirs", "--out", str(out), *words])
+        time_to_wer.main()
+
+    call("--seed", "0")
+    call("--seed", "1")
+    found = read_json(out)
+    assert found["ratio_of_seed"] == {"0": 0.5, "1": 0.5}
+    assert len(found["runs"]) == 4
+    with pytest.raises(SystemExit):
+        call("--seed", "2", "--set", "train.updates=600")
+    assert read_json(out) == found
 
 
 def a_run(side: str, seed: int, curve: list[tuple[int, float, float]]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def augment_audio(
         the same, with other lengths where speed changed.
     """
     low, high = settings.speed
-    if high > low:
+    if (low, high) != (1.0, 1.0):
         audio, lengths = change_speed(audio, lengths, draws.uniform(_SPEED, low, high, audio))
     if settings.tilt:
         audio = tilt(audio, lengths, draws.uniform(_TILT, -settings.tilt, settings.tilt, audio))
@@ -152,7 +152,7 @@ def augment_features(features: Tensor, frames: Tensor, settings: AugmentSettings
         features: [batch, frames, n_mels]; 0 is each bin's mean, so a mask puts the mean.
     """
     low, high = settings.warp
-    if high > low:
+    if (low, high) != (1.0, 1.0):
         features = warp_frequency(features, draws.uniform(_WARP, low, high, features))
     keep = torch.ones_like(features, dtype=torch.bool)
     bins = torch.arange(features.shape[2], device=features.device)

@@ -26,7 +26,8 @@ class Word:
 class Hypothesis:
     """What was heard in a piece of audio.
 
-    `words` is empty where no times were asked for or the text does not fit into the audio; `caught` says why a
+    `words` is empty where no times were asked for. Of a text that has more tokens than its audio has steps, the words
+    are spread evenly over it, with a confidence of 0; `caught` says why a
     decoder's own text was not believed and CTC's stands here ("loop", "length").
     """
 
@@ -47,28 +48,42 @@ def words_of(
         log_probs: [steps, tokens], natural logarithms.
         step_seconds, offset_seconds: as `Recognizer.step_times` gives them.
     """
+    if not tokens:
+        return ()
     steps = place_tokens(log_probs, tokens)
     if steps is None:
-        return ()
+        return _spread(tokens, len(log_probs), tokenizer, step_seconds, offset_seconds)
     words = []
     for first, last in _spans(tokens, tokenizer):
         text = tokenizer.decode(list(tokens[first:last])).strip()
         # A bare mark of a new word is no part of what was said. Where the pause is short it tells where the word
         # begins; in a long one it lies anywhere. A step before the first letters is as near on the demo corpus.
-        spoken = [place for place in range(first, last) if tokenizer.letters(tokens[place])]
+        # Nor is a comma by itself, which CTC puts anywhere in the pause behind the word.
+        written = [place for place in range(first, last) if tokenizer.letters(tokens[place])]
+        spoken = [place for place in written if any(map(str.isalnum, tokenizer.letters(tokens[place])))] or written
         if not text or not spoken:
             continue
         sure = [float(log_probs[slice(*steps[place]), tokens[place]].max()) for place in spoken]
         start, end = max(steps[first][0], steps[spoken[0]][0] - 1), steps[spoken[-1]][1]
-        words.append(
-            Word(
-                text,
-                round(max(0.0, start * step_seconds + offset_seconds), 3),
-                round(max(0.0, end * step_seconds + offset_seconds), 3),
-                round(math.exp(sum(sure) / len(sure)), 4),
-            )
-        )
+        times = _seconds(start, step_seconds, offset_seconds), _seconds(end, step_seconds, offset_seconds)
+        words.append(Word(text, *times, round(math.exp(sum(sure) / len(sure)), 4)))
     return tuple(words)
+
+
+def _spread(
+    tokens: Sequence[int], steps: int, tokenizer: Tokenizer, step_seconds: float, offset_seconds: float
+) -> tuple[Word, ...]:
+    """Words evenly over the audio, by their tokens; nobody knows when they were said."""
+    words = []
+    for first, last in _spans(tokens, tokenizer):
+        if text := tokenizer.decode(list(tokens[first:last])).strip():
+            places = (steps * place / len(tokens) for place in (first, last))
+            words.append(Word(text, *(_seconds(place, step_seconds, offset_seconds) for place in places), 0.0))
+    return tuple(words)
+
+
+def _seconds(step: float, step_seconds: float, offset_seconds: float) -> float:
+    return round(max(0.0, step * step_seconds + offset_seconds), 3)
 
 
 def _spans(tokens: Sequence[int], tokenizer: Tokenizer) -> list[tuple[int, int]]:

@@ -277,6 +277,12 @@ class Schedule:
         epoch = int(np.searchsorted(self.epoch_starts, number, side="right")) - 1
         return epoch, number - self.epoch_starts[epoch]
 
+    def evenly(self, count: int) -> list[int]:
+        """So many batch numbers, or all there are, evenly over the first epoch: its first may be its shortest."""
+        self.locate(0)
+        epoch = self.epoch_starts[1]
+        return sorted(set(np.linspace(0, epoch - 1, min(count, epoch)).astype(int).tolist()))
+
     def window_of(self, number: int) -> Window | None:
         """The window of a batch; None in an ordered epoch, which is one."""
         epoch, k = self.locate(number)

@@ -270,6 +270,11 @@ class AugmentSettings(Section):
     frequency_masks: Natural = 0
     frequency_mask_bins: Natural = 0
 
+    def resolved(self) -> AugmentSettings:
+        """With absolute paths."""
+        folders = {"noise_folder": self.noise_folder, "reverb_folder": self.reverb_folder}
+        return self.model_copy(update={name: _absolute(path) for name, path in folders.items()})
+
     @model_validator(mode="after")
     def _ranges(self) -> AugmentSettings:
         for name in ("speed", "warp", "noise_db"):
@@ -362,16 +367,17 @@ class DataSettings(Section):
     def resolved(self) -> DataSettings:
         """With absolute paths."""
 
-        def absolute(path: str) -> str:
-            return str(Path(path).resolve()) if path and "://" not in path else path
-
         shards = self.shards
         if not isinstance(shards, str):
-            folders: Any = [folder.model_copy(update={"path": absolute(folder.path)}) for folder in shards]
+            folders: Any = [folder.model_copy(update={"path": _absolute(folder.path)}) for folder in shards]
         else:
-            folders = absolute(shards)
-        found = {"shards": folders, "tokenizer": absolute(self.tokenizer), "cache": absolute(self.cache)}
+            folders = _absolute(shards)
+        found = {"shards": folders, "tokenizer": _absolute(self.tokenizer), "cache": _absolute(self.cache)}
         return self.model_copy(update=found)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).resolve()) if path and "://" not in path else path
 
 
 class Recipe(Section):
@@ -412,6 +418,12 @@ class Recipe(Section):
         if self.optim.warmup_updates >= self.train.updates:
             raise ValueError(
                 f"optim.warmup_updates {self.optim.warmup_updates} is not below train.updates {self.train.updates}"
+            )
+        patience = self.train.stagnant_epochs * self.train.nominal_epoch
+        if patience >= self.train.updates:
+            raise ValueError(
+                f"train.stagnant_epochs {self.train.stagnant_epochs} of train.nominal_epoch {self.train.nominal_epoch} "
+                f"updates never end a training of train.updates {self.train.updates}; lower one of the first two"
             )
         if self.train.strategy == "single" and self.train.processes != 1:
             raise ValueError(f"train.strategy single has one process, train.processes is {self.train.processes}")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from speechmill.audio import decode
-from speechmill.errors import SpeechmillError
+from speechmill.errors import SpeechmillError, StorageError
 from speechmill.ordering import permutation
 from speechmill.progress import track
 from speechmill.settings import Recipe
@@ -66,7 +66,12 @@ def babble(index: Index, seed: int) -> npt.NDArray[np.int16]:
     for _ in track(range(_VOICES), "babble", _VOICES, "voices"):
         at = 0
         while at < wanted and (row := next(order, None)) is not None:
-            audio = reader.audio(row).astype(np.float64)[: wanted - at]
+            try:
+                audio = reader.audio(row).astype(np.float64)[: wanted - at]
+            except StorageError:
+                raise
+            except SpeechmillError:
+                continue  # damaged: training counts it when it comes to it
             loud = np.sqrt(np.square(audio).mean()) if len(audio) else 0.0
             mixed[at : at + len(audio)] += audio / max(loud, 1.0)
             at += len(audio)

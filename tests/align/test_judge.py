@@ -2,8 +2,10 @@
 
 # ruff: noqa: SIM905
 
+from collections.abc import Iterable
+
 from speechmill.align import judge
-from speechmill.align.base import Heard
+from speechmill.align.base import Heard, Sentence, Token
 from speechmill.align.match import Match
 from speechmill.align.place import without_strays
 
@@ -66,3 +68,32 @@ def test_short_sentences_lie_between_those_around_them() -> None:
         short = matched(2, 2, first=first)
         assert (judge.keep([early, short, late])[1] is not None) == stands
         assert (judge.keep([early, matched(10, 10, first=25), short, late])[2] is not None) == stands  # out of order
+
+
+def sentences(count: int) -> list[Sentence]:
+    return [Sentence(place, "word", (Token("word", (("word",),)),)) for place in range(count)]
+
+
+def some(count: int, places: Iterable[int], match: Match = STRONG) -> list[Match | None]:
+    found = set(places)
+    return [match if place in found else None for place in range(count)]
+
+
+def test_a_transcript_of_another_call_of_the_same_company_is_not_this_ones() -> None:
+    """Its greetings and farewells are found, each word of them, and nothing between."""
+    for places in ([0, 1, 2, 97, 98, 99], range(0, 100, 8)):
+        assert not judge.belongs(sentences(100), some(100, places), 1000)
+    assert judge.belongs(sentences(100), some(100, range(0, 100, 3)), 1000)
+
+
+def test_a_transcript_that_begins_late_or_goes_on_is() -> None:
+    assert judge.belongs(sentences(500), some(500, range(200, 212, 2)), 5000), "six of twelve in a row"
+    assert judge.belongs(sentences(500), some(500, range(4)), 100), "most of what was heard"
+
+
+def test_a_voice_that_is_heard_badly_is() -> None:
+    faint = matched(4, 8)
+    assert judge.belongs(sentences(100), some(100, range(0, 100, 8), faint), 1000)
+    assert not judge.belongs(sentences(100), some(100, range(0, 100, 15), faint), 1000)
+    assert not judge.belongs(sentences(100), some(100, []), 1000)
+    assert not judge.belongs([], [], 1000)

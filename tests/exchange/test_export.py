@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 import soundfile
 import torch
+from benchmarks.brain import build_brain
 from speechbrain.inference.ASR import EncoderDecoderASR
 from speechbrain.lobes.features import Fbank
 
@@ -22,15 +23,21 @@ from speechmill.cli import main
 from speechmill.config import override_recipe
 from speechmill.errors import SpeechmillError
 from speechmill.evaluate import open_recognizer
+from speechmill.exchange import imported
 from speechmill.exchange.export import Acoustic, export
 from speechmill.exchange.imported import import_model
 from speechmill.features import LogMel
-from speechmill.settings import CrdnnSettings, CtcSettings, FeatureSettings, LossSettings, Recipe
-from speechmill.train.checkpoint import checkpoints
+from speechmill.metrics import read_metrics
+from speechmill.models import build_model
+from speechmill.settings import ConformerSettings, CrdnnSettings, CtcSettings, FeatureSettings, LossSettings, Recipe
+from speechmill.strategies.step import batch_loss
+from speechmill.tokenizer import load_tokenizer
+from speechmill.train.checkpoint import checkpoints, read_weights
+from speechmill.train.data import batches_of, open_train_index
 from speechmill.train.loop import train
 from speechmill.train.runlog import read_config
 from speechmill.transcribe import transcribe
-from trained import tiny_recipe
+from trained import tiny_recipe, write_recipe
 
 UTTERANCES = 50
 SIZES = CrdnnSettings(
@@ -40,7 +47,7 @@ SIZES = CrdnnSettings(
 )  # fmt: skip
 
 
-def recipe_of(shards: Path, tokenizer_path: Path, model: CrdnnSettings | CtcSettings) -> Recipe:
+def recipe_of(shards: Path, tokenizer_path: Path, model: CrdnnSettings | CtcSettings | ConformerSettings) -> Recipe:
     recipe = tiny_recipe(shards, tokenizer_path)
     train_settings = recipe.train.model_copy(update={"updates": 80, "validate_every": 80, "checkpoint_every": 80})
     return recipe.model_copy(update={"model": model, "loss": LossSettings(ctc_epochs=0), "train": train_settings})
@@ -106,22 +113,34 @@ def test_features_are_speechbrains_with_their_floor() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["attention", "ctc"])
-@pytest.mark.parametrize("form", ["torchscript", "onnx"])
-def test_the_file_computes_the_same_for_any_shape(
-    kind: str, form: str, request: pytest.FixtureRequest, shards: Path, tokenizer_path: Path, tmp_path: Path
-) -> None:
-    if kind == "attention":
-        folder = request.getfixturevalue("run")
-    else:
-        folder = tmp_path / "run"
-        model = CtcSettings(size=16, layers=2, stride=4, channels=4)
+@pytest.fixture(scope="module")
+def of_kind(run: Path, shards: Path, tokenizer_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A run of each kind of model; `attention, padding heard` is as train.yaml has it."""
+    models: dict[str, CrdnnSettings | CtcSettings | ConformerSettings] = {
+        "attention, padding heard": SIZES.model_copy(update={"mask_padding": False}),
+        "ctc": CtcSettings(size=16, layers=2, stride=4, channels=4),
+        "conformer": ConformerSettings(
+            size=16, heads=2, layers=1, feedforward=24, kernel=5, channels=4, decoder_layers=1, dropout=0.0
+        ),
+    }
+    runs = {"attention": run}
+    for kind, model in models.items():
         recipe = recipe_of(shards, tokenizer_path, model)
         short = recipe.train.model_copy(update={"updates": 4, "validate_every": 4, "checkpoint_every": 4})
-        train(recipe.model_copy(update={"train": short}), folder)
+        runs[kind] = tmp_path_factory.mktemp("kinds") / "run"
+        train(recipe.model_copy(update={"train": short}), runs[kind])
+    return runs
+
+
+@pytest.mark.parametrize("kind", ["attention", "attention, padding heard", "ctc", "conformer"])
+@pytest.mark.parametrize("form", ["torchscript", "onnx"])
+def test_the_file_computes_the_same_for_any_shape(
+    kind: str, form: str, of_kind: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = of_kind[kind]
     export(folder, tmp_path / "out", form)
     recognizing = open_recognizer(folder, read_config(folder), "best")
-    for size, frames in ((1, 57), (3, 200)):
+    for size, frames in ((1, 57), (3, 200), (2, 120)):
         features = torch.randn(size, frames, 16) * 10 - 40
         lengths = torch.tensor([frames, frames - 30, frames // 2][:size])
         with torch.inference_mode():
@@ -139,20 +158,65 @@ def test_the_file_computes_the_same_for_any_shape(
 
 
 def test_a_speechbrain_model_is_trained_on(
-    run: Path, recordings: list[Path], shards: Path, tokenizer_path: Path, tmp_path: Path
+    shards: Path, tokenizer_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its own modules, saved as its recipes save them; the command that is printed trains on."""
+    recipe = recipe_of(shards, tokenizer_path, SIZES)
+    torch.manual_seed(5)
+    brain = build_brain(recipe, recipe.tokenizer.size)
+    source = tmp_path / "speechbrain"
+    source.mkdir()
+    parts = [brain.modules[name] for name in ("encoder", "embedding", "decoder", "ctc_lin", "seq_lin")]
+    torch.save(torch.nn.ModuleList(parts).state_dict(), source / "asr.ckpt")
+    statistics = {"count": 1, "glob_mean": torch.full((16,), -30.0), "glob_std": torch.full((16,), 20.0)}
+    torch.save(statistics, source / "normalizer.ckpt")
+    shutil.copy(tokenizer_path, source / "tokenizer.ckpt")
+    path, begun = write_recipe(recipe, tmp_path / "recipe.yaml"), tmp_path / "begun"
+    command = ["import-model", str(source), str(begun), "--recipe", str(path), "train.updates=6",
+               "train.validate_every=6", "train.checkpoint_every=6", "train.log_every=1"]  # fmt: skip
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    weights = read_weights(checkpoints(begun)[-1], recipe.model_fingerprint())
+    for name, theirs in brain.modules["encoder"].state_dict().items():
+        assert torch.equal(weights[f"encoder.{name}"], theirs), name
+    for ours, theirs in (("ctc_head", "ctc_lin"), ("head", "seq_lin"), ("embedding", "embedding")):
+        for name, value in brain.modules[theirs].state_dict().items():
+            assert torch.equal(weights[f"{ours}.{name}"], value), name
+    assert main(command) == 0, "again, and nothing to do"
+    words = printed.split("`")[1].replace("RECIPE", str(path)).replace(" ...", "").split()
+    changed = [word for word in command if word.startswith("train.")]
+    assert main([*words[1:], *changed]) == 0
+    assert [int(one.name.removeprefix("step_")) for one in checkpoints(begun)][-1] == 6
+    # The first update's loss is that of SpeechBrain's weights, not of new ones.
+    trained_on = read_config(begun)
+    dataset = batches_of(open_train_index(trained_on), load_tokenizer(tokenizer_path), trained_on, [0])
+    model = build_model(trained_on, trained_on.tokenizer.size).train()
+    model.load_state_dict(weights)
+    torch.manual_seed(0)
+    sums = [batch_loss(model, dataset[number], trained_on, with_ctc=True) for number in range(2)]
+    first = next(record for record in read_metrics(begun) if record["event"] == "train")
+    assert first["update"] == 1
+    assert first["loss"] == pytest.approx(
+        sum(one.sum.item() for one in sums) / sum(one.count for one in sums), rel=1e-4
+    )
+    assert main(command) == 0, "trained on since, and still nothing to do"
+    assert checkpoints(begun)[-1].name == "step_00000006"
+
+
+def test_an_import_that_was_cut_off_is_begun_again(
+    run: Path, shards: Path, tokenizer_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export(run, tmp_path / "speechbrain", "speechbrain")
-    begun = tmp_path / "begun"
-    recipe = recipe_of(shards, tokenizer_path, SIZES)
-    short = recipe.train.model_copy(update={"updates": 6, "validate_every": 6, "checkpoint_every": 6})
-    recipe = import_model(tmp_path / "speechbrain", begun, recipe.model_copy(update={"train": short}))
-    old, new = (open_recognizer(folder, read_config(folder), "last") for folder in (run, begun))
-    assert [transcribe(new, path).text for path in recordings[:5]] == [
-        transcribe(old, path).text for path in recordings[:5]
-    ]
-    done = train(recipe, begun)
-    assert done.finished
-    assert [int(path.name.removeprefix("step_")) for path in checkpoints(begun)][-1] == 6
+    recipe, begun = recipe_of(shards, tokenizer_path, SIZES), tmp_path / "begun"
+    with monkeypatch.context() as patched:
+        patched.setattr(imported, "start_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            import_model(tmp_path / "speechbrain", begun, recipe)
+    assert not (begun / "config.yaml").exists()
+    assert checkpoints(begun), "the weights are there before anything trains on"
+    import_model(tmp_path / "speechbrain", begun, recipe)
+    old, new = (read_weights(checkpoints(folder)[-1], recipe.model_fingerprint()) for folder in (run, begun))
+    assert all(torch.equal(value, new[name]) for name, value in old.items() if not name.startswith("log_mel"))
 
 
 @pytest.mark.parametrize("kind", ["missing", "sizes", "pieces", "damaged"])
@@ -191,3 +255,18 @@ def test_what_speechbrain_cannot_do_is_refused(run: Path, tmp_path: Path, capsys
     (tmp_path / "there").mkdir()
     assert main(["export", str(run), str(tmp_path / "there")]) == 2
     assert "is there already" in capsys.readouterr().err
+    joint = ["search.kind=beam", "search.ctc_weight=0.4"]
+    assert main(["export", str(run), str(tmp_path / "out"), *joint]) == 2
+    assert "joins the decoder with CTC (search.ctc_weight 0.4)" in capsys.readouterr().err
+    assert main(["export", str(run), str(tmp_path / "out"), "train.updates=5"]) == 2
+    assert "is no setting of the search" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_second_export_finds_the_first(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["export", str(run), str(tmp_path / "out")]
+    assert main(command) == 0
+    assert main(command) == 0
+    assert "already there" in capsys.readouterr().out
+    assert main([*command, "search.kind=beam"]) == 2
+    assert "is not this export" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 import torch
 from benchmarks.brain import exact_attention
 from speechbrain.nnet.RNN import AttentionalRNNDecoder
-from test_encoder import close
+from test_encoder import close, distance
 
 from speechmill.config import load_recipe
 from speechmill.models import attention
@@ -78,3 +78,21 @@ def test_padded_steps_are_not_attended() -> None:
     embedded, encoded = torch.randn(1, 5, 6, dtype=torch.float64), torch.randn(1, 8, 12, dtype=torch.float64)
     steps = torch.tensor([6])
     close(decoder.teach(embedded, encoded, steps), decoder.teach(embedded, encoded[:, :6], steps))
+
+
+def test_bfloat16_is_near() -> None:
+    """As the demo's attention recipe trains where the processor is fast at it."""
+    torch.manual_seed(0)
+    decoder = AttentionDecoder(SMALL)
+    wide = AttentionDecoder(SMALL).double()
+    wide.load_state_dict(decoder.state_dict())
+    embedded, encoded, steps = torch.randn(3, 7, 6), torch.randn(3, 15, 12), torch.tensor([15, 9, 4])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = decoder.teach(embedded, encoded, steps).float()
+    expected = wide.teach(embedded.double(), encoded.double(), steps)
+    weight = torch.randn_like(found)
+    (found * weight).sum().backward()
+    (expected * weight).sum().backward()
+    assert float((found - expected).norm() / expected.norm()) < 0.02
+    far = distance(decoder, wide)
+    assert max(far.values()) < 0.1, far

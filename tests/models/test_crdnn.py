@@ -8,8 +8,9 @@ import torch
 from speechmill.config import load_recipe
 from speechmill.models import build_model
 from speechmill.models.crdnn import CrdnnRecognizer, _Stepping
+from speechmill.models.encoder import reference_encoder
 from speechmill.models.ngram import NgramModel
-from speechmill.settings import CrdnnSettings, LossSettings, Recipe, SearchSettings
+from speechmill.settings import CrdnnSettings, FeatureSettings, LossSettings, Recipe, SearchSettings
 
 TOKENS = 9
 HPARAMS = Path(__file__).resolve().parents[2] / "hparams"
@@ -162,9 +163,14 @@ def test_masked_hypotheses_do_not_depend_on_the_batch(kind: str, reluctance: flo
 
 def test_padding_heard_is_speechbrains() -> None:
     """Without the mask, what stands behind an utterance changes its encoding, as in the thesis."""
-    model = tiny().eval()
+    model = tiny().double().train()
+    reference = reference_encoder(FeatureSettings(), model.settings).double().train()
+    reference.load_state_dict(model.encoder.state_dict())
     features, frames, _, _ = batch()
-    with torch.inference_mode():
-        heard, _ = model.encoded(features, frames)
-        alone, _ = model.encoded(features[1:, :41], frames[1:])
+    with torch.no_grad():
+        heard, _ = model.encoded(features.double(), frames)
+        torch.testing.assert_close(heard, reference(features.double()), rtol=0, atol=1e-12)
+        model.eval()
+        heard, _ = model.encoded(features.double(), frames)
+        alone, _ = model.encoded(features[1:, :41].double(), frames[1:])
     assert not torch.allclose(heard[1, :10], alone[0, :10])

@@ -131,7 +131,7 @@ def test_a_batch_is_searched_as_its_utterances_alone() -> None:
 def test_a_decoder_that_never_ends_or_repeats_itself_is_caught() -> None:
     logits = torch.full((1, TOKENS, TOKENS), -20.0)
     logits[0, 0, 1] = logits[0, 1, 2] = logits[0, 2, 1] = 0.0  # 1 2 1 2 ... and no end
-    encoded = Encoded(torch.zeros(1, 20, 1), torch.tensor([20]))
+    encoded = Encoded(torch.zeros(1, 40, 1), torch.tensor([40]))
     (found,) = joint_search(Table(logits), encoded, None, SearchSettings(kind="beam", beam=2), None)
     assert found.caught == "loop"
     (short,) = joint_search(
@@ -142,11 +142,12 @@ def test_a_decoder_that_never_ends_or_repeats_itself_is_caught() -> None:
 
 def test_loops() -> None:
     assert not loops([])
-    assert not loops([5] * 11)
-    assert loops([5] * 12)
-    assert not loops([1, 2, 3] * 3)
-    assert loops([9, 1, 2, 3, *[1, 2, 3] * 3])
-    assert loops([7, *[1, 2, 3, 4] * 4, 8])
+    assert not loops([5] * 31)
+    assert loops([5] * 32)
+    assert not loops([1, 2, 3, 4, 5] * 6), "one word of five letters, six times"
+    assert loops([1, 2, 3, 4, 5] * 7)
+    assert not loops([*range(1, 13)] * 3)
+    assert loops([9, *[*range(1, 9)] * 4, 8])
     assert not loops([*range(100)])
     assert caught([1, 2], ended=True) == ""
     assert caught([1, 2], ended=False) == "length"

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from speechmill.cli import main
+from speechmill.config import override_recipe
 from speechmill.errors import SpeechmillError
 from speechmill.settings import CtcSettings, FeatureSettings, Recipe, SelectSettings, TokenizerSettings, TrainSettings
-from speechmill.train.fit import available, fit, largest
+from speechmill.train.fit import Step, allowed, available, fit, largest, own_groups, tokens_per_second
 
 
 def recipe() -> Recipe:
@@ -54,6 +57,49 @@ def test_on_this_machine() -> None:
     for one in found:
         assert one.limit_seconds > 100
         assert one.bytes_per_second > 16000 * 2  # its samples alone
+
+
+def test_fewer_than_the_first_trial_may_fit() -> None:
+    found = largest(lambda _seconds, utterances: math.inf if utterances > 3 else 10.0, 1.0, 8000.0, verify=True)
+    assert 1 <= found.utterances <= 3
+
+
+def test_what_is_foretold_of_an_attention_model_is_what_a_step_takes() -> None:
+    overrides = ["model.kind=crdnn", "model.cnn_channels=[16, 16]", "model.rnn_size=32", "model.dnn_size=32",
+                 "model.decoder_size=32", "model.attention_size=64", "tokenizer.size=100", "train.device=cpu",
+                 "train.threads=1"]  # fmt: skip
+    step = Step(override_recipe(Recipe(), overrides), torch.device("cpu"))
+    budget = step.peak(2.0, 60)
+    found = largest(step.peak, 2.0, budget, verify=False)
+    assert 0.75 * 60 < found.utterances < 1.25 * 60
+
+
+def test_tokens_by_the_length_of_the_pieces() -> None:
+    def per_second(**settings: Any) -> float:
+        return tokens_per_second(Recipe(tokenizer=TokenizerSettings(**settings)))
+
+    assert per_second(kind="char", size=40) == 15.0
+    assert 7.0 < per_second(kind="unigram", size=128) < 9.0
+    assert 4.0 < per_second(kind="bpe", size=5000) < 5.0
+
+
+def test_the_tightest_control_group_counts(tmp_path: Path) -> None:
+    listed, root = tmp_path / "cgroup", tmp_path / "fs"
+    job = root / "slurm" / "job1"
+    job.mkdir(parents=True)
+    listed.write_text("0::/slurm/job1\n1:cpu:/other\n")
+    for folder, most, now in ((job, "max", "50"), (job.parent, "1000", "400"), (root, "9000", "100")):
+        (folder / "memory.max").write_text(f"{most}\n")
+        (folder / "memory.current").write_text(f"{now}\n")
+    assert allowed(own_groups(listed, root)) == 600.0
+    assert allowed(own_groups(tmp_path / "none", root)) == math.inf
+
+
+def test_processes_on_one_machine_share_its_memory() -> None:
+    alone, _ = fit(recipe(), margin=0.5)
+    several = recipe().model_copy(update={"train": TrainSettings(device="cpu", strategy="ddp", processes=4)})
+    shared, _ = fit(several, margin=0.5)
+    assert 0.15 < shared[0].limit_seconds / alone[0].limit_seconds < 0.4
 
 
 def test_a_margin_is_a_share() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -26,7 +27,11 @@ _ALONE, _ALONE_WORDS = 0.3, 2.0  # share of the words, and so many more, from wh
 _TOGETHER = 0.3  # share of the words of sentences in a row, none of which is kept by itself, from which any is
 _NOTHING = 0.15  # share of a sentence's words below which it was not heard at all
 _SURE = 3  # words: a shorter sentence must be heard whole
-_LEAST = 0.1  # share of sentences and of heard words: a transcript that matches less belongs to another recording
+# Whose transcript it is. Calls of one company share sentences ("Good morning, and welcome to ..."): some are found in
+# the transcript of another of its calls, and each of them whole.
+_CLEARLY = 0.3  # share of sentences, or of heard words, that settles it
+_WINDOW, _DENSE = 12, 6  # sentences in a row, and how many of these do: a transcript may begin late or go on too long
+_LEAST, _FAINT = 0.1, 0.75  # share that does where the voice is heard badly: sentences agree in this share of words
 _ROOM = 0.7  # seconds of sound between neighbours in which something else may have been said
 
 
@@ -110,11 +115,18 @@ def speakable(sentence: Sentence) -> bool:
 
 
 def belongs(sentences: Sequence[Sentence], kept: Sequence[Match | None], heard: int) -> bool:
-    """Whether the transcript is of this recording: a tenth of its sentences, or of what was heard, agrees."""
-    expected = sum(speakable(sentence) for sentence in sentences)
-    matched = sum(match is not None for match in kept)
-    words = sum(match.agreeing for match in kept if match)
-    return matched >= _LEAST * max(expected, 1) or words >= _LEAST * max(heard, 1)
+    """Whether the transcript is of this recording, and not of another with some sentences in common."""
+    asked = [match for sentence, match in zip(sentences, kept, strict=True) if speakable(sentence)]
+    matched = [match for match in asked if match]
+    of_sentences = len(matched) / max(len(asked), 1)
+    of_heard = sum(match.agreeing for match in matched) / max(heard, 1)
+    if max(of_sentences, of_heard) >= _CLEARLY:
+        return True
+    found = [0, *itertools.accumulate(match is not None for match in asked)]
+    if any(last - first >= _DENSE for first, last in zip(found, found[_WINDOW:], strict=False)):
+        return True
+    faint = sum(match.share for match in matched) < _FAINT * len(matched)
+    return faint and max(of_sentences, of_heard) >= _LEAST
 
 
 def reasons(

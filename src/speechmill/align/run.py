@@ -51,7 +51,7 @@ from speechmill.progress import Progress
 from speechmill.settings import AlignSettings
 from speechmill.workers import ALONE, Worker, cores, end_with_parent
 
-_VERSION = 4  # of what align does: raise it where the same input would give other rows
+_VERSION = 5  # of what align does: raise it where the same input would give other rows
 _TABLES = ("utterances", "words", "sentences", "spans")
 _KILLED = 4  # recordings in a row at each of which a process is killed: that is the machine
 _MERGING = 3600.0  # seconds that a worker waits for another one's merging
@@ -66,11 +66,16 @@ class AlignReport:
     of: int
     done_before: bool
     report: dict[str, Any]
+    again: int = 0  # of these, recordings that failed, which the same command tries again
 
     def text(self) -> str:
         """A few lines for the terminal."""
         if not self.report:
-            return f"{self.manifest}: {self.done} of {self.of} recordings aligned; merged when the others are there"
+            failed_ = f", {self.again} failed (the same command tries them again)" if self.again else ""
+            return (
+                f"{self.manifest}: {self.done} of {self.of} recordings aligned{failed_}; "
+                f"merged when the others are there"
+            )
         found = self.report
         before = " (already there, nothing to do)" if self.done_before else ""
         counts = found["sentences"]
@@ -86,6 +91,8 @@ class AlignReport:
         lines_ += [f"not aligned: {failure}" for failure in found["failures"][:10]]
         if len(found["failures"]) > 10:
             lines_.append(f"not aligned: {len(found['failures']) - 10} recordings more")
+        if self.again:
+            lines_.append(f"{self.again} recordings failed; the same command tries them again")
         return "\n".join(lines_)
 
 
@@ -144,7 +151,9 @@ def align_manifest(
                 _take_over(jobs, out)  # what was merged with failures that have been tried again since
                 done = sum(_is_done(job) for job in jobs)
                 merged = _merge(jobs, out, whole) if done == len(jobs) else None
-    return AlignReport(out, len(jobs) if merged else done, len(jobs), False, merged or {})
+    states = merged["recordings"] if merged else [_state(job) for job in mine]
+    again = sum(bool(one.get("again")) for one in states)
+    return AlignReport(out, len(jobs) if merged else done, len(jobs), False, merged or {}, again)
 
 
 def _jobs(table: pl.DataFrame, out: Path, settings: AlignSettings, aligner: str, version: str) -> list[_Job]:

@@ -75,13 +75,15 @@ def add_align(verbs: Verbs) -> None:
     recipe_arguments(parser)
 
 
-def _align(args: Arguments) -> None:
+def _align(args: Arguments) -> int:
     from speechmill.align.run import align_manifest
     from speechmill.workers import Worker
 
     worker = Worker.parse(args.worker)
     settings = recipe_of(args).align
-    print(align_manifest(args.manifest, args.out, settings, args.aligner, worker, args.processes).text())
+    report = align_manifest(args.manifest, args.out, settings, args.aligner, worker, args.processes)
+    print(report.text())
+    return 1 if report.again else 0
 
 
 def add_export(verbs: Verbs) -> None:

@@ -23,12 +23,15 @@ def add_export(verbs: Verbs) -> None:
 
 def _export(args: Arguments) -> None:
     from speechmill.config import override_recipe
+    from speechmill.errors import SpeechmillError
     from speechmill.exchange.export import export
     from speechmill.train.runlog import read_config
 
+    if others := [one for one in args.overrides if not one.startswith("search.")]:
+        raise SpeechmillError(f"export: {others[0]} is no setting of the search; only those of search.* are taken.")
     search = override_recipe(read_config(args.folder), args.overrides).search
-    export(args.folder, args.out, args.format, args.checkpoint, search)
-    print(f"{args.out}: written as {args.format}")
+    there = export(args.folder, args.out, args.format, args.checkpoint, search)
+    print(f"{args.out}: {'already there, nothing to do' if there else f'written as {args.format}'}")
 
 
 def add_import_model(verbs: Verbs) -> None:

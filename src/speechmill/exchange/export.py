@@ -10,23 +10,37 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from speechmill.artefact import locked, write_json, write_text, written, written_folder
+from speechmill.artefact import (
+    fingerprint,
+    locked,
+    read_json,
+    sha256_file,
+    write_json,
+    write_text,
+    written,
+    written_folder,
+)
 from speechmill.errors import SpeechmillError
 from speechmill.evaluate import open_recognizer
 from speechmill.exchange.hyperparams import hyperparams, parts_of
-from speechmill.models.base import Recognizer
+from speechmill.models.attending import AttentionRecognizer
+from speechmill.models.base import Encoded, Recognizer
 from speechmill.models.crdnn import CrdnnRecognizer
 from speechmill.models.ctc import CtcRecognizer
 from speechmill.recognize import Recognizing
 from speechmill.settings import Recipe, SearchSettings
 from speechmill.train.prepare import TOKENIZER_NAME
 from speechmill.train.runlog import read_config
+from speechmill.train.weights import weight_files
 
+EXPORT_NAME = "export.json"  # in the folder: names what it was made of
 _EXAMPLE = (2, 120)  # utterances and frames that the exported computation is traced with; neither is fixed by it
 
 
-def export(run: Path, out: Path, form: str, checkpoint: str = "best", search: SearchSettings | None = None) -> None:
+def export(run: Path, out: Path, form: str, checkpoint: str = "best", search: SearchSettings | None = None) -> bool:
     """Write the recognizer of a run as `form`, one of FORMATS: the folder `out`, complete or absent.
+
+    Returns whether it was there already, of the same weights, form and search.
 
     Args:
         search: that SpeechBrain's folder decodes with; None takes the recipe's.
@@ -34,13 +48,21 @@ def export(run: Path, out: Path, form: str, checkpoint: str = "best", search: Se
     """
     if form not in FORMATS:
         raise SpeechmillError(f"export: {form!r} is no format; known: {', '.join(FORMATS)}.")
-    if out.exists():
-        raise SpeechmillError(f"{out}: is there already; remove it or choose another place.")
     recipe = read_config(run)
-    recognizing = open_recognizer(run, recipe, checkpoint, search)
-    recognizing.model.cpu()
-    with locked(out), written_folder(out) as partial:
-        FORMATS[form](recognizing, recipe, run, partial)
+    chosen = search or recipe.search
+    chosen_weights = [sha256_file(path) for path in weight_files(run, checkpoint)]
+    made_of = fingerprint([chosen_weights, form, chosen.model_dump(mode="json"), recipe.model_fingerprint()])
+    with locked(out):
+        if out.exists():
+            if (out / EXPORT_NAME).is_file() and read_json(out / EXPORT_NAME).get("fingerprint") == made_of:
+                return True
+            raise SpeechmillError(f"{out}: is there already and is not this export; remove it or choose another place.")
+        recognizing = open_recognizer(run, recipe, checkpoint, search)
+        recognizing.model.cpu()
+        with written_folder(out) as partial:
+            FORMATS[form](recognizing, recipe, run, partial)
+            write_json(partial / EXPORT_NAME, {"fingerprint": made_of, "format": form})
+    return False
 
 
 def _speechbrain(recognizing: Recognizing, recipe: Recipe, run: Path, folder: Path) -> None:
@@ -76,9 +98,9 @@ class Acoustic(nn.Module):
         if isinstance(model, CtcRecognizer):
             outputs, steps = model.log_probs(normal, frames)
             return outputs[-1], steps
-        assert isinstance(model, CrdnnRecognizer)
-        encoded, steps = model.encoded(normal, frames)
-        return torch.log_softmax(model.ctc_head(encoded), dim=-1), steps
+        assert isinstance(model, AttentionRecognizer)
+        states, steps = model.encoded(normal, frames)
+        return torch.log_softmax(model.ctc_logits(Encoded(states, steps)), dim=-1), steps
 
 
 def acoustic(recognizing: Recognizing) -> tuple[Acoustic, tuple[Tensor, Tensor]]:

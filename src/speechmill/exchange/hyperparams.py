@@ -10,6 +10,10 @@ from speechmill.errors import SpeechmillError
 from speechmill.models.crdnn import CrdnnRecognizer
 from speechmill.settings import CrdnnSettings, Recipe, SearchSettings
 
+_PADDING = """\
+# It was trained with its padding masked. SpeechBrain's encoder hears padding: in a batch of recordings of different
+# lengths (transcribe_batch) it gives the shorter ones other texts than alone; transcribe_file has no padding.
+"""
 _FLOOR_DB = 80.0  # SpeechBrain's, which cannot be set
 
 
@@ -28,10 +32,17 @@ def hyperparams(recipe: Recipe, search: SearchSettings, tokens: int, run: Path) 
             f"{run}: SpeechBrain's features have a floor of {_FLOOR_DB:g} dB and no mean of the utterance; "
             f"this run has features.floor_db {features.floor_db:g} and utterance_mean {features.utterance_mean}."
         )
+    if search.kind == "beam" and (search.ctc_weight or search.reads_language_model()):
+        raise SpeechmillError(
+            f"{run}: its search joins the decoder with CTC (search.ctc_weight {search.ctc_weight:g}) or a language "
+            f"model (search.lm_order {search.lm_order}), which the exported folder has not; "
+            f"give search.ctc_weight=0 search.lm_order=0 search.lm=ngram, or search.kind=greedy."
+        )
+    padding = _PADDING if settings.mask_padding else ""
     blocks, kernel = len(settings.cnn_channels), settings.cnn_kernel
     return f"""\
 # Written by `speechmill export`. Load it with speechbrain.inference.ASR.EncoderDecoderASR.from_hparams(source=FOLDER).
-sample_rate: {features.sample_rate}
+{padding}sample_rate: {features.sample_rate}
 n_mels: {features.n_mels}
 tokens: {tokens}
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechmill.artefact import locked
+from speechmill.artefact import fingerprint, locked, read_json, sha256_file, write_json
 from speechmill.errors import SpeechmillError
 from speechmill.models import build_model
 from speechmill.models.crdnn import CrdnnRecognizer
@@ -23,11 +23,15 @@ from speechmill.train.loop import with_absolute_paths
 from speechmill.train.optim import build_optimizer
 from speechmill.train.prepare import TOKENIZER_NAME, start_run
 
+IMPORTED_NAME = "imported.json"  # in the run folder, written last: names what it was made of
+_BEGUN = "step_00000000"
 _MODELS, _NORMALIZERS, _TOKENIZERS = ("asr.ckpt", "model.ckpt"), ("normalizer.ckpt",), ("tokenizer.ckpt",)
 
 
 def import_model(source: Path, run: Path, recipe: Recipe) -> Recipe:
     """Begin the run folder `run` at update 0 with SpeechBrain's weights; returns the recipe to train it on with.
+
+    Of the same files and model it is not begun again, also where training has gone on since; one that was cut off is.
 
     Args:
         source: a folder with the model (asr.ckpt or model.ckpt: a list of encoder, embedding, decoder and two linear
@@ -38,25 +42,33 @@ def import_model(source: Path, run: Path, recipe: Recipe) -> Recipe:
     """
     if not isinstance(recipe.model, CrdnnSettings):
         raise SpeechmillError(f"import-model: the recipe's model.kind is {recipe.model.kind}, expected crdnn.")
-    if checkpoints(run):
-        raise SpeechmillError(f"{run}: has checkpoints already; choose another run folder.")
-    tokenizer = _tokenizer(_find(source, _TOKENIZERS), recipe)
+    files = [_find(source, names) for names in (_MODELS, _NORMALIZERS, _TOKENIZERS)]
+    tokenizer = _tokenizer(files[2], recipe)
     data = recipe.data.model_copy(update={"tokenizer": str(run / TOKENIZER_NAME)})
     recipe = with_absolute_paths(recipe.model_copy(update={"data": data}))
+    made_of = {"fingerprint": fingerprint([recipe.model_fingerprint(), *map(sha256_file, files)])}
+    note = run / IMPORTED_NAME
+    if checkpoints(run):
+        if note.is_file() and read_json(note) == made_of:
+            return recipe
+        if note.is_file() or checkpoints(run)[-1].name != _BEGUN:
+            raise SpeechmillError(f"{run}: has checkpoints already; choose another run folder.")
     model = build_model(recipe, len(tokenizer))
     assert isinstance(model, CrdnnRecognizer)
-    _load_weights(model, _find(source, _MODELS))
-    _load_statistics(model, _find(source, _NORMALIZERS))
+    _load_weights(model, files[0])
+    _load_statistics(model, files[1])
     index = open_train_index(recipe)
     state = TrainState(shards=index.fingerprint)
     run.mkdir(parents=True, exist_ok=True)
     with locked(run):
         tokenizer.save(run / TOKENIZER_NAME)
         dataset = batches_of(index, tokenizer, recipe, state.epoch_starts)
-        start_run(recipe, run, torch.device("cpu"), model, dataset.schedule)
         optimizer = build_optimizer(model.parameters(), recipe.optim)
         frozen = Single(model, optimizer, recipe, torch.device("cpu")).freeze(0)
+        # The weights first: what a killed import leaves must not be trained on from random ones.
         save_checkpoint(run, state, frozen, recipe)
+        start_run(recipe, run, torch.device("cpu"), model, dataset.schedule)
+        write_json(note, made_of)
     return recipe
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 _LONGEST = 24  # tokens of a phrase that is looked for
 _TIMES = 4  # that it is said in a row
-_TOKENS = 12  # that the repetitions have in all: people do say "no no no no"
+_TOKENS = 32  # that the repetitions have in all: people do say "no no no no" and "seven seven seven seven"
 
 
 def loops(tokens: Sequence[int]) -> bool:
-    """Whether some phrase stands at least four times in a row, over at least twelve tokens."""
+    """Whether some phrase stands at least four times in a row, over at least 32 tokens."""
     return any(_loops_with(tokens, period) for period in range(1, min(_LONGEST, len(tokens) // _TIMES) + 1))
 
 

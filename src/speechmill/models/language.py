@@ -20,6 +20,9 @@ class LanguageModel(Protocol):
     def end(self, prefix: Sequence[int]) -> float:
         """log P(the sentence ends here | prefix)."""
 
+    def forget(self) -> None:
+        """Give up what is remembered from one call to the next, which makes the same questions cheaper."""
+
     def begin(self, rows: int) -> Any:
         """The state of so many empty prefixes."""
 

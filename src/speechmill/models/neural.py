@@ -32,6 +32,7 @@ class NeuralModel(nn.Module):
     def __init__(self, tokens: int, size: int) -> None:
         super().__init__()
         self.tokens, self.size = tokens, size
+        self.updates = 0  # that it was trained
         self.network = RNNLM(
             output_neurons=tokens, embedding_dim=size // 2, rnn_layers=2, rnn_neurons=size, dnn_neurons=size,
             dropout=0.1, return_hidden=True,
@@ -50,6 +51,10 @@ class NeuralModel(nn.Module):
         following = torch.cat([tokens, edge], dim=1)
         inside = torch.arange(following.shape[1], device=tokens.device) <= lengths[:, None]
         return nn.functional.cross_entropy(logits[inside], following[inside])
+
+    def forget(self) -> None:
+        """See `LanguageModel.forget`."""
+        self._remembered.clear()
 
     def begin(self, rows: int) -> Prefixes:
         """See `LanguageModel.begin`."""
@@ -91,7 +96,10 @@ class NeuralModel(nn.Module):
 
     def save(self, path: Path) -> None:
         with written(path) as partial:
-            torch.save({"tokens": self.tokens, "size": self.size, "weights": self.state_dict()}, partial)
+            torch.save(
+                {"tokens": self.tokens, "size": self.size, "updates": self.updates, "weights": self.state_dict()},
+                partial,
+            )
 
     @classmethod
     def load(cls, path: Path) -> NeuralModel:
@@ -100,6 +108,7 @@ class NeuralModel(nn.Module):
             found = torch.load(path, map_location="cpu", weights_only=True)
             model = cls(found["tokens"], found["size"])
             model.load_state_dict(found["weights"])
+            model.updates = int(found.get("updates", 0))
         except Exception as error:  # torch raises many kinds for a damaged file; each is told
             raise SpeechmillError(
                 f"{path}: not a language model of Speechmill ({type(error).__name__}: {error})."

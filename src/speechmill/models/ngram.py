@@ -14,6 +14,7 @@ from torch import Tensor
 from speechmill.artefact import written
 from speechmill.errors import SpeechmillError
 
+_REMEMBERED = 1_000_000  # probabilities kept from one call to the next, a fifth of a gigabyte
 _EDGE = -1  # stands before the first token and behind the last
 
 
@@ -51,12 +52,18 @@ class NgramModel:
         context = (_EDGE,) * (self.order - 1 - len(context)) + context
         gram = (*context, token)
         if gram not in self._cache:
+            if len(self._cache) >= _REMEMBERED:
+                self._cache.clear()
             self._cache[gram] = math.log(self._probability(gram))
         return self._cache[gram]
 
     def end(self, prefix: Sequence[int]) -> float:
         """log P(the sentence ends here | prefix)."""
         return self.score(prefix, _EDGE)
+
+    def forget(self) -> None:
+        """See `LanguageModel.forget`."""
+        self._cache.clear()
 
     def begin(self, rows: int) -> list[tuple[int, ...]]:
         """See `LanguageModel.begin`."""

@@ -9,7 +9,6 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -30,7 +29,7 @@ def refresh(model: Recognizer, dataset: BatchDataset, recipe: Recipe, group: Gro
     if not layers:
         return
     sums = [_Sums(layer, device) for layer in layers]
-    numbers = _fixed(dataset, recipe.train.batchnorm_batches)[group.rank :: group.size]
+    numbers = dataset.schedule.evenly(recipe.train.batchnorm_batches)[group.rank :: group.size]
     with (
         _watching(model, layers, sums),
         contextlib.closing(batches(dataset, numbers, 0, pin=False)) as loaded,
@@ -90,13 +89,6 @@ def _watching(model: torch.nn.Module, layers: list[_BatchNorm], sums: list[_Sums
         for handle in handles:
             handle.remove()
         model.train(was_training)
-
-
-def _fixed(dataset: BatchDataset, count: int) -> list[int]:
-    """Batch numbers, evenly over the first epoch."""
-    dataset.schedule.locate(0)
-    epoch = dataset.schedule.epoch_starts[1]
-    return sorted(set(np.linspace(0, epoch - 1, min(count, epoch)).astype(int).tolist()))
 
 
 def _layers(model: torch.nn.Module) -> list[_BatchNorm]:

@@ -135,8 +135,13 @@ def read_weights(path: Path, model_fingerprint: str, *, trained: bool = False) -
             f"{path}: a checkpoint of another recipe (features, model or tokenizer differ); "
             f"use the recipe that it was trained with, or another run folder."
         )
+    return _load(path / _TRAINED if trained else weights_file(path))
+
+
+def weights_file(path: Path) -> Path:
+    """The file of the weights that recognize."""
     averaged = path / _AVERAGED
-    return _load(path / _TRAINED if trained or not averaged.is_file() else averaged)
+    return averaged if averaged.is_file() else path / _TRAINED
 
 
 def load_weights(path: Path, model: torch.nn.Module, model_fingerprint: str, *, trained: bool = False) -> None:

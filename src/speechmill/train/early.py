@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from speechmill.settings import TrainSettings
+from speechmill.settings import Recipe
+from speechmill.strategies.step import ctc_is_trained
 
 
-def early_stop(settings: TrainSettings, epoch_losses: Sequence[float], wers: Sequence[float]) -> str:
+def early_stop(recipe: Recipe, epoch_losses: Sequence[float], wers: Sequence[float]) -> str:
     """Why training ends before its last update; empty where it goes on.
 
     Args:
-        epoch_losses: mean training loss of each nominal epoch so far.
+        epoch_losses: mean training loss of each nominal epoch so far. Once the recipe has given CTC up, those before
+            are of another loss and are not compared with.
         wers: word error rate of each validation so far.
     """
+    settings, joint = recipe.train, recipe.loss.ctc_epochs
+    if not ctc_is_trained(recipe, (len(epoch_losses) - 1) * settings.nominal_epoch):
+        epoch_losses = epoch_losses[joint:]
     patience = settings.stagnant_epochs
     if patience and since_better(epoch_losses, settings.stagnant_share) >= patience:
         return f"the training loss has been stagnant for {patience} nominal epochs (train.stagnant_epochs)"

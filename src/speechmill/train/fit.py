@@ -21,7 +21,8 @@ from speechmill.train.prepare import choose_device
 MARGIN = 0.1  # of the memory, left free
 _LENGTHS = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0)  # seconds, of an utterance
 _SMALL, _LARGE = 20.0, 60.0  # padded seconds of the two steps that memory is measured at, at least two utterances more
-_TOKENS_PER_SECOND = 4.0  # of English speech in pieces of a few letters, at most
+_CHARACTERS_PER_SECOND = 15.0  # of fast English speech
+_GROUPS = Path("/sys/fs/cgroup")
 
 Measure = Callable[[float, int], float]  # (seconds of an utterance, utterances) -> peak bytes of a step; inf: too many
 
@@ -46,7 +47,7 @@ def fit(recipe: Recipe, margin: float = MARGIN) -> tuple[list[Fit], float]:
         raise SpeechmillError(f"fit-batch: a margin of {margin:g} was given; a share from 0 to below 1 was expected.")
     device = choose_device(recipe)
     step = Step(recipe, device)
-    budget = available(device) + step.standing
+    budget = (available(device) + step.standing) / _sharing(recipe, device)
     shortest, longest = recipe.select.min_seconds, recipe.select.max_seconds
     lengths = sorted({min(length, longest) for length in _LENGTHS if length >= shortest} | {longest})
     verified = device.type == "cuda"
@@ -58,6 +59,9 @@ def largest(measure: Measure, seconds: float, budget: float, verify: bool) -> Fi
     few = max(1, round(_SMALL / seconds))
     many = max(few + 2, round(_LARGE / seconds))
     low, high = measure(seconds, few), measure(seconds, many)
+    while math.isinf(low) and few > 1:
+        few = max(1, few // 2)
+        low, high = measure(seconds, few), math.inf
     if math.isinf(low):
         return Fit(seconds, 0, 0.0, math.inf)
     if math.isinf(high):
@@ -86,7 +90,8 @@ class Step:
     def peak(self, seconds: float, utterances: int) -> float:
         """Peak bytes of a step above nothing; infinity where it does not fit."""
         recipe = self.recipe
-        samples, tokens = round(seconds * recipe.features.sample_rate), max(1, round(seconds * _TOKENS_PER_SECOND))
+        samples = round(seconds * recipe.features.sample_rate)
+        tokens = max(1, round(seconds * tokens_per_second(recipe)))
         batch = Batch(
             0, [str(row) for row in range(utterances)],
             torch.randint(-8000, 8000, (utterances, samples), dtype=torch.int16),
@@ -112,12 +117,50 @@ class Step:
         return _status("VmRSS")
 
 
+def tokens_per_second(recipe: Recipe) -> float:
+    """Of fast speech. A piece of 128 has about two characters, one of 5,000 more than three."""
+    tokenizer = recipe.tokenizer
+    length = 1.0 if tokenizer.kind == "char" else max(1.0, 0.9 * math.log10(tokenizer.size))
+    return _CHARACTERS_PER_SECOND / length
+
+
 def available(device: torch.device) -> float:
-    """Bytes that are free on a device."""
+    """Bytes that are free on a device; of the host's memory, those that this job may have."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    return 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    free = 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    return min(free, allowed(own_groups(Path("/proc/self/cgroup"), _GROUPS)))
+
+
+def own_groups(listed: Path, root: Path) -> list[Path]:
+    """The control groups that this process is in, those above them too (version 2, or 1's of memory)."""
+    found = []
+    for line in listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []:
+        _, kinds, path = line.split(":", 2)
+        if kinds in ("", "memory"):
+            own = root / kinds / path.lstrip("/")
+            found += [own, *(above for above in own.parents if above.is_relative_to(root))]
+    return found
+
+
+def allowed(groups: list[Path]) -> float:
+    """Bytes that the tightest of the control groups has left; infinite where none has a limit."""
+    left = math.inf
+    for group in groups:
+        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            try:
+                most, now = ((group / name).read_text(encoding="ascii").strip() for name in (limit, used))
+            except OSError:
+                continue
+            if most != "max":
+                left = min(left, max(0.0, float(most) - float(now)))
+    return left
+
+
+def _sharing(recipe: Recipe, device: torch.device) -> int:
+    """Processes of this training that share the device's memory: all on a CPU, those of Hogwild on a GPU."""
+    return recipe.train.processes if device.type == "cpu" or recipe.train.strategy == "hogwild" else 1
 
 
 def _forget_peak(device: torch.device) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from speechmill.errors import SpeechmillError
+from speechmill.errors import SpeechmillError, StorageError
 from speechmill.group import Group
 from speechmill.models.language import LanguageModel
 from speechmill.models.neural import NeuralModel
@@ -32,7 +32,10 @@ def needs_language_model(recipe: Recipe, run: Path) -> bool:
         return False
     if search.lm == "neural":
         path = run / NEURAL_MODEL_NAME
-        return not path.is_file() or NeuralModel.load(path).size != search.lm_size
+        if not path.is_file():
+            return True
+        there = NeuralModel.load(path)
+        return (there.size, there.updates) != (search.lm_size, search.lm_updates)
     path = run / LANGUAGE_MODEL_NAME
     return not path.is_file() or NgramModel.load(path).order != search.lm_order
 
@@ -44,7 +47,13 @@ def save_language_model(recipe: Recipe, run: Path, index: Index, tokenizer: Toke
     def sentences() -> Iterator[list[int]]:
         for row in track(rows, "language model", len(rows), "utterances"):
             group.alive()
-            yield tokenizer.encode(reader.about(row)["text"])
+            try:
+                text = reader.about(row)["text"]
+            except StorageError:
+                raise
+            except SpeechmillError:
+                continue  # damaged: training counts it when it comes to it
+            yield tokenizer.encode(text)
 
     if recipe.search.lm == "neural":
         train_neural(list(sentences()), len(tokenizer), recipe.search, recipe.train.seed, group).save(
@@ -80,6 +89,7 @@ def train_neural(
             optimizer.step()
             progress.advance(note=f"loss {float(loss.detach()):.3f}")
             group.alive()
+    model.updates = search.lm_updates
     return model.eval()
 
 

@@ -186,7 +186,7 @@ def finished_report(recipe: Recipe, run: Path) -> TrainReport | None:
         return None
     last = ended[-1]
     state = read_state(checkpoints(run)[-1])
-    early = last.get("early") and early_stop(recipe.train, state.epoch_losses, state.wers)
+    early = last.get("early") and early_stop(recipe, state.epoch_losses, state.wers)
     if last["update"] < recipe.train.updates and not early:
         return None
     return TrainReport(run, last["update"], True, True, last["best_wer"], last["best_update"], "", early or "")
@@ -194,7 +194,7 @@ def finished_report(recipe: Recipe, run: Path) -> TrainReport | None:
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:
     """So that a run finds its data from whatever folder it is looked at."""
-    return recipe.model_copy(update={"data": recipe.data.resolved()})
+    return recipe.model_copy(update={"data": recipe.data.resolved(), "augment": recipe.augment.resolved()})
 
 
 def change_search(recipe: Recipe, run: Path) -> None:
@@ -312,7 +312,7 @@ def validate(work: Training, frozen: Frozen, log: RunLog | NoLog, clock: Clock, 
             state.best_wer, state.best_update = wer, state.update
         if wer is not None:
             state.wers.append(wer)
-        state.early = early_stop(work.recipe.train, state.epoch_losses, state.wers)
+        state.early = early_stop(work.recipe, state.epoch_losses, state.wers)
         work.strategy.anneal(annealing(work.recipe.optim, state.wers))
         log.write({"event": "valid", "update": state.update, "seconds": clock.seconds(),
                    "audio_seconds": audio_seconds(work), **scores,

@@ -84,7 +84,7 @@ def prepare(recipe: Recipe, run: Path, group: Group) -> Training:
     state = read_state(saved[-1]) if saved else TrainState(shards=index.fingerprint)
     check_run_shards(run, state, index)
     if state.early:  # with more patience than before it goes on
-        state.early = early_stop(recipe.train, state.epoch_losses, state.wers)
+        state.early = early_stop(recipe, state.epoch_losses, state.wers)
     dataset = batches_of(index, tokenizer, recipe, state.epoch_starts)
     torch.manual_seed(recipe.train.seed)
     model = build_model(recipe, len(tokenizer))

@@ -13,6 +13,7 @@ from speechmill.group import Group
 from speechmill.loader import BatchDataset, batches
 from speechmill.losses import ctc_loss, log_softmax
 from speechmill.models.base import Recognizer
+from speechmill.ordering import permutation
 from speechmill.progress import Progress
 from speechmill.settings import Recipe
 from speechmill.strategies.step import ctc_is_trained
@@ -21,7 +22,12 @@ _LR, _FINAL_LR = 2e-3, 1e-5  # of Adam, falling linearly: the head is one layer
 
 
 def head_is_stale(recipe: Recipe, update: int) -> bool:
-    """Whether the CTC head of a checkpoint after `update` updates was left behind by its encoder."""
+    """Whether the CTC head of a checkpoint after `update` updates was left behind by its encoder.
+
+    Of an imported model (update 0) nobody knows: SpeechBrain's recipes stop it too.
+    """
+    if update == 0 and recipe.loss.ctc_epochs:
+        return True
     return recipe.loss.ctc_weight == 0.0 or not ctc_is_trained(recipe, max(0, update - 1))
 
 
@@ -29,14 +35,17 @@ def fit_head(
     model: Recognizer, head: torch.nn.Module, dataset: BatchDataset, recipe: Recipe, group: Group,
     stop: object = False,
 ) -> bool:  # fmt: skip
-    """Train `head`, the model's CTC head, on the first `loss.refit_updates` batches; nothing else changes.
+    """Train `head`, the model's CTC head, on `loss.refit_updates` batches; nothing else changes.
 
-    The encoder is as it recognizes: in evaluation mode, without augmentation. False where `stop` became true meanwhile.
+    The batches are spread over the first epoch, and gone over again where it has not as many. The encoder
+    is as it recognizes: in evaluation mode, without augmentation. False where `stop` became true meanwhile.
     """
     model.eval()
     optimizer = torch.optim.Adam(head.parameters(), lr=_LR)
     total = recipe.loss.refit_updates
-    numbers = range(total)
+    epoch = dataset.schedule.evenly(total)
+    rounds = range(-(-total // len(epoch)))
+    numbers = [epoch[place] for once in rounds for place in permutation(len(epoch), recipe.train.seed, once)][:total]
     with (
         Progress("fit the CTC head", total, "updates") as progress,
         contextlib.closing(batches(dataset, numbers, recipe.train.loader_workers, pin=False)) as loaded,

@@ -27,6 +27,7 @@ _FREE = {
               "processes", "average_every", "outer_lr", "outer_momentum", "hogwild_moments", "timeout", "restarts",
               "batchnorm_batches", "monitor_seconds", "stagnant_epochs", "stagnant_share", "stagnant_validations"},
     "loss": {"refit_updates"},
+    "augment": {"noise_folder", "reverb_folder"},
     "data": {"shards", "tokenizer", "cache", "cache_gb"},
 }  # fmt: skip
 # Learning rates that do not depend on how many updates there will be.

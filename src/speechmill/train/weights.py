@@ -17,7 +17,7 @@ from speechmill.settings import Recipe
 from speechmill.tokenizer import Tokenizer
 from speechmill.train.average import average_weights, checkpoints_to_average, is_average
 from speechmill.train.batchnorm import refresh
-from speechmill.train.checkpoint import find_checkpoint, load_weights, put_weights, update_of
+from speechmill.train.checkpoint import find_checkpoint, load_weights, put_weights, update_of, weights_file
 from speechmill.train.data import batches_of, open_train_index
 from speechmill.train.refit import fit_head, head_is_stale, load_head, save_head
 
@@ -25,6 +25,15 @@ from speechmill.train.refit import fit_head, head_is_stale, load_head, save_head
 def weights_name(run: Path, which: str) -> str:
     """The name of the checkpoint that `which` means (see `find_checkpoint`), or `which`, where it is an average."""
     return which if is_average(which) else find_checkpoint(run, which).name
+
+
+def weight_files(run: Path, which: str) -> list[Path]:
+    """The files of the weights that `which` means."""
+    return [weights_file(path) for path in _checkpoints_of(run, which)]
+
+
+def _checkpoints_of(run: Path, which: str) -> list[Path]:
+    return checkpoints_to_average(run, which) if is_average(which) else [find_checkpoint(run, which)]
 
 
 def open_weights(
@@ -41,7 +50,7 @@ def open_weights(
     """
     model = build_model(recipe, len(tokenizer))
     data = _TrainData(recipe, tokenizer)
-    paths = checkpoints_to_average(run, which) if is_average(which) else [find_checkpoint(run, which)]
+    paths = _checkpoints_of(run, which)
     if is_average(which):
         put_weights(average_weights(paths, recipe.model_fingerprint()), model, paths[-1])
         model = model.float().to(device)
@@ -51,7 +60,7 @@ def open_weights(
         model = model.float().to(device)
     head = model.ctc_head_apart()
     if head is not None and head_is_stale(recipe, update_of(paths[-1])):
-        path = run / "ctc_heads" / f"{fingerprint([one.name for one in paths])}.pt"
+        path = run / "ctc_heads" / f"{fingerprint([[one.name for one in paths], recipe.loss.refit_updates])}.pt"
         if not group.broadcast(
             path.is_file() or (group.leads and _fitted(model, head, path, data, recipe, group, stop))
         ):
