@@ -303,7 +303,7 @@ def evaluate(run: Run, folder: Path, data: Path, work: Path, at_once: int) -> No
     scores.parent.mkdir(parents=True, exist_ok=True)
     average = ["--average", run.variant.average] if run.variant.average else []
     speechmill("evaluate", folder, "--split", "test", *average, "--json", scores)
-    rows = folder / "scores" / "test.utterances.jsonl"
+    rows = folder / "scores" / ("-".join(["test", *average[1:]]) + ".utterances.jsonl")
     write_json(note, record(run, folder, read_json(scores), of_calls(rows), data) | {"at_once": at_once})
     scores.unlink()
 
