@@ -110,7 +110,11 @@ def acoustic(recognizing: Recognizing) -> tuple[Acoustic, tuple[Tensor, Tensor]]
         model.encoder.plain = True  # operations that every runtime has
     size, frames = _EXAMPLE
     lengths = torch.linspace(frames, frames // 2, size).long()
-    return Acoustic(model).eval(), (torch.randn(size, frames, model.log_mel.settings.n_mels), lengths)
+    # What is exported recognizes; the Conformer's own in-place operations would refuse parameters that are trained.
+    return Acoustic(model).eval().requires_grad_(False), (
+        torch.randn(size, frames, model.log_mel.settings.n_mels),
+        lengths,
+    )
 
 
 def _torchscript(recognizing: Recognizing, recipe: Recipe, run: Path, folder: Path) -> None:
