@@ -186,7 +186,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--seeds", type=int, default=3, choices=range(1, len(_SPEAKERS) + 1))
     parser.add_argument("--corpora", nargs="+", choices=list(RECIPES), default=list(RECIPES))
-    parser.add_argument("--variants", nargs="+", choices=list(dict.fromkeys(variant.name for variant in VARIANTS)))
+    parser.add_argument(
+        "--variants", nargs="+", metavar="NAME", choices=list(dict.fromkeys(variant.name for variant in VARIANTS))
+    )
     parser.add_argument("--at-once", type=int, default=1, help="runs beside one another")
     parser.add_argument("--most", type=int, help="training runs to do in this call; the next one goes on")
     parser.add_argument("--table", action="store_true", help="show --out as Markdown, and do nothing else")
@@ -324,7 +326,7 @@ def record(run: Run, folder: Path, scores: dict[str, Any], calls: dict[str, list
 
 def heard(data: Path) -> str:
     """Names the utterances of all splits: the same ids, texts' lengths and samples have the same name."""
-    table = pl.read_ipc(data / "shards" / INDEX_NAME, memory_map=False)
+    table = pl.read_ipc(data / "shards" / INDEX_NAME)
     return sha256(table.select("id", "samples", "characters", "split").sort("id").write_csv().encode())[:12]
 
 
