@@ -77,8 +77,10 @@ def _spread(
     words = []
     for first, last in _spans(tokens, tokenizer):
         if text := tokenizer.decode(list(tokens[first:last])).strip():
-            places = (steps * place / len(tokens) for place in (first, last))
-            words.append(Word(text, *(_seconds(place, step_seconds, offset_seconds) for place in places), 0.0))
+            start, end = (
+                _seconds(steps * place / len(tokens), step_seconds, offset_seconds) for place in (first, last)
+            )
+            words.append(Word(text, start, end, 0.0))
     return tuple(words)
 
 
