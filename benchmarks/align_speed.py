@@ -7,14 +7,25 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
-from benchmarks.align_cases import clip_cases, demo_cases, demo_groups, demo_of, once, tallied
-from benchmarks.align_tally import merged
-from benchmarks.damage import clips
+from benchmarks.align_cases import (
+    clip_cases,
+    demo_cases,
+    demo_groups,
+    demo_of,
+    once,
+    one_recording,
+    rows_of,
+    tallied,
+)
+from benchmarks.align_tally import Tally, merged
+from benchmarks.damage import clips, damaged
 from benchmarks.lab import speechmill
 from speechmill.align.sphinx import Sphinx
 from speechmill.audio import RATE
@@ -51,59 +62,59 @@ def part(args: Namespace) -> dict[str, Any]:
 
 
 def memory(args: Namespace) -> dict[str, Any]:
-    """Two hours in one piece, in a process of its own: the clips again and again, their transcript without damage."""
+    """Two hours in one piece, in a process of its own: half of the clips again and again, the transcript damaged."""
 
     def make() -> dict[str, Any]:
-        command = [sys.executable, "-m", "benchmarks.align_speed", str(args.corpus), args.aligner]
+        command = [sys.executable, "-m", "benchmarks.align_speed", str(args.corpus), args.aligner, str(args.seed)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         return dict(json.loads(done.stdout))
 
     return once(args.work / "memory.json", make)
 
 
-def two_hours(corpus: Path, name: str) -> dict[str, Any]:
+def two_hours(corpus: Path, name: str, seed: int) -> dict[str, Any]:
     """What two hours take: peak memory of the whole process, recording included; speed; sentences kept."""
     from speechmill.align.aligners import open_aligner
-    from speechmill.align.base import Sentence
-    from speechmill.align.recording import align_recording
 
-    samples, said = clips(corpus)
-    times = int(-(-_HOURS * 3600 * RATE // len(samples)))
-    long, texts = np.tile(samples, times), [one.text for one in said] * times
-    started = time.process_time()
-    aligner = open_aligner(name)
-    found = align_recording(
-        aligner, long, [Sentence(place, text, tuple(aligner.read(text))) for place, text in enumerate(texts)]
-    )
+    texts = [row[1] for row in rows_of(corpus)]
+    middle = len(texts) // 2
+    samples, said = clips(corpus, 0, middle)
+    times, length = int(-(-_HOURS * 3600 * RATE // len(samples))), len(samples) / RATE
+    long = np.tile(samples, times)
+    all_said = [
+        replace(one, start=one.start + turn * length, end=one.end + turn * length)
+        for turn in range(times)
+        for one in said
+    ]
+    tally = Tally()
+    one_recording(open_aligner(name), long, damaged(all_said, texts[middle:], 20, seed), tally)
     status = Path("/proc/self/status").read_text(encoding="ascii")
     peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-    return {
-        "hours": len(long) / RATE / 3600,
-        "megabytes": peak / 1024,
-        "realtime": len(long) / RATE / (time.process_time() - started),
-        "sentences": len(texts),
-        "kept": sum(outcome.kept for outcome in found.outcomes),
-    }
+    return tally.record() | {"hours": len(long) / RATE / 3600, "megabytes": peak / 1024}
 
 
 def processes(args: Namespace) -> dict[str, Any]:
-    """Wall-clock of `speechmill align` over the same calls with one process and with two, by turns."""
+    """Wall-clock of `speechmill align` over the same few calls with one process and with two, by turns."""
     demo = demo_of(args)
 
     def make() -> dict[str, Any]:
         folder = args.work / "processes"
         speechmill("import", "bizspeech", demo, folder / "corpus.parquet")
+        rows = pl.read_parquet(folder / "corpus.parquet")
+        few = [path.name for group in demo_groups(demo, args.calls).values() for path in group]
+        rows.filter(pl.col("call").is_in(few)).write_parquet(folder / "few.parquet")
         seconds: dict[int, list[float]] = {1: [], 2: []}
         for turn in range(2):
             for count in seconds:
                 out = folder / f"{count}-{turn}.parquet"
                 started = time.monotonic()
-                speechmill("align", folder / "corpus.parquet", out, "--aligner", args.aligner, "--processes", count)
+                speechmill("align", folder / "few.parquet", out, "--aligner", args.aligner, "--processes", count)
                 seconds[count].append(time.monotonic() - started)
-        return {"seconds_one": seconds[1], "seconds_two": seconds[2], "gain": min(seconds[1]) / min(seconds[2])}
+        gain = min(seconds[1]) / min(seconds[2])
+        return {"calls": len(few), "seconds_one": seconds[1], "seconds_two": seconds[2], "gain": gain}
 
     return once(args.work / "processes.json", make)
 
 
 if __name__ == "__main__":
-    print(json.dumps(two_hours(Path(sys.argv[1]), sys.argv[2])))
+    print(json.dumps(two_hours(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))))
