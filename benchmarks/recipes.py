@@ -21,8 +21,8 @@ import hashlib
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -211,10 +211,19 @@ def main() -> None:
             if not run.note(args.work).is_file()]  # fmt: skip
     failed: list[str] = []
     for group in turns(runs, args.most):
-        prepare(group, args.work)
+        if why := tried(lambda group=group: prepare(group, args.work)):
+            failed.append(f"{group[0][0].corpus}, seed {group[0][0].seed}, all of it: {why}")
+            continue
         with ThreadPoolExecutor(args.at_once) as pool:
-            for job, why in zip(group, pool.map(lambda job: tried(job, args.work, args.at_once), group), strict=True):
-                failed += [f"{job[0].corpus}, {job[0].trained.variant.name}, seed {job[0].seed}: {why}"] * bool(why)
+            futures = {
+                pool.submit(tried, lambda job=job: carry_out(job, args.work, args.at_once)): job[0].trained
+                for job in group
+            }
+            for future in as_completed(futures):
+                run = futures[future]
+                failed += (
+                    [f"{run.corpus}, {run.variant.name}, seed {run.seed}: {why}"] if (why := future.result()) else []
+                )
                 write_json(args.out, told(every, others, args.work))
     print(table(records(every, args.work)))
     if failed:
@@ -272,10 +281,10 @@ def make_rooms(folder: Path, rate: int) -> None:
             soundfile.write(partial / f"room{number:02d}.wav", 0.9 * tail / np.abs(tail).max(), rate)
 
 
-def tried(job: Job, work: Path, at_once: int) -> str:
-    """Carry a job out; why it failed, if it did: the others go on."""
+def tried(work: Callable[[], None]) -> str:
+    """Do it; why it failed, if it did: the others go on."""
     try:
-        carry_out(job, work, at_once)
+        work()
     except (subprocess.CalledProcessError, SpeechmillError, OSError) as error:
         return str(error)
     return ""

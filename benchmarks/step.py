@@ -329,8 +329,11 @@ def main() -> None:
     printed, on_gpu = str(args.json) == "-", args.device == "cuda"
     if on_gpu and not torch.cuda.is_available() and not printed:
         parser.error("no CUDA device here: nothing is measured, and nothing written")
-    stays = (args.only or on_gpu) and args.json.is_file()
-    result: dict[str, Any] = read_json(args.json) if stays else dict.fromkeys(CUDA_KEYS, NOT_MEASURED)
+    if on_gpu and args.only == "memory":
+        parser.error("memory is measured on a CPU only; on a GPU fit-batch tells it")
+    # The other device's figures stay.
+    result: dict[str, Any] = dict.fromkeys(CUDA_KEYS, NOT_MEASURED)
+    result |= read_json(args.json) if args.json.is_file() and not printed else {}
     if args.only in (None, "times"):
         result |= on_cuda(args.quick) if on_gpu else on_cpu(args.quick)
         result |= {"machine_cuda" if on_gpu else "machine": machine()}

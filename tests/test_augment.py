@@ -227,3 +227,16 @@ def test_a_track_begins_again_behind_its_end() -> None:
     found = stretch_of(track, draws(5), torch.zeros(5, 30)) * 32768
     for row in found:
         assert (row.diff().remainder(7) == 1).all()
+
+
+def test_one_speed_for_all_is_no_speed_at_all_only_where_it_is_one() -> None:
+    audio, lengths = batch([8000, 6000])
+    draws = Draws(["a", "b"], 0, 0)
+    _, faster = augment_audio(audio, lengths, AugmentSettings(speed=(1.25, 1.25)), draws)
+    assert faster.tolist() == [6400, 4800]
+    features, frames = torch.randn(2, 30, 20), torch.tensor([30, 20])
+    warped = augment_features(features, frames, AugmentSettings(warp=(1.1, 1.1)), draws)
+    assert not torch.equal(warped, features)
+    same, unchanged = augment_audio(audio, lengths, AugmentSettings(), draws)
+    assert torch.equal(same, audio)
+    assert torch.equal(unchanged, lengths)

@@ -11,7 +11,7 @@ import torch
 
 from conftest import GAP_SECONDS, TONES, WORD_SECONDS
 from speechmill.evaluate import open_recognizer
-from speechmill.hypothesis import words_of
+from speechmill.hypothesis import _is_said, words_of
 from speechmill.recognize import Recognizing
 from speechmill.tokenizer import Tokenizer
 from speechmill.train.runlog import read_config
@@ -74,6 +74,13 @@ def test_a_comma_is_no_part_of_what_was_said(tokenizer: Tokenizer) -> None:
     (without,) = words_of(tokens[:-1], log_probs, tokenizer, 0.1, 0.0)
     assert word.text == "cash."
     assert (word.start, word.end, word.confidence) == (without.start, without.end, without.confidence)
+
+
+@pytest.mark.parametrize(
+    ("characters", "said"), [("a7é%$+&#@", True), (",.'-?!(", False)],
+)  # fmt: skip
+def test_which_characters_are_said(characters: str, said: bool) -> None:
+    assert [_is_said(one) for one in characters] == [said] * len(characters)
 
 
 def test_what_does_not_fit_is_spread_over_the_audio_and_not_believed(tokenizer: Tokenizer) -> None:

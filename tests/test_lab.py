@@ -129,14 +129,23 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: 
                                                         calls={"a": [1, 2]}))  # fmt: skip
 
     monkeypatch.setattr(recipes, "carry_out", carry_out)
-    monkeypatch.setattr(recipes, "prepare", lambda *_: None)
+
+    def prepare(group: list[recipes.Job], _: Path) -> None:
+        if (group[0][0].corpus, group[0][0].seed) == ("digits", 1):
+            raise subprocess.CalledProcessError(1, ["speechmill", "import"])
+
+    monkeypatch.setattr(recipes, "prepare", prepare)
     out = tmp_path / "recipes.json"
-    monkeypatch.setattr("sys.argv", ["recipes", "--out", str(out), "--work", str(tmp_path), "--seeds", "1",
+    monkeypatch.setattr("sys.argv", ["recipes", "--out", str(out), "--work", str(tmp_path), "--seeds", "2",
                                      "--variants", "noam", "base", "linear"])  # fmt: skip
-    with pytest.raises(SystemExit, match=r"not done:\ndemo, noam, seed 0: .*\ndigits, noam, seed 0"):
+    with pytest.raises(
+        SystemExit, match=r"not done:\ndemo, noam, seed 0: .*\ndigits, noam, seed 0: .*\n.*\ndigits, seed 1, all of it"
+    ):
         recipes.main()
-    assert {(one["corpus"], one["variant"]) for one in read_json(out)["runs"]} == {
-        (corpus, name) for corpus in ("demo", "digits") for name in ("base", "linear")
+    assert {(one["corpus"], one["variant"], one["seed"]) for one in read_json(out)["runs"]} == {
+        (corpus, name, seed)
+        for corpus, seed in (("demo", 0), ("digits", 0), ("demo", 1))
+        for name in ("base", "linear")
     }
 
 

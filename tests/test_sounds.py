@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +14,16 @@ import torch
 from conftest import RATE
 from speechmill.config import override_recipe
 from speechmill.errors import SpeechmillError
+from speechmill.group import ALONE
+from speechmill.models.ngram import NgramModel
 from speechmill.settings import Recipe
 from speechmill.shards.foreign import open_reader
 from speechmill.shards.index import Index
 from speechmill.sounds import babble, open_sounds
+from speechmill.tokenizer import Tokenizer
+from speechmill.train.language import LANGUAGE_MODEL_NAME, save_language_model
+from speechmill.train.loop import with_absolute_paths
+from speechmill.train.runlog import check_same_experiment, write_config
 from trained import tiny_recipe
 
 
@@ -81,3 +89,52 @@ def test_a_silent_room(recipe: Recipe, index: Index, tmp_path: Path) -> None:
 def test_a_folder_without_its_kind_is_a_clash() -> None:
     with pytest.raises(SpeechmillError, match="go together"):
         override_recipe(Recipe(), ["augment.noise_folder=somewhere"])
+
+
+class Damaged:
+    """A reader that cannot read some rows."""
+
+    def __init__(self, reader: Any, rows: set[int]) -> None:
+        self.reader, self.rows = reader, rows
+
+    def audio(self, row: int) -> Any:
+        return self.read(row, self.reader.audio)
+
+    def about(self, row: int) -> Any:
+        return self.read(row, self.reader.about)
+
+    def read(self, row: int, how: Callable[[int], Any]) -> Any:
+        if row in self.rows:
+            raise SpeechmillError("damaged")
+        return how(row)
+
+
+def test_damaged_utterances_are_left_out(recipe: Recipe, index: Index, tokenizer: Tokenizer, tmp_path: Path,
+                                         monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    rows = index.rows("train").tolist()
+    damaged = Damaged(open_reader(index), set(rows[::3]))
+    monkeypatch.setattr("speechmill.sounds.open_reader", lambda _: damaged)
+    monkeypatch.setattr("speechmill.train.language.open_reader", lambda _: damaged)
+    assert np.abs(babble(index, 0)).max() == 32767
+    search = override_recipe(recipe, ["search.kind=beam", "search.lm_order=2"])
+    save_language_model(search, tmp_path, index, tokenizer, ALONE)
+    texts = [tokenizer.encode(damaged.about(row)["text"]) for row in rows if row not in damaged.rows]
+    expected = NgramModel.train(texts, 2, len(tokenizer))
+    found = NgramModel.load(tmp_path / LANGUAGE_MODEL_NAME)
+    assert [found.score([], token) for token in range(1, len(tokenizer))] == [
+        expected.score([], token) for token in range(1, len(tokenizer))
+    ]
+
+
+def test_folders_are_found_from_anywhere_and_may_move(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = with_absolute_paths(override_recipe(recipe, ["augment.reverb_folder=rooms"]))
+    assert here.augment.reverb_folder == str(tmp_path.resolve() / "rooms")
+    run = tmp_path / "run"
+    run.mkdir()
+    write_config(run, here)
+    check_same_experiment(run, override_recipe(here, ["augment.reverb_folder=/elsewhere"]))
+    with pytest.raises(SpeechmillError, match=r"augment\.reverb_share"):
+        check_same_experiment(run, override_recipe(here, ["augment.reverb_share=0.25"]))

@@ -37,3 +37,16 @@ def test_without_a_gpu_the_figures_stay(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(SystemExit):
         step.main()
     assert out.read_text() == '{"demo_cpu_vs_speechbrain": 1.5}'
+
+
+@pytest.mark.usefixtures("_small")
+def test_the_other_devices_figures_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "step.json"
+    out.write_text('{"full_cuda_bf16_vs_speechbrain": 3.5, "demo_cpu_vs_speechbrain": 1.0}')
+    monkeypatch.setattr(step, "on_cpu", lambda _: {"demo_cpu_vs_speechbrain": 1.6})
+    monkeypatch.setattr("sys.argv", ["step", "--only", "times", "--json", str(out)])
+    step.main()
+    found = json.loads(out.read_text())
+    assert found["full_cuda_bf16_vs_speechbrain"] == 3.5
+    assert found["demo_cpu_vs_speechbrain"] == 1.6
+    assert found["cuda_mfu"] == step.NOT_MEASURED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,9 +59,9 @@ def words_of(
         text = tokenizer.decode(list(tokens[first:last])).strip()
         # A bare mark of a new word is no part of what was said. Where the pause is short it tells where the word
         # begins; in a long one it lies anywhere. A step before the first letters is as near on the demo corpus.
-        # Nor is a comma by itself, which CTC puts anywhere in the pause behind the word.
+        # Nor is a comma by itself, which CTC puts anywhere in the pause behind the word; "%" is.
         written = [place for place in range(first, last) if tokenizer.letters(tokens[place])]
-        spoken = [place for place in written if any(map(str.isalnum, tokenizer.letters(tokens[place])))] or written
+        spoken = [place for place in written if any(map(_is_said, tokenizer.letters(tokens[place])))] or written
         if not text or not spoken:
             continue
         sure = [float(log_probs[slice(*steps[place]), tokens[place]].max()) for place in spoken]
@@ -68,6 +69,10 @@ def words_of(
         times = _seconds(start, step_seconds, offset_seconds), _seconds(end, step_seconds, offset_seconds)
         words.append(Word(text, *times, round(math.exp(sum(sure) / len(sure)), 4)))
     return tuple(words)
+
+
+def _is_said(character: str) -> bool:
+    return character in "%&@#" or not unicodedata.category(character).startswith("P")
 
 
 def _spread(

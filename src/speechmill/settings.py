@@ -419,12 +419,6 @@ class Recipe(Section):
             raise ValueError(
                 f"optim.warmup_updates {self.optim.warmup_updates} is not below train.updates {self.train.updates}"
             )
-        patience = self.train.stagnant_epochs * self.train.nominal_epoch
-        if patience >= self.train.updates:
-            raise ValueError(
-                f"train.stagnant_epochs {self.train.stagnant_epochs} of train.nominal_epoch {self.train.nominal_epoch} "
-                f"updates never end a training of train.updates {self.train.updates}; lower one of the first two"
-            )
         if self.train.strategy == "single" and self.train.processes != 1:
             raise ValueError(f"train.strategy single has one process, train.processes is {self.train.processes}")
         if self.train.strategy == "local_sgd":

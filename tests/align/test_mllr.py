@@ -1,5 +1,6 @@
 """A voice as a transform of the acoustic model's means."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 
 from speechmill.align import mllr, pocket
 from speechmill.align.mllr import Gaussians, differences, estimate, transformed
+from speechmill.audio import decode
 
+CORPUS = Path(__file__).parents[2].parent / "shared" / "data" / "ljspeech_part"
 RNG = np.random.default_rng(0)
 
 
@@ -67,14 +70,24 @@ def test_the_wheels_model_is_read() -> None:
     assert (known.variances > 0).all()
 
 
+@pytest.mark.skipif(not CORPUS.is_dir(), reason="no real speech to score")
 def test_a_voice_of_the_model_itself_changes_nothing_that_is_heard(tmp_path: Path) -> None:
     known = mllr.gaussians(pocket.model_folder())
-    mllr.write(np.eye(13, 14), tmp_path / "same.mllr")
-    assert pocket.write_dictionary(["hello", "world"], tmp_path / "two.dict") == {"hello", "world"}
-    decoder = pocket.decoder(tmp_path / "two.dict", mllr=str(tmp_path / "same.mllr"))
-    assert decoder.lookup_word("hello") is not None
-    assert decoder.lookup_word("goodbye") is None
     assert np.array_equal(transformed(known.means, np.eye(13, 14)), known.means)
+    name, text = (CORPUS / "metadata.csv").read_text(encoding="utf-8").splitlines()[0].split("|")[:2]
+    words = [word for word in re.sub(r"[^a-z ]", " ", text.lower()).split() if word]
+    samples = decode(CORPUS / f"{name}.flac")
+    assert pocket.write_dictionary([*words, "hello"], tmp_path / "some.dict") == {*words, "hello"}
+    same, other = np.eye(13, 14), np.eye(13, 14)
+    other[0, 13] = 30.0  # as if everything were said much louder
+    voices: dict[str, Path | None] = {"none": None}
+    for label, transform in (("same", same), ("other", other)):
+        voices[label] = tmp_path / f"{label}.mllr"
+        mllr.write(transform, tmp_path / f"{label}.mllr")
+    found = {label: pocket.Scorer(tmp_path / "some.dict", voice)(samples, words) for label, voice in voices.items()}
+    assert found["none"] is not None
+    assert found["none"] == found["same"]
+    assert found["other"] is None or found["other"][0] < found["none"][0]
 
 
 def test_another_kind_of_model_is_an_error(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from speechmill.errors import SpeechmillError
 from speechmill.group import ALONE
 from speechmill.models.neural import NeuralModel
 from speechmill.models.ngram import NgramModel
-from speechmill.settings import SearchSettings
-from speechmill.train.language import train_neural
+from speechmill.settings import Recipe, SearchSettings
+from speechmill.train.language import NEURAL_MODEL_NAME, needs_language_model, train_neural
 
 TOKENS = 6
 TEXT = [[1, 2, 3], [1, 2, 4], [5, 1, 2, 3], [2, 3]] * 8
@@ -64,3 +64,10 @@ def test_saved_and_loaded(model: NeuralModel, tmp_path: Path) -> None:
     (tmp_path / "lm.pt").write_bytes(b"no model")
     with pytest.raises(SpeechmillError, match=r"lm\.pt: not a language model"):
         NeuralModel.load(tmp_path / "lm.pt")
+
+
+def test_another_number_of_updates_is_another_model(model: NeuralModel, tmp_path: Path) -> None:
+    model.save(tmp_path / NEURAL_MODEL_NAME)
+    asked = {"kind": "beam", "lm": "neural", "lm_size": 16}
+    assert not needs_language_model(Recipe(search=SearchSettings(**asked, lm_updates=150)), tmp_path)
+    assert needs_language_model(Recipe(search=SearchSettings(**asked, lm_updates=151)), tmp_path)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from speechmill.errors import SpeechmillError
+from speechmill.models import ngram
 from speechmill.models.ngram import NgramModel
 
 TOKENS = 7
@@ -62,3 +63,14 @@ def test_not_a_model(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(SpeechmillError, match=r"lm\.npz: not a language model"):
             NgramModel.load(path)
+
+
+def test_what_is_remembered_is_bounded_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = model(2)
+    asked = [((before,), token) for before in range(1, TOKENS) for token in range(1, TOKENS)]
+    expected = [known.score(*one) for one in asked]
+    monkeypatch.setattr(ngram, "_REMEMBERED", 3)
+    known.forget()
+    for one, score in zip(asked, expected, strict=True):
+        assert known.score(*one) == score
+        assert len(known._cache) <= 3

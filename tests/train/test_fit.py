@@ -91,7 +91,14 @@ def test_the_tightest_control_group_counts(tmp_path: Path) -> None:
     for folder, most, now in ((job, "max", "50"), (job.parent, "1000", "400"), (root, "9000", "100")):
         (folder / "memory.max").write_text(f"{most}\n")
         (folder / "memory.current").write_text(f"{now}\n")
-    assert allowed(own_groups(listed, root)) == 600.0
+        (folder / "memory.stat").write_text("anon 5\ninactive_file 30\n")
+    assert allowed(own_groups(listed, root)) == 630.0, "what the cache of files has is given back"
+    old = root / "memory" / "slurm"
+    old.mkdir(parents=True)
+    listed.write_text("4:memory:/slurm\n")
+    for name, value in (("limit_in_bytes", 500), ("usage_in_bytes", 450), ("stat", "total_inactive_file 20")):
+        (old / f"memory.{name}").write_text(f"{value}\n")
+    assert allowed(own_groups(listed, root)) == 70.0
     assert allowed(own_groups(tmp_path / "none", root)) == math.inf
 
 

@@ -71,11 +71,7 @@ class AlignReport:
     def text(self) -> str:
         """A few lines for the terminal."""
         if not self.report:
-            failed_ = f", {self.again} failed (the same command tries them again)" if self.again else ""
-            return (
-                f"{self.manifest}: {self.done} of {self.of} recordings aligned{failed_}; "
-                f"merged when the others are there"
-            )
+            return f"{self.manifest}: {self.done} of {self.of} recordings aligned; merged when the others are there"
         found = self.report
         before = " (already there, nothing to do)" if self.done_before else ""
         counts = found["sentences"]
@@ -91,8 +87,6 @@ class AlignReport:
         lines_ += [f"not aligned: {failure}" for failure in found["failures"][:10]]
         if len(found["failures"]) > 10:
             lines_.append(f"not aligned: {len(found['failures']) - 10} recordings more")
-        if self.again:
-            lines_.append(f"{self.again} recordings failed; the same command tries them again")
         return "\n".join(lines_)
 
 

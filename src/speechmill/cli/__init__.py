@@ -38,8 +38,8 @@ _IN_ORDER = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit status.
 
-    0; 1 where some of it failed, which the same command tries again; 2 for bad input (one line on standard error); 130
-    when interrupted.
+    0; 1 where what a verb was asked to check does not hold; 2 for bad input (one line on standard error); 130 when
+    interrupted.
     """
     parsed = parse_arguments(arguments)
     try:

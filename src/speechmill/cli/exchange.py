@@ -41,13 +41,17 @@ def add_import_model(verbs: Verbs) -> None:
     )  # fmt: skip
     parser.add_argument("source", type=Path, help="the folder with asr.ckpt, normalizer.ckpt and tokenizer.ckpt")
     parser.add_argument("folder", type=Path, metavar="RUN", help="the run folder to begin")
+    parser.add_argument(
+        "--refit-ctc", action="store_true",
+        help="fit the CTC head anew (loss.refit_updates): the encoder was trained on without it, as the thesis's",
+    )  # fmt: skip
     recipe_arguments(parser)
 
 
 def _import_model(args: Arguments) -> None:
     from speechmill.exchange.imported import import_model
 
-    recipe = import_model(args.source, args.folder, recipe_of(args))
+    recipe = import_model(args.source, args.folder, recipe_of(args), args.refit_ctc)
     print(
         f"{args.folder}: begun with the weights of {args.source}; "
         f"go on with `speechmill train RECIPE --run {args.folder} data.tokenizer={recipe.data.tokenizer} ...`"

@@ -46,7 +46,7 @@ def add_evaluate(verbs: Verbs) -> None:
 
 def _average_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--average", metavar="best-K|last-K", help="the mean of the weights of K checkpoints, e.g. best-5"
+        "--average", metavar="best-K|last-K", help="the mean of the weights of K checkpoints, e.g. best-3"
     )
 
 

@@ -33,6 +33,7 @@ from speechmill.train.prepare import TOKENIZER_NAME
 from speechmill.train.runlog import read_config
 from speechmill.train.weights import weight_files
 
+_VERSION = 1  # of what is written: raise it where the same run would give other files
 EXPORT_NAME = "export.json"  # in the folder: names what it was made of
 _EXAMPLE = (2, 120)  # utterances and frames that the exported computation is traced with; neither is fixed by it
 
@@ -50,8 +51,9 @@ def export(run: Path, out: Path, form: str, checkpoint: str = "best", search: Se
         raise SpeechmillError(f"export: {form!r} is no format; known: {', '.join(FORMATS)}.")
     recipe = read_config(run)
     chosen = search or recipe.search
-    chosen_weights = [sha256_file(path) for path in weight_files(run, checkpoint)]
-    made_of = fingerprint([chosen_weights, form, chosen.model_dump(mode="json"), recipe.model_fingerprint()])
+    weights = [sha256_file(path) for path in weight_files(run, checkpoint)]
+    decoded = chosen.model_dump(mode="json") if form == "speechbrain" else None  # the others have no search
+    made_of = fingerprint([_VERSION, weights, form, decoded, recipe.model_fingerprint(), recipe.loss.refit_updates])
     with locked(out):
         if out.exists():
             if (out / EXPORT_NAME).is_file() and read_json(out / EXPORT_NAME).get("fingerprint") == made_of:

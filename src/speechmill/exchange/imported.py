@@ -12,6 +12,7 @@ from torch import Tensor
 
 from speechmill.artefact import fingerprint, locked, read_json, sha256_file, write_json
 from speechmill.errors import SpeechmillError
+from speechmill.group import ALONE
 from speechmill.models import build_model
 from speechmill.models.crdnn import CrdnnRecognizer
 from speechmill.settings import CrdnnSettings, Recipe
@@ -22,13 +23,14 @@ from speechmill.train.data import batches_of, open_train_index
 from speechmill.train.loop import with_absolute_paths
 from speechmill.train.optim import build_optimizer
 from speechmill.train.prepare import TOKENIZER_NAME, start_run
+from speechmill.train.refit import fit_head
 
 IMPORTED_NAME = "imported.json"  # in the run folder, written last: names what it was made of
 _BEGUN = "step_00000000"
 _MODELS, _NORMALIZERS, _TOKENIZERS = ("asr.ckpt", "model.ckpt"), ("normalizer.ckpt",), ("tokenizer.ckpt",)
 
 
-def import_model(source: Path, run: Path, recipe: Recipe) -> Recipe:
+def import_model(source: Path, run: Path, recipe: Recipe, refit_ctc: bool = False) -> Recipe:
     """Begin the run folder `run` at update 0 with SpeechBrain's weights; returns the recipe to train it on with.
 
     Of the same files and model it is not begun again, also where training has gone on since; one that was cut off is.
@@ -38,6 +40,7 @@ def import_model(source: Path, run: Path, recipe: Recipe) -> Recipe:
             layers, as SpeechBrain's attention recipes save it), normalizer.ckpt and tokenizer.ckpt. Its YAML, which
             could run code, is not read.
         recipe: has the architecture's sizes, and data.shards. Its tokenizer is that of `source`.
+        refit_ctc: fit the CTC head anew to the encoder, for models whose training went on without it.
     Raises SpeechmillError where a file is missing or does not fit the recipe.
     """
     if not isinstance(recipe.model, CrdnnSettings):
@@ -46,7 +49,7 @@ def import_model(source: Path, run: Path, recipe: Recipe) -> Recipe:
     tokenizer = _tokenizer(files[2], recipe)
     data = recipe.data.model_copy(update={"tokenizer": str(run / TOKENIZER_NAME)})
     recipe = with_absolute_paths(recipe.model_copy(update={"data": data}))
-    made_of = {"fingerprint": fingerprint([recipe.model_fingerprint(), *map(sha256_file, files)])}
+    made_of = {"fingerprint": fingerprint([recipe.model_fingerprint(), refit_ctc, *map(sha256_file, files)])}
     note = run / IMPORTED_NAME
     if checkpoints(run):
         if note.is_file() and read_json(note) == made_of:
@@ -63,6 +66,8 @@ def import_model(source: Path, run: Path, recipe: Recipe) -> Recipe:
     with locked(run):
         tokenizer.save(run / TOKENIZER_NAME)
         dataset = batches_of(index, tokenizer, recipe, state.epoch_starts)
+        if refit_ctc:
+            fit_head(model, model.ctc_head, dataset, recipe, ALONE)
         optimizer = build_optimizer(model.parameters(), recipe.optim)
         frozen = Single(model, optimizer, recipe, torch.device("cpu")).freeze(0)
         # The weights first: what a killed import leaves must not be trained on from random ones.

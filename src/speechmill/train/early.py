@@ -28,6 +28,18 @@ def early_stop(recipe: Recipe, epoch_losses: Sequence[float], wers: Sequence[flo
     return ""
 
 
+def patience_outlasts(recipe: Recipe) -> str:
+    """What to tell of early stopping that this training is too short for; empty where there is nothing to tell."""
+    settings = recipe.train
+    needed = (settings.stagnant_epochs + 1) * settings.nominal_epoch  # the first is never stagnant
+    if not settings.stagnant_epochs or needed < settings.updates:
+        return ""
+    return (
+        f"train.stagnant_epochs {settings.stagnant_epochs} of train.nominal_epoch {settings.nominal_epoch} updates "
+        f"cannot end a training of train.updates {settings.updates}"
+    )
+
+
 def since_better(values: Sequence[float], share: float) -> int:
     """How many of the last values were not lower by more than `share` than the lowest before them."""
     best, since = float("inf"), 0

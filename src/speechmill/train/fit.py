@@ -148,13 +148,19 @@ def allowed(groups: list[Path]) -> float:
     """Bytes that the tightest of the control groups has left; infinite where none has a limit."""
     left = math.inf
     for group in groups:
-        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+        for limit, used, cached in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
             try:
                 most, now = ((group / name).read_text(encoding="ascii").strip() for name in (limit, used))
+                stat = (group / "memory.stat").read_text(encoding="ascii").split()
             except OSError:
                 continue
             if most != "max":
-                left = min(left, max(0.0, float(most) - float(now)))
+                # Files that were read lately count as used, and make room when it is needed.
+                cache = float(dict(zip(stat[::2], stat[1::2], strict=True)).get(cached, 0))
+                left = min(left, max(0.0, float(most) - float(now) + cache))
     return left
 
 

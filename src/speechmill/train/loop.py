@@ -36,7 +36,7 @@ from speechmill.train.checkpoint import (
 from speechmill.train.clock import Clock
 from speechmill.train.damage import name_damage
 from speechmill.train.data import open_train_index
-from speechmill.train.early import early_stop
+from speechmill.train.early import early_stop, patience_outlasts
 from speechmill.train.language import needs_language_model, save_language_model
 from speechmill.train.monitor import NoMonitor, monitor_of
 from speechmill.train.optim import annealing, learning_rate
@@ -71,6 +71,8 @@ def train(recipe: Recipe, run: Path) -> TrainReport:
     done = finished_report(recipe, run)
     if done is None:
         check_size(recipe)
+        if told := patience_outlasts(recipe) if not is_rank() else "":
+            print(f"speechmill train: note: {told}", file=sys.stderr)
         if needs_launch(recipe) and not is_rank():
             return _launched(recipe, run)
         with joined(recipe.train.timeout) as group, locked(run) if group.leads else contextlib.nullcontext():

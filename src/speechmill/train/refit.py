@@ -22,12 +22,7 @@ _LR, _FINAL_LR = 2e-3, 1e-5  # of Adam, falling linearly: the head is one layer
 
 
 def head_is_stale(recipe: Recipe, update: int) -> bool:
-    """Whether the CTC head of a checkpoint after `update` updates was left behind by its encoder.
-
-    Of an imported model (update 0) nobody knows: SpeechBrain's recipes stop it too.
-    """
-    if update == 0 and recipe.loss.ctc_epochs:
-        return True
+    """Whether the CTC head of a checkpoint after `update` updates was left behind by its encoder."""
     return recipe.loss.ctc_weight == 0.0 or not ctc_is_trained(recipe, max(0, update - 1))
 
 

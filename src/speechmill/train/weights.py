@@ -13,13 +13,15 @@ from speechmill.loader import BatchDataset
 from speechmill.models import build_model
 from speechmill.models.base import Recognizer
 from speechmill.recognize import GivenUp
-from speechmill.settings import Recipe
+from speechmill.settings import LossSettings, Recipe
 from speechmill.tokenizer import Tokenizer
 from speechmill.train.average import average_weights, checkpoints_to_average, is_average
 from speechmill.train.batchnorm import refresh
 from speechmill.train.checkpoint import find_checkpoint, load_weights, put_weights, update_of, weights_file
 from speechmill.train.data import batches_of, open_train_index
 from speechmill.train.refit import fit_head, head_is_stale, load_head, save_head
+
+_USUAL = LossSettings().refit_updates
 
 
 def weights_name(run: Path, which: str) -> str:
@@ -60,7 +62,9 @@ def open_weights(
         model = model.float().to(device)
     head = model.ctc_head_apart()
     if head is not None and head_is_stale(recipe, update_of(paths[-1])):
-        path = run / "ctc_heads" / f"{fingerprint([[one.name for one in paths], recipe.loss.refit_updates])}.pt"
+        names, updates = [one.name for one in paths], recipe.loss.refit_updates
+        # The name has the number of updates where it is not the usual one.
+        path = run / "ctc_heads" / f"{fingerprint(names if updates == _USUAL else [names, updates])}.pt"
         if not group.broadcast(
             path.is_file() or (group.leads and _fitted(model, head, path, data, recipe, group, stop))
         ):
