@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +200,8 @@ def test_what_is_due_before_the_first_update_sees_what_the_checkpoint_has(
         assert train(recipe, run).updates == done
     assert taken == [done]
     assert all(torch.equal(weights(run)[name], value) for name, value in expected.items())
-    assert read_state(checkpoints(run)[-1]) == state
+    # Where a validation is due it is given up, and the checkpoint is written again, a little later.
+    assert replace(read_state(checkpoints(run)[-1]), seconds=state.seconds) == state
 
 
 def test_what_a_dead_process_had_only_taken_goes_to_the_others() -> None:

@@ -102,11 +102,12 @@ def test_the_tightest_control_group_counts(tmp_path: Path) -> None:
     assert allowed(own_groups(tmp_path / "none", root)) == math.inf
 
 
-def test_processes_on_one_machine_share_its_memory() -> None:
-    alone, _ = fit(recipe(), margin=0.5)
+def test_processes_on_one_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("speechmill.train.fit.available", lambda _: 64e9)
+    monkeypatch.setattr("speechmill.train.fit.largest", lambda _measure, seconds, budget, _verify: (seconds, budget))
+    monkeypatch.setattr(Step, "_standing", lambda _: 1e9)
     several = recipe().model_copy(update={"train": TrainSettings(device="cpu", strategy="ddp", processes=4)})
-    shared, _ = fit(several, margin=0.5)
-    assert 0.15 < shared[0].limit_seconds / alone[0].limit_seconds < 0.4
+    assert [fit(one, margin=0.0)[1] for one in (recipe(), several)] == [65e9, 65e9 / 4]
 
 
 def test_a_margin_is_a_share() -> None:
