@@ -80,12 +80,12 @@ def _trained(args: Arguments) -> int:
     if rank():
         return 0 if report.finished or args.requeue else 130  # torchrun starts those again that say they failed
     if args.requeue and report.stopped_by == "SIGUSR1" and not report.finished:
-        print(f"{args.folder}: saved after {report.updates} updates; {requeue()}")
+        print(f"{args.folder}: saved after {report.updates} updates; {requeue()}", flush=True)
         return 0
     best = f", best validation WER {report.best_wer:.2%} at {report.best_update}" if report.best_wer is not None else ""
     if not report.finished:
         print(f"{args.folder}: stopped by {report.stopped_by} after {report.updates} updates and saved; "
-              f"run the same command to go on")  # fmt: skip
+              f"run the same command to go on", flush=True)  # fmt: skip
         return 130
     done = " (already there, nothing to do)" if report.already_whole else ""
     early = f"; {report.early}" if report.early else ""

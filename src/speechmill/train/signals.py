@@ -29,7 +29,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
     """While the block runs, the first signal sets the request instead of ending the process.
 
     One of several ranks ignores what comes after it: the command that started them passes signals on, and Slurm sends
-    them to both.
+    them to both. It goes on to do so when the block has ended well: it still has to tell of its end, and a quicker rank
+    may have had torchrun end the others.
     """
     request = StopRequest()
 
@@ -41,8 +42,10 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     before = {number: signal.signal(number, handle) for number in numbers}
+    ends = False
     try:
         yield request
+        ends = is_rank()
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if ends else handler)
