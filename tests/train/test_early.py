@@ -34,6 +34,12 @@ def test_losses_with_and_without_ctc_are_not_compared() -> None:
     assert early_stop(thesis, [1.0] * 6, []), "before CTC is given up, too"
 
 
+def test_a_ctc_recognizer_has_one_loss_all_along() -> None:
+    losses = [1.0] * 16
+    assert early_stop(a_recipe("train.stagnant_epochs=15", "loss.ctc_epochs=15", "model.kind=ctc"), losses, [])
+    assert not early_stop(a_recipe("train.stagnant_epochs=15", "loss.ctc_epochs=15"), losses, [])
+
+
 def test_by_word_error_rate() -> None:
     recipe = a_recipe("train.stagnant_validations=2")
     assert not early_stop(recipe, LOSSES, [0.5, 0.4, 0.4])

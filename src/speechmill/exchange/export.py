@@ -22,7 +22,7 @@ from speechmill.artefact import (
 )
 from speechmill.errors import SpeechmillError
 from speechmill.evaluate import open_recognizer
-from speechmill.exchange.hyperparams import hyperparams, parts_of
+from speechmill.exchange.hyperparams import check_expressible, hyperparams, parts_of
 from speechmill.models.attending import AttentionRecognizer
 from speechmill.models.base import Encoded, Recognizer
 from speechmill.models.crdnn import CrdnnRecognizer
@@ -75,7 +75,8 @@ def _speechbrain(recognizing: Recognizing, recipe: Recipe, run: Path, folder: Pa
             f"{run}: --format speechbrain is for model.kind crdnn, this run's is {recipe.model.kind}; "
             f"use --format torchscript or onnx."
         )
-    write_text(folder / "hyperparams.yaml", hyperparams(recipe, recognizing.search, len(recognizing.tokenizer), run))
+    check_expressible(recipe, recognizing.search, run)
+    write_text(folder / "hyperparams.yaml", hyperparams(recipe, len(recognizing.tokenizer), recognizing.search))
     torch.save(parts_of(model).state_dict(), folder / "asr.ckpt")
     # Frozen: SpeechBrain's normalisation changes its statistics in training only.
     log_mel = model.log_mel

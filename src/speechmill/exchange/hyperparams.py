@@ -23,10 +23,9 @@ def parts_of(model: CrdnnRecognizer) -> nn.ModuleList:
     return nn.ModuleList([model.encoder, model.embedding, model.decoder, model.ctc_head, model.head])
 
 
-def hyperparams(recipe: Recipe, search: SearchSettings, tokens: int, run: Path) -> str:
-    """Raises SpeechmillError where SpeechBrain's modules cannot do what the recipe does."""
-    settings, features = recipe.model, recipe.features
-    assert isinstance(settings, CrdnnSettings)
+def check_expressible(recipe: Recipe, search: SearchSettings, run: Path) -> None:
+    """Raise SpeechmillError where SpeechBrain's modules cannot do what the recipe or the search does."""
+    features = recipe.features
     if features.utterance_mean or features.floor_db != _FLOOR_DB:
         raise SpeechmillError(
             f"{run}: SpeechBrain's features have a floor of {_FLOOR_DB:g} dB and no mean of the utterance; "
@@ -38,6 +37,12 @@ def hyperparams(recipe: Recipe, search: SearchSettings, tokens: int, run: Path) 
             f"model (search.lm_order {search.lm_order}), which the exported folder has not; "
             f"give search.ctc_weight=0 search.lm_order=0 search.lm=ngram, or search.kind=greedy."
         )
+
+
+def hyperparams(recipe: Recipe, tokens: int, search: SearchSettings) -> str:
+    """The description, of a recipe and a search that can be expressed (see `check_expressible`)."""
+    settings, features = recipe.model, recipe.features
+    assert isinstance(settings, CrdnnSettings)
     padding = _PADDING if settings.mask_padding else ""
     blocks, kernel = len(settings.cnn_channels), settings.cnn_kernel
     return f"""\

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from speechmill.settings import Recipe
+from speechmill.settings import CtcSettings, Recipe
 from speechmill.strategies.step import ctc_is_trained
 
 
@@ -17,7 +17,8 @@ def early_stop(recipe: Recipe, epoch_losses: Sequence[float], wers: Sequence[flo
         wers: word error rate of each validation so far.
     """
     settings, joint = recipe.train, recipe.loss.ctc_epochs
-    if not ctc_is_trained(recipe, (len(epoch_losses) - 1) * settings.nominal_epoch):
+    changes = not isinstance(recipe.model, CtcSettings) and recipe.loss.ctc_weight > 0.0
+    if changes and not ctc_is_trained(recipe, (len(epoch_losses) - 1) * settings.nominal_epoch):
         epoch_losses = epoch_losses[joint:]
     patience = settings.stagnant_epochs
     if patience and since_better(epoch_losses, settings.stagnant_share) >= patience:
