@@ -282,6 +282,25 @@ def test_the_batches_of_an_update_are_alike_through_windows_and_epochs() -> None
     assert spread(2) < spread(1) / 5
 
 
+def test_batches_that_are_alike_hold_as_many_utterances_each() -> None:
+    known = some(600)
+    settings = ScheduleSettings(target_seconds=20, limit_seconds=20, window_shards=3, alike=4)
+    schedule = Schedule(known, settings)
+    uneven = 0
+    for first in range(0, 400, 4):
+        sizes = [len(schedule.batch(number)) for number in range(first, first + 4)]
+        assert max(sizes) - min(sizes) <= 1
+        uneven += max(sizes) > min(sizes)
+    windows = sum(len(Epoch(known, settings, epoch).windows) for epoch in range(schedule.locate(399)[0] + 1))
+    assert uneven <= windows  # the run of the shortest, where a window's utterances do not go up
+
+
+def test_fewer_utterances_than_batches_that_should_be_alike() -> None:
+    settings = ScheduleSettings(target_seconds=4, limit_seconds=4, length_jitter=0, alike=4)
+    assert sorted(batches(Epoch(utterances([1, 2, 3]), settings, 0))) == [[0], [1], [2]]
+    assert sorted(batches(Epoch(utterances([1, 2, 3, 3, 4]), settings, 0))) == [[0], [1], [2], [3], [4]]
+
+
 def test_batches_of_several_lanes_cannot_be_alike() -> None:
     with pytest.raises(ValueError, match="alike 2 needs lanes 1"):
         ScheduleSettings(alike=2, lanes=4)

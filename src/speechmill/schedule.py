@@ -2,9 +2,9 @@
 
 The shards of an epoch are put in a seeded order and dealt into windows, windows to lanes. Within a window utterances
 are sorted by length (with a little noise, so that batches differ from epoch to epoch), cut into batches under limits of
-padded seconds and tokens, and the batches are shuffled (`alike` of them together: neighbours in length). Batch numbers
-run on through the epochs; update u takes the batches u*G ... u*G+G-1, and rank r of W those of them whose number i has
-i mod W == r.
+padded seconds and tokens, and the batches are shuffled (`alike` of them together: equal in shape). Batch numbers run on
+through the epochs; update u takes the batches u*G ... u*G+G-1, and rank r of W those of them whose number i has i mod W
+== r.
 
 Planning an epoch counts the batches of its windows; what is in them is worked out when a window is come to.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -172,8 +172,7 @@ class Cut(NamedTuple):
 
 def _ascending(utterances: Utterances, shards: Visits, settings: ScheduleSettings) -> Cut:
     members, _ = _members(utterances, shards)
-    members = members[np.argsort(utterances.samples[members], kind="stable")]
-    return Cut(members, _batches_of(utterances, members, settings))
+    return _dealt(utterances, members[np.argsort(utterances.samples[members], kind="stable")], settings)
 
 
 def _shuffled(utterances: Utterances, shards: Visits, settings: ScheduleSettings) -> Cut:
@@ -187,9 +186,10 @@ def _shuffled(utterances: Utterances, shards: Visits, settings: ScheduleSettings
     side = members % settings.apart
     order = np.lexsort((length, side)) if settings.apart > 1 else np.argsort(length, kind="stable")
     members = members[order]
-    bounds = np.searchsorted(side[order], np.arange(settings.apart + 1))
-    starts = [_batches_of(utterances, members[a:b], settings)[:-1] + a for a, b in pairwise(bounds.tolist())]
-    return Cut(members, np.concatenate([*starts, [len(members)]]).astype(np.int64))
+    bounds = np.searchsorted(side[order], np.arange(settings.apart + 1)).tolist()
+    cuts = [_dealt(utterances, members[a:b], settings) for a, b in pairwise(bounds) if a < b]
+    starts = [cut.starts[:-1] + a for cut, a in zip(cuts, _ends(cuts), strict=True)]
+    return Cut(np.concatenate([cut.members for cut in cuts]), np.concatenate([*starts, [len(members)]]))
 
 
 def _members(utterances: Utterances, shards: Visits) -> tuple[Ints, Ints]:
@@ -200,11 +200,33 @@ def _members(utterances: Utterances, shards: Visits) -> tuple[Ints, Ints]:
     return members, np.repeat(shards.turn, ends - starts)
 
 
-def _batches_of(utterances: Utterances, members: Ints, settings: ScheduleSettings) -> Ints:
+def _ends(cuts: list[Cut]) -> list[int]:
+    """How many utterances come before each."""
+    return [0, *accumulate(len(cut.members) for cut in cuts[:-1])]
+
+
+def _dealt(utterances: Utterances, members: Ints, settings: ScheduleSettings) -> Cut:
+    """Batches of utterances that are sorted by length, `alike` at a time, dealt as cards are: neighbours go round.
+
+    So the batches of a run have as many utterances each, the longest of them neighbours, and take equally long: a
+    recurrent layer takes as much time for each step as for each utterance, so that equal sums would not do. Where they
+    do not go up, the first run, of the shortest, has batches with one utterance less.
+    """
+    alike = settings.alike
+    spare = -len(members) % alike  # places that the first round leaves empty
+    rounds = np.maximum(np.arange(-spare, len(members), alike), 0)
     rate = utterances.sample_rate
     limits = Limits(int(settings.target_seconds * rate), int(settings.limit_seconds * rate), settings.max_tokens)
-    samples, tokens = (values[members].astype(np.int64) for values in (utterances.samples, utterances.tokens))
-    return cut_batches(samples, tokens, limits)
+    longest, most = (
+        np.maximum.reduceat(values[members].astype(np.int64), rounds)
+        for values in (utterances.samples, utterances.tokens)
+    )
+    runs = cut_batches(longest, most, limits)
+    place = np.arange(len(members)) + spare
+    batch = np.repeat(np.arange(len(runs) - 1), np.diff(runs))[place // alike] * alike + place % alike
+    order = np.argsort(batch, kind="stable")
+    starts = np.flatnonzero(np.diff(batch[order], prepend=-1))
+    return Cut(members[order], np.append(starts, len(members)))
 
 
 def _order_of_batches(counts: list[int], settings: ScheduleSettings, epoch: int, start: int) -> Ints:

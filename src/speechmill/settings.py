@@ -199,7 +199,7 @@ class ScheduleSettings(Section):
     window_shards: Count = 8  # shards whose utterances are shuffled together
     length_jitter: Share = 0.01  # relative noise on lengths before sorting: more mixes batches, and pads
     apart: Count = 1  # utterances fewer than this many places apart in a shard never share a batch (2: not neighbours)
-    alike: Count = 1  # A: batches i*A ... i*A+A-1 are neighbours in length, so that ranks take equally long over them
+    alike: Count = 1  # A: batches i*A ... i*A+A-1 are equal in shape, so that ranks take equally long over them
     lanes: Count = 1  # L: batch i comes from lane i mod L
     order: Literal["random", "ascending", "descending"] = "random"  # of batches, by length
     order_epochs: Natural = 0  # how many epochs follow `order`, then random; 0: all
