@@ -15,7 +15,7 @@ from ranks import CRDNN, on_ranks, strategy_of
 
 from speechmill.group import Group
 from speechmill.settings import Recipe, TrainSettings
-from speechmill.strategies import reducer
+from speechmill.strategies import memory as memory_of_ranks
 from speechmill.strategies.reducer import build_reducer
 
 UPDATES = 5
@@ -29,7 +29,7 @@ def summed(group: Group, memory: str) -> list[Any]:
     """
     parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((3, 5), (7,), (2, 2), (4,))]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reducer, "_MEMORY", Path(memory))
+        patch.setattr(memory_of_ranks, "MEMORY", Path(memory))
         sums = build_reducer(parameters, group)
     everywhere, one_rank, early, _ = parameters
     found = []
@@ -43,8 +43,8 @@ def summed(group: Group, memory: str) -> list[Any]:
             last = last + value * one_rank.sum()
         last.backward()
         sums.send_rest()
-        counts = torch.tensor(sums.present())
-        group.add(counts)
+        counts = torch.tensor(sums.present(), dtype=torch.float64)
+        sums.meet(counts)
         sums.finish(counts)
         found.append([None if p.grad is None else p.grad.clone() for p in parameters])
     return [type(sums).__name__, [path.name for path in Path(memory).glob("*")], found]
@@ -87,8 +87,8 @@ def hurried(group: Group, jitter: int) -> list[torch.Tensor]:
         torch.stack([(p * torch.randn(p.shape, dtype=p.dtype)).sum().double() for p in parameters]).sum().backward()
         time.sleep(dice.choice([0, 0, 0.01]))
         sums.send_rest()
-        counts = torch.tensor(sums.present())
-        group.add(counts)
+        counts = torch.tensor(sums.present(), dtype=torch.float64)
+        sums.meet(counts)
         time.sleep(dice.choice([0, 0, 0.03]))  # while others come to the next update's gradients
         sums.finish(counts)
         found.append(torch.cat([p.grad.double().flatten() for p in parameters if p.grad is not None]))
@@ -129,7 +129,7 @@ def test_sums_that_are_rounded_otherwise_than_before_are_told(before: str, tmp_p
 def test_without_room_there_is_no_shared_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(reducer, "_MEMORY", tmp_path)
-    assert reducer._shared_memory(Group(), 1 << 62) is None
+    monkeypatch.setattr(memory_of_ranks, "MEMORY", tmp_path)
+    assert memory_of_ranks.shared_memory(Group(), 1 << 62) is None
     assert "no room for" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from speechmill.group import Group
@@ -64,7 +63,7 @@ class Ddp(Single):
         limits = [0.0] * self.group.size
         limits[self.group.rank] = sums.limit
         values = torch.tensor([*own, *limits, *self.reducer.present()], dtype=torch.float64, device=self.device)
-        dist.all_reduce(values)
+        self.reducer.meet(values)
         found = values.tolist()
         sums.loss, sums.tokens, sums.samples = found[0], round(found[1]), round(found[2])
         sums.padded, sums.pieces, sums.stop = round(found[3]), round(found[4]), found[5] > 0

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-import tempfile
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -14,11 +9,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from speechmill.group import Group
+from speechmill.strategies.meeting import AnyMeeting, build_meeting
+from speechmill.strategies.memory import ALIGNED, shared_memory
 
 _BUCKET_BYTES = 4 << 20  # smaller: more of the sending is hidden behind the backward pass; larger: fewer messages
-_MEMORY = Path("/dev/shm")  # noqa: S108  a name that nobody can guess is made there, and is gone at once
+_MOST_NUMBERS = 64
 _MOST_SHARING = 4  # ranks: each adds up all of them, so that the work of each grows with their number
-_ALIGNED = 64  # bytes
 
 Parameters = list[torch.nn.Parameter]
 
@@ -38,10 +34,16 @@ class AnyReducer(Protocol):
     def present(self) -> list[float]:
         """1 for each parameter that has a gradient on this rank."""
 
+    def meet(self, values: Tensor) -> None:
+        """Sum numbers of all ranks (float64, at most `_MOST_NUMBERS` beside those of `present`), in place.
+
+        Nobody has them before all have come here.
+        """
+
     def finish(self, counts: Tensor) -> None:
         """Give each parameter the sum of its gradients, none where `counts`, the sum of `present`, is 0.
 
-        The ranks have met between `send_rest` and this: nobody has the counts before all have gradients.
+        The ranks have met between `send_rest` and this.
         """
 
 
@@ -50,9 +52,10 @@ def build_reducer(parameters: Parameters, group: Group) -> AnyReducer:
     on_cpu = all(parameter.device.type == "cpu" for parameter in parameters)
     if on_cpu and 1 < group.size <= _MOST_SHARING and group.local_size == group.size:
         size = sum(_room(parameter) for parameter in parameters)
-        memory = _shared_memory(group, 2 * group.size * size)
+        memory = shared_memory(group, 2 * group.size * size)
         if memory is not None:
-            return SharedReducer(parameters, group, memory.view(2, group.size, size))
+            meeting = build_meeting(group, len(parameters) + _MOST_NUMBERS)
+            return SharedReducer(parameters, group, memory.view(2, group.size, size), meeting)
     return Reducer(parameters, group)
 
 
@@ -118,6 +121,9 @@ class Reducer:
     def present(self) -> list[float]:
         return [float(parameter in self._come) for parameter in self._place]
 
+    def meet(self, values: Tensor) -> None:
+        dist.all_reduce(values)
+
     def finish(self, counts: Tensor) -> None:
         for work in self._work:
             work.wait()
@@ -134,25 +140,32 @@ class SharedReducer:
 
     through = "shared memory"
 
-    def __init__(self, parameters: Parameters, group: Group, memory: Tensor) -> None:
+    def __init__(self, parameters: Parameters, group: Group, memory: Tensor, meeting: AnyMeeting) -> None:
         """`memory`: bytes `[2, ranks, gradients of all parameters]`, the same on all ranks."""
         self.sending = False
-        self._rank, self._place = group.rank, 0
+        self._rank, self._place, self._meeting = group.rank, 0, meeting
         self._sent: set[torch.nn.Parameter] = set()
-        self._rows: dict[torch.nn.Parameter, list[list[Tensor]]] = {}  # of each place: the gradients of all ranks
+        self._parameters = parameters
+        sums = torch.empty(memory.shape[-1], dtype=torch.uint8)
+        self._sums: dict[torch.nn.Parameter, Tensor] = {}
+        self._mine: dict[torch.nn.Parameter, list[Tensor]] = {}  # this rank's gradient in each place
+        self._flat: list[tuple[Tensor, Tensor]] = []  # by kind of number: of each place and rank, and their sum
         at = 0
-        for parameter in parameters:
-            size = parameter.numel() * parameter.element_size()
-            rows = memory[:, :, at : at + size].view(parameter.dtype).view(2, group.size, *parameter.shape)
-            self._rows[parameter] = [list(place) for place in rows]
-            at += _room(parameter)
-            parameter.register_post_accumulate_grad_hook(self._came)  # type: ignore[no-untyped-call]
+        for dtype in dict.fromkeys(parameter.dtype for parameter in parameters):
+            first = at
+            for parameter in (p for p in parameters if p.dtype == dtype):
+                part = slice(at, at + parameter.numel() * parameter.element_size())
+                self._sums[parameter] = _like(parameter, sums[part])
+                self._mine[parameter] = [_like(parameter, place[self._rank, part]) for place in memory]
+                at += _room(parameter)
+                parameter.register_post_accumulate_grad_hook(self._came)  # type: ignore[no-untyped-call]
+            self._flat.append((memory[..., first:at].view(dtype), sums[first:at].view(dtype)))
 
     def begin(self) -> None:
         self.sending = False
         self._place = 1 - self._place
         self._sent.clear()
-        for parameter in self._rows:
+        for parameter in self._parameters:
             parameter.grad = None
 
     @torch.no_grad()
@@ -161,7 +174,7 @@ class SharedReducer:
             self._send(parameter)
 
     def _send(self, parameter: torch.nn.Parameter) -> None:
-        mine = self._rows[parameter][self._place][self._rank]
+        mine = self._mine[parameter][self._place]
         if parameter.grad is None:
             mine.zero_()
         else:
@@ -171,22 +184,30 @@ class SharedReducer:
     @torch.no_grad()
     def send_rest(self) -> None:
         """What came with an earlier batch, or not at all."""
-        for parameter in self._rows.keys() - self._sent:
+        for parameter in self._mine.keys() - self._sent:
             self._send(parameter)
 
     def present(self) -> list[float]:
-        return [float(parameter.grad is not None) for parameter in self._rows]
+        return [float(parameter.grad is not None) for parameter in self._parameters]
+
+    def meet(self, values: Tensor) -> None:
+        self._meeting.add(values)
 
     @torch.no_grad()
     def finish(self, counts: Tensor) -> None:
-        for parameter, rows in self._rows.items():
-            first, second, *others = rows[self._place]
-            if parameter.grad is None:
-                parameter.grad = torch.empty_like(parameter)
-            torch.add(first, second, out=parameter.grad)
+        for places, total in self._flat:
+            first, second, *others = places[self._place]
+            torch.add(first, second, out=total)
             for other in others:
-                parameter.grad += other
-        _take_away(list(self._rows), counts)
+                total += other
+        for parameter in self._parameters:
+            parameter.grad = self._sums[parameter]
+        _take_away(self._parameters, counts)
+
+
+def _like(parameter: torch.nn.Parameter, memory: Tensor) -> Tensor:
+    """Bytes as a tensor with a parameter's shape and order in memory: optimizers go through both side by side."""
+    return memory.view(parameter.dtype).as_strided(parameter.shape, torch.empty_like(parameter).stride())
 
 
 def _take_away(parameters: Parameters, counts: Tensor) -> None:
@@ -212,46 +233,4 @@ def _parts(parameters: Parameters, most: int) -> list[Parameters]:
 
 def _room(parameter: torch.nn.Parameter) -> int:
     """Bytes that a gradient takes, up to the next place where one may begin."""
-    return -(-parameter.numel() * parameter.element_size() // _ALIGNED) * _ALIGNED
-
-
-def _shared_memory(group: Group, size: int) -> Tensor | None:
-    """Bytes `[size]` that all ranks of the machine see; None where there are none, or no room for them.
-
-    The file has no name any more, on any rank's way out, before it takes room: nobody can leave it behind.
-    """
-    path, handle = "", -1
-    if group.leads:
-        with contextlib.suppress(OSError):
-            handle, path = tempfile.mkstemp(prefix="speechmill-", dir=_MEMORY)
-    try:
-        path = group.broadcast(path)
-        if path and not group.leads:
-            with contextlib.suppress(OSError):  # a container of its own, with another /dev/shm
-                handle = os.open(path, os.O_RDWR)
-        everywhere = all(group.gather(handle >= 0))
-    finally:
-        if group.leads and path:
-            os.unlink(path)
-    try:
-        return _mapped(group, handle, size) if everywhere else None
-    finally:
-        if handle >= 0:
-            os.close(handle)
-
-
-def _mapped(group: Group, handle: int, size: int) -> Tensor | None:
-    there = False
-    if group.leads:
-        with contextlib.suppress(OSError):  # else the first write to a place that has no room is a SIGBUS
-            os.posix_fallocate(handle, 0, size)
-            there = True
-        if not there:
-            print(
-                f"speechmill train: {_MEMORY} has no room for {size / 2**20:.0f} MiB; the ranks of this machine send "
-                f"their gradients to one another, which takes longer (docker run --shm-size).",
-                file=sys.stderr,
-            )  # fmt: skip
-    if not group.broadcast(there):
-        return None
-    return torch.from_file(f"/proc/self/fd/{handle}", shared=True, size=size, dtype=torch.uint8)
+    return -(-parameter.numel() * parameter.element_size() // ALIGNED) * ALIGNED
