@@ -51,9 +51,11 @@ def rewrite(heard: Sequence[Heard], found: Sequence[Match | None]) -> list[Word]
     """The heard words with matched sentences in the place of what they matched; times of the first pass.
 
     Words of a sentence that were not heard share the time between those that were. Where they are its first or last,
-    heard words beside it that no sentence has stand for them (`_claims`).
+    heard words beside it that no sentence has stand for them (`_claims`), and the sound before or after, which may have
+    been taken for silence.
     """
-    claims = {claim.first: claim for claim in _claims(heard, found)}
+    pace = _pace(heard, [match for match in found if match])
+    claims = {claim.first: claim for claim in _claims(heard, found, pace)}
     words: list[Word] = []
     index = 0
     while index < len(heard):
@@ -63,14 +65,33 @@ def rewrite(heard: Sequence[Heard], found: Sequence[Match | None]) -> list[Word]
             words.append(Word(word, -1, -1, True, start, end))
             index += 1
         else:
-            words += _of_sentence(claim, heard)
+            start = _free(words[-1].end if words else 0.0, claim, heard, pace)
+            end = _until(claim, claims.get(claim.last), heard, pace)
+            words += _of_sentence(claim, heard, start, end)
             index = claim.last
     return words
 
 
-def _claims(heard: Sequence[Heard], found: Sequence[Match | None]) -> list[_Claim]:
+def _free(before: float, claim: _Claim, heard: Sequence[Heard], pace: float) -> float:
+    """Where a sentence starts whose first words were not heard: as far ahead as they take, after what is `before`."""
+    first = heard[claim.first].start
+    wanted = heard[claim.match.first].start - pace * _edges(claim.match)[0]
+    return min(first, max(before, wanted))
+
+
+def _until(claim: _Claim, following: _Claim | None, heard: Sequence[Heard], pace: float) -> float:
+    """Where a sentence ends whose last words were not heard; it shares the sound with unheard words that follow."""
+    last, own = heard[claim.last - 1].end, pace * _edges(claim.match)[1]
+    wanted = heard[claim.match.last - 1].end + own
+    if claim.last < len(heard):
+        gap = heard[claim.last].start - last
+        others = pace * _edges(following.match)[0] if following else 0.0
+        wanted = min(wanted, last + gap * (own / (own + others) if own else 0.0))
+    return max(last, wanted)
+
+
+def _claims(heard: Sequence[Heard], found: Sequence[Match | None], pace: float) -> list[_Claim]:
     """Each match with as many heard words at its edges as its own unheard words there would take."""
-    pace = _pace(heard, [match for match in found if match])
     trusted = [(place, without_strays(match, heard, pace)) for place, match in enumerate(found) if match]
     matches = sorted((match.first, place, match) for place, match in trusted)
     claims: list[_Claim] = []
@@ -148,9 +169,9 @@ def _reach(edges: Sequence[tuple[float, int]], wanted: float, heard: Sequence[He
     return choice
 
 
-def _of_sentence(claim: _Claim, heard: Sequence[Heard]) -> list[Word]:
+def _of_sentence(claim: _Claim, heard: Sequence[Heard], clock: float, limit: float) -> list[Word]:
+    """The words of a sentence between two times."""
     words: list[Word] = []
-    clock, limit = heard[claim.first].start, heard[claim.last - 1].end
     pending: list[tuple[str, int]] = []
 
     def spread(until: float) -> None:

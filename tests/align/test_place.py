@@ -1,0 +1,60 @@
+"""Where the words of matched sentences are put before the second pass."""
+
+from __future__ import annotations
+
+import pytest
+
+from speechmill.align.base import Heard
+from speechmill.align.match import Match
+from speechmill.align.place import rewrite
+
+# Words of three letters that took 0.4 s each: about 0.1 s a letter, counting the space.
+HEARD = [Heard("one", 5.0, 5.4), Heard("two", 5.4, 5.8), Heard("six", 8.0, 8.4), Heard("ten", 8.4, 8.8)]
+
+
+def sentence(*words: tuple[str, int]) -> Match:
+    places = [index for _, index in words if index >= 0]
+    made = tuple((word, token, index) for token, (word, index) in enumerate(words))
+    return Match(min(places), max(places) + 1, (0,) * len(words), made, 2.0)
+
+
+def edges(*found: Match | None) -> list[tuple[float, float]]:
+    """Start and end of each sentence."""
+    words = rewrite(HEARD, found)
+    places = range(len(found))
+    return [
+        (round(min(w.start for w in words if w.sentence == place), 3), max(w.end for w in words if w.sentence == place))
+        for place in places
+    ]
+
+
+def test_a_sentence_starts_before_its_first_word_that_was_heard_where_others_come_first() -> None:
+    first, _ = edges(sentence(("yes", -1), ("one", 0), ("two", 1)), sentence(("six", 2), ("ten", 3)))
+    assert first == pytest.approx((4.6, 5.8), abs=0.02)
+
+
+def test_a_sentence_ends_after_its_last_word_that_was_heard_where_others_follow() -> None:
+    first, second = edges(sentence(("one", 0), ("two", 1), ("nay", -1)), sentence(("six", 2), ("ten", 3)))
+    assert first == pytest.approx((5.0, 6.2), abs=0.02)
+    assert second == pytest.approx((8.0, 8.8))
+
+
+def test_unheard_words_do_not_reach_into_what_was_heard_before_and_after() -> None:
+    long = "w" * 79
+    first, second = edges(sentence((long, -1), ("one", 0), ("two", 1)), sentence((long, -1), ("six", 2), ("ten", 3)))
+    assert first == pytest.approx((0.0, 5.8))
+    assert second == pytest.approx((5.8, 8.8))
+
+
+def test_two_sentences_share_the_sound_between_them_by_their_letters() -> None:
+    first, second = edges(
+        sentence(("one", 0), ("two", 1), ("w" * 19, -1)), sentence(("w" * 39, -1), ("six", 2), ("ten", 3))
+    )
+    assert first[1] == pytest.approx(5.8 + 2.2 / 3)
+    assert second[0] == pytest.approx(first[1], abs=1e-3)
+
+
+def test_heard_words_between_stay_where_they_are() -> None:
+    words = rewrite(HEARD, [sentence(("one", 0)), sentence(("nay", -1), ("ten", 3))])
+    assert [(word.word, word.sentence) for word in words] == [("one", 0), ("two", -1), ("nay", 1), ("ten", 1)]
+    assert [word.start for word in words] == sorted(word.start for word in words)
