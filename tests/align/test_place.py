@@ -30,12 +30,12 @@ def edges(*found: Match | None) -> list[tuple[float, float]]:
 
 def test_a_sentence_starts_before_its_first_word_that_was_heard_where_others_come_first() -> None:
     first, _ = edges(sentence(("yes", -1), ("one", 0), ("two", 1)), sentence(("six", 2), ("ten", 3)))
-    assert first == pytest.approx((4.6, 5.8), abs=0.02)
+    assert first == pytest.approx((5.0 - 1.3 * 0.4 - 0.2, 5.8), abs=0.02)
 
 
 def test_a_sentence_ends_after_its_last_word_that_was_heard_where_others_follow() -> None:
     first, second = edges(sentence(("one", 0), ("two", 1), ("nay", -1)), sentence(("six", 2), ("ten", 3)))
-    assert first == pytest.approx((5.0, 6.2), abs=0.02)
+    assert first == pytest.approx((5.0, 5.8 + 1.3 * 0.4 + 0.2), abs=0.02)
     assert second == pytest.approx((8.0, 8.8))
 
 
@@ -50,7 +50,7 @@ def test_two_sentences_share_the_sound_between_them_by_their_letters() -> None:
     first, second = edges(
         sentence(("one", 0), ("two", 1), ("w" * 19, -1)), sentence(("w" * 39, -1), ("six", 2), ("ten", 3))
     )
-    assert first[1] == pytest.approx(5.8 + 2.2 / 3)
+    assert first[1] == pytest.approx(5.8 + 2.2 * (1.3 * 2.06 + 0.2) / (1.3 * 6.18 + 0.4), abs=0.01)
     assert second[0] == pytest.approx(first[1], abs=1e-3)
 
 

@@ -18,6 +18,7 @@ from speechmill.audio import RATE, Pcm
 _ENOUGH, _MOST = 8.0, 40.0  # seconds: a stretch ends at the first pause after `_ENOUGH`, and anywhere after `_MOST`
 _PAUSE = 0.12  # seconds between heard words where a stretch may end
 _STRETCH, _LOOSE = 2.5, 0.3  # unheard words at an edge take at most so many times what they would, and so much more
+_SLOW, _PAUSED = 1.3, 0.2  # so many times what they would, and seconds, for those beside which nothing was heard
 _GRAIN = 0.25  # seconds: of two lengths below it, neither is the better guess
 _ASTRAY = 0.4  # seconds between the passes beyond which the second is not believed
 _STRAYS, _SPREAD = 2, 1.5  # heard words at an edge that may agree by chance: with so many times the sound between
@@ -75,17 +76,22 @@ def rewrite(heard: Sequence[Heard], found: Sequence[Match | None]) -> list[Word]
 def _free(before: float, claim: _Claim, heard: Sequence[Heard], pace: float) -> float:
     """Where a sentence starts whose first words were not heard: as far ahead as they take, after what is `before`."""
     first = heard[claim.first].start
-    wanted = heard[claim.match.first].start - pace * _edges(claim.match)[0]
+    wanted = heard[claim.match.first].start - _room(_edges(claim.match)[0], pace)
     return min(first, max(before, wanted))
+
+
+def _room(letters: int, pace: float) -> float:
+    """Seconds for unheard words at an edge and a pause beside them: too many are silence to the second pass."""
+    return _SLOW * pace * letters + _PAUSED if letters else 0.0
 
 
 def _until(claim: _Claim, following: _Claim | None, heard: Sequence[Heard], pace: float) -> float:
     """Where a sentence ends whose last words were not heard; it shares the sound with unheard words that follow."""
-    last, own = heard[claim.last - 1].end, pace * _edges(claim.match)[1]
+    last, own = heard[claim.last - 1].end, _room(_edges(claim.match)[1], pace)
     wanted = heard[claim.match.last - 1].end + own
     if claim.last < len(heard):
         gap = heard[claim.last].start - last
-        others = pace * _edges(following.match)[0] if following else 0.0
+        others = _room(_edges(following.match)[0], pace) if following else 0.0
         wanted = min(wanted, last + gap * (own / (own + others) if own else 0.0))
     return max(last, wanted)
 

@@ -32,6 +32,7 @@ _RIVALS = 2  # sentences that are elsewhere and as long, and may not fit as well
 # Of the scores of a frame, by which it fits better than any of these: in its place in the transcript, or out of order.
 _MARGIN, _MARGIN_ASTRAY = 6.5, 16.0
 _MOST_SOUND = 6.0  # times the recording: so much sound is scored, and then what is missing stays so
+_SQUEEZED = 0.4  # of the time that a word takes at its speaker's pace
 _EDGE = 0.05  # seconds of sound taken along on each side
 
 
@@ -118,8 +119,10 @@ class _Search:
         """By how much the words fit better than their rivals where they fit best, and their times there; None where
         that cannot be told.
         """
-        stretches = _stretches(cuts, self.pace.get(speaker, self.pace[""]) * _letters(words))
+        pace = self.pace.get(speaker, self.pace[""])
+        stretches = _stretches(cuts, pace * _letters(words))
         own = self._scored(words, speaker, stretches)
+        own = [one for one in own if _has_room(one[1], pace)] or own
         if not own:
             return None
         score, heard = max(own, key=lambda one: one[0])
@@ -152,6 +155,11 @@ class _Search:
                 self.left -= len(part)
                 found.append((scored[0], [Heard(word, first + low, last + low) for word, first, last in scored[1]]))
         return found
+
+
+def _has_room(words: Sequence[Heard], pace: float) -> bool:
+    """Whether neither the first word nor the last is squeezed: then the stretch ends at a pause inside the sentence."""
+    return all(word.end - word.start >= _SQUEEZED * pace * _letters([word.word]) for word in (words[0], words[-1]))
 
 
 def _shared(one: tuple[float, float], other: tuple[float, float]) -> float:
