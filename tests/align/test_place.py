@@ -20,7 +20,7 @@ def sentence(*words: tuple[str, int]) -> Match:
 
 def edges(*found: Match | None) -> list[tuple[float, float]]:
     """Start and end of each sentence."""
-    words = rewrite(HEARD, found)
+    words = rewrite(HEARD, found, 9.0)
     places = range(len(found))
     return [
         (round(min(w.start for w in words if w.sentence == place), 3), max(w.end for w in words if w.sentence == place))
@@ -46,6 +46,10 @@ def test_unheard_words_do_not_reach_into_what_was_heard_before_and_after() -> No
     assert second == pytest.approx((5.8, 8.8))
 
 
+def test_unheard_last_words_end_with_the_recording() -> None:
+    assert edges(sentence(("six", 2), ("ten", 3), ("w" * 79, -1))) == [pytest.approx((8.0, 9.0))]
+
+
 def test_two_sentences_share_the_sound_between_them_by_their_letters() -> None:
     first, second = edges(
         sentence(("one", 0), ("two", 1), ("w" * 19, -1)), sentence(("w" * 39, -1), ("six", 2), ("ten", 3))
@@ -55,6 +59,6 @@ def test_two_sentences_share_the_sound_between_them_by_their_letters() -> None:
 
 
 def test_heard_words_between_stay_where_they_are() -> None:
-    words = rewrite(HEARD, [sentence(("one", 0)), sentence(("nay", -1), ("ten", 3))])
+    words = rewrite(HEARD, [sentence(("one", 0)), sentence(("nay", -1), ("ten", 3))], 9.0)
     assert [(word.word, word.sentence) for word in words] == [("one", 0), ("two", -1), ("nay", 1), ("ten", 1)]
     assert [word.start for word in words] == sorted(word.start for word in words)

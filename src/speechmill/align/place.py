@@ -48,12 +48,12 @@ class _Claim:
     last: int
 
 
-def rewrite(heard: Sequence[Heard], found: Sequence[Match | None]) -> list[Word]:
+def rewrite(heard: Sequence[Heard], found: Sequence[Match | None], seconds: float) -> list[Word]:
     """The heard words with matched sentences in the place of what they matched; times of the first pass.
 
     Words of a sentence that were not heard share the time between those that were. Where they are its first or last,
     heard words beside it that no sentence has stand for them (`_claims`), and the sound before or after, which may have
-    been taken for silence.
+    been taken for silence, to the end of the recording's `seconds` at most.
     """
     pace = _pace(heard, [match for match in found if match])
     claims = {claim.first: claim for claim in _claims(heard, found, pace)}
@@ -67,7 +67,7 @@ def rewrite(heard: Sequence[Heard], found: Sequence[Match | None]) -> list[Word]
             index += 1
         else:
             start = _free(words[-1].end if words else 0.0, claim, heard, pace)
-            end = _until(claim, claims.get(claim.last), heard, pace)
+            end = _until(claim, claims.get(claim.last), heard, pace, seconds)
             words += _of_sentence(claim, heard, start, end)
             index = claim.last
     return words
@@ -85,7 +85,7 @@ def _room(letters: int, pace: float) -> float:
     return _SLOW * pace * letters + _PAUSED if letters else 0.0
 
 
-def _until(claim: _Claim, following: _Claim | None, heard: Sequence[Heard], pace: float) -> float:
+def _until(claim: _Claim, following: _Claim | None, heard: Sequence[Heard], pace: float, seconds: float) -> float:
     """Where a sentence ends whose last words were not heard; it shares the sound with unheard words that follow."""
     last, own = heard[claim.last - 1].end, _room(_edges(claim.match)[1], pace)
     wanted = heard[claim.match.last - 1].end + own
@@ -93,7 +93,7 @@ def _until(claim: _Claim, following: _Claim | None, heard: Sequence[Heard], pace
         gap = heard[claim.last].start - last
         others = _room(_edges(following.match)[0], pace) if following else 0.0
         wanted = min(wanted, last + gap * (own / (own + others) if own else 0.0))
-    return max(last, wanted)
+    return max(last, min(wanted, seconds))
 
 
 def _claims(heard: Sequence[Heard], found: Sequence[Match | None], pace: float) -> list[_Claim]:

@@ -78,7 +78,7 @@ def align_recording(aligner: Aligner, samples: Pcm, sentences: Sequence[Sentence
         none = tuple(Outcome(sentence.place, _no(sentence, reason), 0.0) for sentence in sentences)
         return Aligned(seconds, none, _others(heard, []))
     given = judge.reasons(sentences, found, kept, heard, seconds)
-    words = fit_words(aligner, samples, rewrite(heard, kept))
+    words = fit_words(aligner, samples, rewrite(heard, kept, seconds))
     found_levels = levels(samples)
     outcomes = _outcomes(sentences, found, given, words, found_levels)
     outcomes = tuple(

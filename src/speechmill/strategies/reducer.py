@@ -13,7 +13,7 @@ from speechmill.strategies.meeting import AnyMeeting, build_meeting
 from speechmill.strategies.memory import ALIGNED, shared_memory
 
 _BUCKET_BYTES = 4 << 20  # smaller: more of the sending is hidden behind the backward pass; larger: fewer messages
-_MOST_NUMBERS = 64
+_MOST_NUMBERS = 64  # that ranks tell one another in an update, beside one for each parameter
 _MOST_SHARING = 4  # ranks: each adds up all of them, so that the work of each grows with their number
 
 Parameters = list[torch.nn.Parameter]
