@@ -4,7 +4,7 @@ A damaged transcript is a corpus of its own in the BizSpeech layout, with rough 
 start of what is said, and of a false sentence the end of what was said before. The commands are those that users have.
 
     WORK/damaged/MEDIA/<call>/transcript_timealigned.txt    the recording beside it is a link
-    WORK/bootstrap/first.*      aligned by pocketsphinx, all voices
+    WORK/aligned/pocketsphinx.* all voices, aligned; both parts train on it
     WORK/bootstrap/run          a ctc model trained on what it kept
     WORK/bootstrap/second.*     aligned by that model
     WORK/training/{true,aligned,everything}/    native calls: true times and clean text, what align kept, no rejection
@@ -39,10 +39,8 @@ def bootstrap(args: Namespace) -> dict[str, Any]:
     folder: Path = args.work / "bootstrap"
     demo = demo_of(args)
     transcripts = damaged_corpus(demo, args.work / "damaged", args.seed)
-    imported = args.work / "damaged.parquet"
-    speechmill("import", "bizspeech", args.work / "damaged", imported)
-    first, second, run = folder / "first.parquet", folder / "second.parquet", folder / "run"
-    speechmill("align", imported, first, "--aligner", "pocketsphinx")
+    imported, first = aligned(args, "pocketsphinx")
+    second, run = folder / "second.parquet", folder / "run"
     trained(first, folder, run, args, [], ["--min-confidence", str(CONFIDENCE)])
     speechmill("align", imported, second, "--aligner", f"ctc:{run}")
     native = {call for call, row in read_json(demo / _METADATA).items() if row["partition"] == 5}
@@ -62,16 +60,12 @@ def training(args: Namespace) -> dict[str, Any]:
     damaged_corpus(demo, args.work / "damaged", args.seed)
     native = sorted(call for call, row in read_json(demo / _METADATA).items() if row["partition"] == 5)
     listed(folder / "native.txt", native)
-    true, everything, aligned = (args.work / f"{name}.parquet" for name in ("true", "damaged", "native_aligned"))
+    true = args.work / "true.parquet"
     speechmill("import", "bizspeech", demo, true)
-    speechmill("import", "bizspeech", args.work / "damaged", everything)
-    rows = pl.read_parquet(everything)
-    if not (args.work / "native.parquet").exists():
-        rows.filter(pl.col("call").is_in(native)).write_parquet(args.work / "native.parquet")
-    speechmill("align", args.work / "native.parquet", aligned, "--aligner", args.aligner)
+    everything, kept = aligned(args, args.aligner)
     found: dict[str, Any] = {}
     sides: list[str] = [f"select.include_only={folder / 'native.txt'}"]
-    for name, manifest in {"true": true, "aligned": aligned, "everything": everything}.items():
+    for name, manifest in {"true": true, "aligned": kept, "everything": everything}.items():
         extra = ["--min-confidence", str(CONFIDENCE)] if name == "aligned" else []
         run = folder / name / "run"
         trained(manifest, folder / name, run, args, sides, extra)
@@ -82,6 +76,15 @@ def training(args: Namespace) -> dict[str, Any]:
                 sides.append(f"select.{split}_calls={folder / f'{split}.txt'}")
         found[name] = once(folder / f"{name}.json", lambda run=run, name=name: tested(run, folder, name))
     return found | {"aligned_over_true": found["aligned"]["wer"] / found["true"]["wer"]}
+
+
+def aligned(args: Namespace, aligner: str) -> tuple[Path, Path]:
+    """Manifests of the damaged corpus: as it was imported, and aligned."""
+    imported = args.work / "damaged.parquet"
+    out = args.work / "aligned" / f"{aligner.replace(':', '_').replace('/', '_')}.parquet"
+    speechmill("import", "bizspeech", args.work / "damaged", imported)
+    speechmill("align", imported, out, "--aligner", aligner)
+    return imported, out
 
 
 def tested(run: Path, folder: Path, name: str) -> dict[str, Any]:
