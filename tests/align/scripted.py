@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import soundfile
 
-from speechmill.align.base import Heard, Passage, Sentence
+from speechmill.align.base import Heard, Passage, Sentence, Stretch
 from speechmill.align.spoken import Token, read_aloud
 from speechmill.audio import RATE, Pcm
 from speechmill.manifest import SCHEMA, write_manifest
@@ -43,8 +43,8 @@ class Scripted:
     def listen_again(self, samples: Pcm, expected: Sequence[Sentence]) -> None:
         del samples, expected
 
-    def score(self, samples: Pcm, words: Sequence[str], speaker: str) -> tuple[float, list[Heard]] | None:
-        del samples, words, speaker
+    def stretch(self, samples: Pcm, start: float, end: float, speaker: str) -> Stretch | None:
+        del samples, start, end, speaker
         return None
 
     def fit(self, samples: Pcm, words: Sequence[str]) -> None:

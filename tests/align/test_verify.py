@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from scripted import Scripted, said, sentences
 
 from speechmill.align import judge
-from speechmill.align.base import Heard
+from speechmill.align.base import Floats, Heard, Stretch
 from speechmill.align.recording import Aligned, Outcome, _with_placed, align_recording
 from speechmill.align.sound import levels, pauses
 from speechmill.align.verify import Placed, _has_room
@@ -22,22 +23,36 @@ D = "let me now turn to cash and the balance sheet"
 FALSE = "nobody ever said anything about oranges or lemons"
 
 
-class Fitting(Scripted):
-    """Tells by the loudness which sentence is spoken, and fits no other one's words as well."""
+class Loud:
+    """Tells by the loudness of each sample which sentence is spoken, and fits no other one's words as well."""
 
+    def __init__(self, samples: Pcm, loudness: dict[tuple[str, ...], int]) -> None:
+        self.samples, self.loudness = samples, loudness
+
+    def fits(self, texts: Sequence[Sequence[str]], cuts: Sequence[float], longest: float) -> Floats:
+        found = np.full((len(texts), len(cuts), len(cuts)), -np.inf, np.float32)
+        for number, text in enumerate(texts):
+            for (first, start), (last, end) in itertools.combinations(enumerate(cuts), 2):
+                part = self.samples[round(start * RATE) : round(end * RATE)]
+                if end - start <= longest and part.any():
+                    right = np.mean(np.abs(part[part != 0]) == self.loudness.get(tuple(text), -1))
+                    found[number, first, last] = -9.0 + 3.0 * right
+        return found
+
+    def times(self, words: Sequence[str], start: float, end: float) -> list[Heard]:
+        spoken = np.flatnonzero(self.samples[round(start * RATE) : round(end * RATE)]) / RATE + start
+        step = (spoken[-1] - spoken[0]) / len(words)
+        return [Heard(word, spoken[0] + n * step, spoken[0] + (n + 1) * step) for n, word in enumerate(words)]
+
+
+class Fitting(Scripted):
     def __init__(self, script: Sequence[Heard], texts: Sequence[str]) -> None:
         super().__init__(script)
         self.loudness = {tuple(text.split()): 1000 * (number + 1) for number, text in enumerate(texts)}
 
-    def score(self, samples: Pcm, words: Sequence[str], speaker: str) -> tuple[float, list[Heard]] | None:
+    def stretch(self, samples: Pcm, start: float, end: float, speaker: str) -> Stretch:
         del speaker
-        spoken = np.flatnonzero(samples)
-        right = np.mean(np.abs(samples[spoken]) == self.loudness.get(tuple(words), -1)) if len(spoken) else 0.0
-        first, last = (spoken[0] / RATE, (spoken[-1] + 1) / RATE) if len(spoken) else (0.0, 0.1)
-        step = (last - first) / len(words)
-        return -90.0 + 30.0 * float(right), [
-            Heard(word, first + n * step, first + (n + 1) * step) for n, word in enumerate(words)
-        ]
+        return Loud(samples[round(start * RATE) : round(end * RATE)], self.loudness)
 
 
 def aligned(written: Sequence[str]) -> tuple[Aligned, list[tuple[float, float]]]:
@@ -85,7 +100,7 @@ def test_what_lies_in_the_sound_of_a_kept_sentence_is_left_and_edges_stay_apart(
         words = given[place].text.split()
         step = (end - start) / len(words)
         heard = [Heard(word, start + n * step, start + (n + 1) * step) for n, word in enumerate(words)]
-        return Placed(place, 20.0, tuple(heard))
+        return Placed(place, 2.0, tuple(heard))
 
     found, spans = _with_placed(
         given, (kept, *others), [placed(1, 1.0, 2.4), placed(2, 2.42, 4.0), placed(3, 4.1, 6.0)], loud

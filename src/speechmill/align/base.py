@@ -6,8 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from speechmill.align.spoken import Token
 from speechmill.audio import Pcm
+
+Floats = npt.NDArray[np.float32]
 
 
 class Heard(NamedTuple):
@@ -37,6 +42,19 @@ class Passage:
     words: tuple[tuple[str, str], ...]
 
 
+class Stretch(Protocol):
+    """Sound in which one looks for a text. Seconds are from its start."""
+
+    def fits(self, texts: Sequence[Sequence[str]], cuts: Sequence[float], longest: float) -> Floats:
+        """`[texts, cuts, cuts]`: how well exactly the words of each text are said from one cut (seconds) to another, at
+        most `longest` seconds later, as a mean over the frames of words (higher is better, comparable over the same
+        sound); -inf where they are not.
+        """
+
+    def times(self, words: Sequence[str], start: float, end: float) -> list[Heard] | None:
+        """When each word is said, if exactly these are from `start` to `end`; None where they do not fit in."""
+
+
 class Aligner(Protocol):
     """What aligns one recording at a time; a process has one, and it keeps nothing from one recording to the next."""
 
@@ -61,9 +79,9 @@ class Aligner(Protocol):
     def listen_again(self, samples: Pcm, expected: Sequence[Sentence]) -> list[Heard] | None:
         """Recognise a stretch in which these sentences are likely; None where the aligner can do no better."""
 
-    def score(self, samples: Pcm, words: Sequence[str], speaker: str) -> tuple[float, list[Heard]] | None:
-        """How well int16 `[samples]` say exactly these words in a speaker's voice, as a mean over the frames (higher is
-        better, comparable over the same samples), and the times of the words; None where it cannot tell.
+    def stretch(self, samples: Pcm, start: float, end: float, speaker: str) -> Stretch | None:
+        """A part of a recording (seconds), said by a speaker, to lay texts over; None where the aligner cannot tell how
+        they fit. `samples` are the whole recording's.
         """
 
     def fit(self, samples: Pcm, words: Sequence[str]) -> list[Heard] | None:

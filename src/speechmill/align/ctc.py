@@ -112,9 +112,9 @@ class Ctc:
         del samples, expected
         return None
 
-    def score(self, samples: Pcm, words: Sequence[str], speaker: str) -> None:
-        """See `Aligner.score`: what the model did not hear it does not place."""
-        del samples, words, speaker
+    def stretch(self, samples: Pcm, start: float, end: float, speaker: str) -> None:
+        """See `Aligner.stretch`: what the model did not hear it does not place."""
+        del samples, start, end, speaker
 
     def fit(self, samples: Pcm, words: Sequence[str]) -> list[Heard] | None:
         """See `Aligner.fit`."""

@@ -12,18 +12,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from speechmill.align import mllr, pocket
+from speechmill.align import acoustics, mllr, pocket
 from speechmill.align.base import Heard, Passage, Sentence
 from speechmill.align.language import Counts, count, likelier, write_arpa
 from speechmill.align.sound import FRAME, SECONDS, SILENT, Levels, levels, pieces
 from speechmill.align.spoken import Token, first_reading, read_aloud
+from speechmill.align.spot import Pronunciations, Spotter
 from speechmill.audio import Pcm
 from speechmill.score.align import align
 
 _EXPECTED = 0.5  # share of the words of a second listening that its sentences are expected to be
 _CLEAR, _CLEAR_WORDS = 0.7, 5  # share of the heard words, and least number, that agree with what a speaker is to say
 _VOICE = 2.0  # seconds of speech from which a voice is learned
-_VERSION = 2
+_VERSION = 3
 
 
 class Sphinx:
@@ -39,10 +40,11 @@ class Sphinx:
         self._dictionary = Path(self._folder.name) / "transcript.dict"
         self._listener: Any = None
         self._fitter: Any = None
-        self._phones: pocket.PhoneAligner | None = None
-        self._voices: dict[str, Path] = {}
-        self._scorers: dict[Path | None, pocket.Scorer] = {}  # by voice; made when all voices are learned
-        self._passages: dict[Passage, list[tuple[str, str, mllr.Array]]] = {}
+        self._cepstra: pocket.Cepstra | None = None  # of the recording, once they are asked for
+        self._said: Pronunciations = {}
+        self._voices: dict[str, Path] = {}  # of speakers: a file for the decoders
+        self._transforms: dict[str, acoustics.Array] = {}  # the same
+        self._passages: dict[Passage, list[tuple[str, str, acoustics.Array]]] = {}
         self._counts = Counts()
         self._known: set[str] = set()
 
@@ -54,8 +56,9 @@ class Sphinx:
         """Make the decoders anew: dictionary of the transcript's words, language model of the transcript."""
         self._counts = count(sentences)
         self._known = pocket.write_dictionary(self._counts.ones, self._dictionary)
-        self._phones, self._voices, self._passages, self._scorers = None, {}, {}, {}
+        self._cepstra, self._voices, self._transforms, self._passages = None, {}, {}, {}
         if self._known:
+            self._said = pocket.pronunciations(self._dictionary)
             self._listener = pocket.decoder(self._dictionary, **self._tuning)
             self._fitter = pocket.decoder(self._dictionary, bestpath=False)
             _speak_like(self._listener, self._language(self._counts))
@@ -83,8 +86,7 @@ class Sphinx:
 
     def learn_voices(self, samples: Pcm, passages: Sequence[Passage]) -> None:
         """See `Aligner.learn_voices`: a transform of the model for each speaker."""
-        self._scorers = {}
-        spoken: dict[str, list[tuple[str, mllr.Array]]] = {}
+        spoken: dict[str, list[tuple[str, acoustics.Array]]] = {}
         for passage in passages if self._known else ():
             for speaker, phone, frames in self._spoken(samples, passage):
                 spoken.setdefault(speaker, []).append((phone, frames))
@@ -92,20 +94,25 @@ class Sphinx:
             if sum(len(frames) for _, frames in part) * SECONDS >= _VOICE:
                 path = Path(self._folder.name) / f"voice-{len(self._voices)}.mllr"
                 path = self._voices.setdefault(speaker, path)
-                mllr.write(mllr.estimate(mllr.gaussians(pocket.model_folder()), part), path)
+                transform = mllr.estimate(acoustics.gaussians(pocket.model_folder()), part)
+                self._transforms[speaker] = transform
+                mllr.write(transform, path)
 
-    def _spoken(self, samples: Pcm, passage: Passage) -> list[tuple[str, str, mllr.Array]]:
+    def _spoken(self, samples: Pcm, passage: Passage) -> list[tuple[str, str, acoustics.Array]]:
         """Speaker, phone and frames of each phone in a passage; nothing where its words do not fit."""
         if passage not in self._passages:
-            self._phones = self._phones or pocket.PhoneAligner(self._dictionary)
             said = [(word, speaker) for word, speaker in passage.words if word in self._known]
-            first, last = round(passage.start / SECONDS) * FRAME, round(passage.end / SECONDS) * FRAME
-            phones, cepstra = self._phones(samples[first:last], [word for word, _ in said])
-            frames = mllr.differences(cepstra)
-            self._passages[passage] = [
-                (said[phone.word][1], phone.phone, frames[phone.first : phone.last]) for phone in phones
-            ]
+            frames = self._frames(samples, passage.start, passage.end)
+            phones = self._spotter(frames, None).phones([word for word, _ in said])
+            self._passages[passage] = [(said[word][1], phone, frames[a:b]) for phone, word, a, b in phones]
         return self._passages[passage]
+
+    def _frames(self, samples: Pcm, start: float, end: float) -> acoustics.Array:
+        """What the acoustic model is made for, of a part of a recording."""
+        if self._cepstra is None:
+            self._cepstra = pocket.cepstra(samples, self._dictionary)
+        first, last = round(start / SECONDS), round(end / SECONDS)
+        return acoustics.differences(self._cepstra[first:last])
 
     def listen_again(self, samples: Pcm, expected: Sequence[Sentence]) -> list[Heard] | None:
         """See `Aligner.listen_again`: with the voices of these sentences' speakers, of which in each piece the one
@@ -146,19 +153,14 @@ class Sphinx:
         _speak_like(decoder, language)
         return decoder
 
-    def score(self, samples: Pcm, words: Sequence[str], speaker: str) -> tuple[float, list[Heard]] | None:
-        """See `Aligner.score`: forced alignment, with the speaker's voice where it is known."""
-        if not words or not self._known.issuperset(words):
+    def stretch(self, samples: Pcm, start: float, end: float, speaker: str) -> Spotter | None:
+        """See `Aligner.stretch`: with the speaker's voice where it is known."""
+        if not self._known:
             return None
-        voice = self._voices.get(speaker)
-        if voice not in self._scorers:
-            self._scorers[voice] = pocket.Scorer(self._dictionary, voice)
-        found = self._scorers[voice](samples, words)
-        if found is None:
-            return None
-        score, frames = found
-        times = zip(words, frames, strict=True)
-        return score, [Heard(word, first * SECONDS, last * SECONDS) for word, (first, last) in times]
+        return self._spotter(self._frames(samples, start, end), self._transforms.get(speaker))
+
+    def _spotter(self, frames: acoustics.Array, voice: acoustics.Array | None) -> Spotter:
+        return Spotter(pocket.model_folder(), self._said, frames, voice)
 
     def fit(self, samples: Pcm, words: Sequence[str]) -> list[Heard] | None:
         """See `Aligner.fit`."""
