@@ -29,9 +29,9 @@ _SAME = 0.5  # share of the shorter of two stretches that lies in the other: riv
 _SHORT, _LONGEST = 0.8, 60.0  # seconds of sound without a sentence that is looked through
 _NEAR = 2  # sentences beyond those around it in time that may lie in it: neighbours may be in the wrong order
 _FAR = 40  # sentences of the transcript that may be missing in it
-_RIVALS = 2  # sentences that are elsewhere and as long, and may not fit as well
+_RIVALS = 6  # sentences that are elsewhere and as long, and may not fit as well
 # Log likelihood of a frame, by which it fits better than any of these: in its place in the transcript, or out of order.
-_MARGIN, _MARGIN_ASTRAY = 0.65, 1.6
+_MARGIN, _MARGIN_ASTRAY = 0.7, 1.7
 _SQUEEZED = 0.4  # of the time that a word takes at its speaker's pace
 _EDGE = 0.05  # seconds of sound taken along on each side
 
