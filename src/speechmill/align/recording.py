@@ -11,6 +11,7 @@ from speechmill.align import judge
 from speechmill.align.again import ROUNDS, listen_again
 from speechmill.align.base import Aligner, Heard, Sentence
 from speechmill.align.match import Match, match
+from speechmill.align.outer import lay_outer_words
 from speechmill.align.place import Word, fit_words, rewrite
 from speechmill.align.sound import SECONDS, Levels, edges, levels
 from speechmill.align.verify import Placed, find_by_sound
@@ -78,8 +79,9 @@ def align_recording(aligner: Aligner, samples: Pcm, sentences: Sequence[Sentence
         none = tuple(Outcome(sentence.place, _no(sentence, reason), 0.0) for sentence in sentences)
         return Aligned(seconds, none, _others(heard, []))
     given = judge.reasons(sentences, found, kept, heard, seconds)
-    words = fit_words(aligner, samples, rewrite(heard, kept, seconds))
     found_levels = levels(samples)
+    words = fit_words(aligner, samples, rewrite(heard, kept, seconds))
+    words = lay_outer_words(aligner, samples, sentences, words, found_levels)
     outcomes = _outcomes(sentences, found, given, words, found_levels)
     outcomes = tuple(
         replace(outcome, start=heard[candidate.first].start, end=heard[candidate.last - 1].end)

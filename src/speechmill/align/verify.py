@@ -32,7 +32,7 @@ _FAR = 40  # sentences of the transcript that may be missing in it
 _RIVALS = 6  # sentences that are elsewhere and as long, and may not fit as well
 # Log likelihood of a frame, by which it fits better than any of these: in its place in the transcript, or out of order.
 _MARGIN, _MARGIN_ASTRAY = 0.7, 1.7
-_SQUEEZED = 0.4  # of the time that a word takes at its speaker's pace
+_SQUEEZED = 0.5  # of the time that a word takes at its speaker's pace
 _EDGE = 0.05  # seconds of sound taken along on each side
 
 
@@ -118,7 +118,7 @@ def _best(
     """By how much the words fit better than their rivals where they fit best, and their times there; None where that
     cannot be told.
     """
-    wanted = pace * _letters(words)
+    wanted = pace * letters(words)
     at = np.asarray(cuts)
     lengths = at[None, :] - at[:, None]
     fits = stretch.fits([words, *rivals], cuts, _LENGTHS[1] * wanted)
@@ -127,9 +127,9 @@ def _best(
     for place in np.argsort(-fits[0], axis=None)[:_MOST].tolist():
         first, last = divmod(place, len(cuts))
         there = stretch.times(words, cuts[first], cuts[last]) if np.isfinite(fits[0, first, last]) else None
-        if there and (best is None or _has_room(there, pace)):
+        if there and (best is None or has_room(there, pace)):
             best = float(fits[0, first, last]), there
-            if _has_room(there, pace):
+            if has_room(there, pace):
                 break
     if best is None or not rivals:
         return None
@@ -146,26 +146,26 @@ class _Rivals:
 
     def __init__(self, elsewhere: Sequence[Sequence[str]]) -> None:
         self._elsewhere = elsewhere
-        self._lengths = np.array([_letters(text) for text in elsewhere], np.int64)
+        self._lengths = np.array([letters(text) for text in elsewhere], np.int64)
 
     def of(self, words: Sequence[str]) -> list[list[str]]:
         """As many letters said elsewhere: of the sentences that are nearly as long, and what follows them."""
-        wanted = _letters(words)
+        wanted = letters(words)
         found = []
         for first in np.argsort(np.abs(self._lengths - wanted), kind="stable")[:_RIVALS].tolist():
             rival: list[str] = []
             following = itertools.chain(range(first, len(self._elsewhere)), range(first))
             for word in itertools.chain.from_iterable(self._elsewhere[place] for place in following):
-                if rival and _letters([*rival, word]) > wanted:
+                if rival and letters([*rival, word]) > wanted:
                     break
                 rival.append(word)
             found.append(rival)
         return found
 
 
-def _has_room(words: Sequence[Heard], pace: float) -> bool:
+def has_room(words: Sequence[Heard], pace: float) -> bool:
     """Whether neither the first word nor the last is squeezed: then the stretch ends at a pause inside the sentence."""
-    return all(word.end - word.start >= _SQUEEZED * pace * _letters([word.word]) for word in (words[0], words[-1]))
+    return all(word.end - word.start >= _SQUEEZED * pace * letters([word.word]) for word in (words[0], words[-1]))
 
 
 def _apart(candidates: Sequence[Placed]) -> list[Placed]:
@@ -189,5 +189,5 @@ def _paces(sentences: Sequence[Sentence], heard: Sequence[Heard], kept: Sequence
     return {speaker: float(np.median(of_them)) if of_them else 0.065 for speaker, of_them in each.items()}
 
 
-def _letters(words: Sequence[str]) -> int:
+def letters(words: Sequence[str]) -> int:
     return sum(len(word) + 1 for word in words)
