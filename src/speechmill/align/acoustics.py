@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,7 +33,7 @@ _INSIDE, _FIRST, _LAST, _ALONE = range(4)  # where in its word a phone stands
 _FRAMES = 64  # computed at once: what they take stays in the cache
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gaussians:
     """The model's Gaussians, `[phones, streams, densities, cepstra]`; a phone's name is its place in `phones`."""
 
@@ -41,7 +42,7 @@ class Gaussians:
     phones: dict[str, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Senones:
     """Mixtures and their places: of which phone's Gaussians they are made, and which triphone has which."""
 
@@ -133,7 +134,7 @@ def likelihoods(model: Path, frames: Array, transform: Array | None, wanted: Int
     phones = np.unique(owners)
     members = [np.flatnonzero(owners == phone) for phone in phones]
     found = np.zeros((len(frames), len(owners)), np.float32)
-    with _pools().limit(limits=1):  # so small products that threads take longer to meet than to compute
+    with one_thread():
         for stream in range(STREAMS):
             weights = table.weights[stream] if wanted is None else table.weights[stream][:, wanted]
             mixtures = [np.ascontiguousarray(weights[:, own]) for own in members]
@@ -154,6 +155,11 @@ def _densities(means: Array, variances: Array) -> Callable[[Floats], Floats]:
     factors = np.concatenate([-0.5 * inverse, mean * inverse], axis=1).T.astype(np.float32)
     constant = -0.5 * (mean * mean * inverse - np.log(inverse)).sum(axis=1).astype(np.float32)
     return lambda part: (np.concatenate([part * part, part], axis=1) @ factors + constant).reshape(-1, *shape)
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """While so small products of matrices are computed that threads take longer to meet than to compute."""
+    return _pools().limit(limits=1)  # type: ignore[no-any-return]
 
 
 @cache

@@ -10,7 +10,7 @@ from speechmill.align.match import Match
 from speechmill.align.spoken import first_reading
 from speechmill.audio import RATE, Pcm
 
-ROUNDS = 3  # what is heard in one makes the voices of the next better
+ROUNDS = 2  # what is heard in one makes the voices of the next better
 _SHORT = 0.8  # seconds: a gap in which no sentence can have been said
 _NEAR = 4  # sentences around a gap among which one out of order may lie in it
 _ENOUGH, _MOST = 10.0, 20.0  # seconds of a speaker's found sentences: enough to learn the voice from, and not more

@@ -10,11 +10,12 @@ said.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from speechmill.align.acoustics import STREAMS, Array, Gaussians, transformed
+from speechmill.align.acoustics import STREAMS, Array, Gaussians, one_thread, transformed
 
 _PRIOR = 300.0  # frames: so much weighs the voice of the model itself
 _ROUNDS = 2  # of expectation and maximisation
@@ -52,20 +53,29 @@ def _expect(model: Gaussians, means: Array, spoken: Sequence[tuple[str, Array]])
 def _maximise(model: Gaussians, counts: Array, sums: Array) -> Array:
     """The weighted least squares of each row of the transform, drawn to identity by `_PRIOR` frames."""
     size = model.means.shape[-1]
+    extended, squares = _extended(model)
+    flat_counts, flat_sums = counts.reshape(-1), sums.reshape(-1, size)
+    inverse = 1.0 / model.variances.reshape(-1, size)
+    prior = _PRIOR / max(float(counts[:, 0].sum()), 1.0)
+    seen = np.flatnonzero(flat_counts)
+    weights = inverse[seen] * flat_counts[seen, None]
+    with one_thread():
+        sides = (weights.T @ squares[seen]).reshape(size, size + 1, size + 1)
+        goals = (flat_sums[seen] * inverse[seen]).T @ extended[seen]
+    rows = []
+    for row, (square, goal) in enumerate(zip(sides, goals, strict=True)):
+        pull = np.diag(np.diag(square)) * prior
+        rows.append(np.linalg.solve(square + pull + 1e-9 * np.eye(size + 1), goal + pull @ np.eye(size + 1)[row]))
+    return np.array(rows)
+
+
+@cache
+def _extended(model: Gaussians) -> tuple[Array, Array]:
+    """The model's means with the offset's factor, `[Gaussians, 14]`, and each one's square, `[Gaussians, 14 * 14]`."""
     offset = np.zeros((*model.means.shape[:3], 1))
     offset[:, 0] = 1.0
-    extended = np.concatenate([model.means, offset], axis=-1).reshape(-1, size + 1)
-    flat_counts, flat_sums = counts.reshape(-1), sums.reshape(-1, size)
-    variances = model.variances.reshape(-1, size)
-    prior = _PRIOR / max(float(counts[:, 0].sum()), 1.0)
-    rows = []
-    for row in range(size):
-        weighted = extended * (flat_counts / variances[:, row])[:, None]
-        square = weighted.T @ extended
-        pull = np.diag(np.diag(square)) * prior
-        goal = extended.T @ (flat_sums[:, row] / variances[:, row]) + pull @ np.eye(size + 1)[row]
-        rows.append(np.linalg.solve(square + pull + 1e-9 * np.eye(size + 1), goal))
-    return np.array(rows)
+    extended = np.concatenate([model.means, offset], axis=-1).reshape(-1, model.means.shape[-1] + 1)
+    return extended, (extended[:, :, None] * extended[:, None, :]).reshape(len(extended), -1)
 
 
 def write(transform: Array, path: Path) -> None:
