@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import numpy as np
 import polars as pl
 import soundfile
 
-from speechmill.align.base import Heard, Passage, Sentence, Stretch
+from speechmill.align.base import Floats, Heard, Passage, Sentence, Stretch
 from speechmill.align.spoken import Token, read_aloud
 from speechmill.audio import RATE, Pcm
 from speechmill.manifest import SCHEMA, write_manifest
 
 WORD = 0.3  # seconds of a word in `said`
 PAUSE = 0.5  # seconds between its sentences
+SHORTEST = 0.05  # seconds a letter: words that have less fit worse
 
 
 class Scripted:
@@ -49,6 +51,29 @@ class Scripted:
 
     def fit(self, samples: Pcm, words: Sequence[str]) -> None:
         del samples, words
+
+
+class Loud:
+    """Tells by the loudness of each sample which sentence is spoken, and fits no other one's words as well."""
+
+    def __init__(self, samples: Pcm, loudness: dict[tuple[str, ...], int]) -> None:
+        self.samples, self.loudness = samples, loudness
+
+    def fits(self, texts: Sequence[Sequence[str]], cuts: Sequence[float], longest: float) -> Floats:
+        found = np.full((len(texts), len(cuts), len(cuts)), -np.inf, np.float32)
+        for number, text in enumerate(texts):
+            for (first, start), (last, end) in itertools.combinations(enumerate(cuts), 2):
+                part = self.samples[round(start * RATE) : round(end * RATE)]
+                if end - start <= longest and part.any():
+                    right = np.mean(np.abs(part[part != 0]) == self.loudness.get(tuple(text), -1))
+                    needed = SHORTEST * sum(len(word) + 1 for word in text)
+                    found[number, first, last] = -9.0 + 3.0 * right * min(1.0, np.count_nonzero(part) / RATE / needed)
+        return found
+
+    def times(self, words: Sequence[str], start: float, end: float) -> list[Heard]:
+        spoken = np.flatnonzero(self.samples[round(start * RATE) : round(end * RATE)]) / RATE + start
+        step = (spoken[-1] - spoken[0]) / len(words)
+        return [Heard(word, spoken[0] + n * step, spoken[0] + (n + 1) * step) for n, word in enumerate(words)]
 
 
 def sentences(texts: Sequence[str]) -> list[Sentence]:

@@ -209,11 +209,14 @@ def die_of_one(job: run._Job) -> None:
     run._write_part(job, {"fingerprint": job.name, "failure": "", "again": False}, {})
 
 
-def test_a_killed_process_costs_the_recording_that_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_killed_process_costs_the_recording_that_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
     rows = [pl.read_parquet(manifest(tmp_path, {name: (said([A])[0], [A])})) for name in ("a", "huge", "b", "c")]
     jobs = [run._Job(one, tmp_path / one["call"][0], one["call"][0], "scripted", AlignSettings()) for one in rows]
     monkeypatch.setattr(run, "_align_one", die_of_one)
-    run._align_all(jobs, len(jobs), 2)
+    run._align_all(jobs, len(jobs), processes)
     states = {job.name: run._state(job) for job in jobs}
     assert {name for name, state in states.items() if not state["failure"]} == {"a", "b", "c"}
     assert states["huge"]["failure"].startswith(f"{tmp_path / 'huge.wav'}: its process was killed (out of memory?)")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from scripted import Scripted, said, sentences
+from scripted import Loud, Scripted, said, sentences
 
 from speechmill.align import judge
-from speechmill.align.base import Floats, Heard, Stretch
+from speechmill.align.base import Heard, Stretch
 from speechmill.align.recording import Aligned, Outcome, _with_placed, align_recording
 from speechmill.align.sound import levels, pauses
 from speechmill.align.verify import Placed, has_room
@@ -21,28 +20,6 @@ B = "margins were a little lower than we had planned"
 C = "the second half should bring better prices for steel"
 D = "let me now turn to cash and the balance sheet"
 FALSE = "nobody ever said anything about oranges or lemons"
-
-
-class Loud:
-    """Tells by the loudness of each sample which sentence is spoken, and fits no other one's words as well."""
-
-    def __init__(self, samples: Pcm, loudness: dict[tuple[str, ...], int]) -> None:
-        self.samples, self.loudness = samples, loudness
-
-    def fits(self, texts: Sequence[Sequence[str]], cuts: Sequence[float], longest: float) -> Floats:
-        found = np.full((len(texts), len(cuts), len(cuts)), -np.inf, np.float32)
-        for number, text in enumerate(texts):
-            for (first, start), (last, end) in itertools.combinations(enumerate(cuts), 2):
-                part = self.samples[round(start * RATE) : round(end * RATE)]
-                if end - start <= longest and part.any():
-                    right = np.mean(np.abs(part[part != 0]) == self.loudness.get(tuple(text), -1))
-                    found[number, first, last] = -9.0 + 3.0 * right
-        return found
-
-    def times(self, words: Sequence[str], start: float, end: float) -> list[Heard]:
-        spoken = np.flatnonzero(self.samples[round(start * RATE) : round(end * RATE)]) / RATE + start
-        step = (spoken[-1] - spoken[0]) / len(words)
-        return [Heard(word, spoken[0] + n * step, spoken[0] + (n + 1) * step) for n, word in enumerate(words)]
 
 
 class Fitting(Scripted):

@@ -107,13 +107,14 @@ def align_manifest(
     settings: AlignSettings,
     aligner: str = "pocketsphinx",
     worker: Worker = ALONE,
-    processes: int = 1,
+    processes: int | None = None,
 ) -> AlignReport:
     """Align every recording of `manifest` that is this worker's; when all workers' are done, merge them into `out`.
 
     A recording that is done is not done again, as long as its rows, its file, the aligner and the settings are the
     same, whatever else the manifest has had before. One that cannot be aligned is rejected with its reason, the others
     go on; where the reason was a fault of the aligner, or a process that was killed, the next call tries it again.
+    `processes` are those beside this one; None: this one aligns, and ends where a library ends it.
     Raises SpeechmillError where the manifest has no rows, the aligner cannot be had, or the output is the input.
     """
     table = read_manifest(manifest)
@@ -121,7 +122,7 @@ def align_manifest(
         raise SpeechmillError(f"{manifest}: the manifest has no rows.")
     if manifest.resolve() == out.resolve():
         raise SpeechmillError(f"{out}: align would overwrite the manifest that it reads; choose another output.")
-    if processes < 1:
+    if processes is not None and processes < 1:
         raise SpeechmillError(f"align: {processes} processes; at least 1 is needed.")
     jobs = _jobs(table, out, settings, aligner, open_aligner(aligner).version)
     whole = fingerprint([job.name for job in jobs])
@@ -196,10 +197,10 @@ def _take_over(jobs: Sequence[_Job], out: Path) -> None:
             at[table] += one["rows"][table]
 
 
-def _align_all(todo: Sequence[_Job], total: int, processes: int) -> None:
+def _align_all(todo: Sequence[_Job], total: int, processes: int | None) -> None:
     with Progress("align", total, "recordings") as progress:
         progress.resume_at(total - len(todo))
-        if processes == 1 or len(todo) <= 1:
+        if processes is None:
             for job in todo:
                 _align_one(job)
                 progress.advance()

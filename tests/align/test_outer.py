@@ -1,0 +1,70 @@
+"""Sentences whose outer words were not heard, laid by the sound."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scripted import Loud, Scripted, sentences
+
+from speechmill.align.base import Stretch
+from speechmill.align.outer import lay_outer_words
+from speechmill.align.place import Word
+from speechmill.align.sound import levels
+from speechmill.audio import RATE, Pcm
+
+TEXTS = ["we saw strong demand in europe", "margins were lower than we had planned"]
+SPANS = [(1.0, 3.0), (4.0, 6.5)]  # in which they are said, with a pause inside the first
+PAUSE = (2.2, 2.4)
+
+
+class Sounding(Scripted):
+    def stretch(self, samples: Pcm, start: float, end: float, speaker: str) -> Stretch:
+        assert speaker == ""
+        loudness = {tuple(text.split()): 1000 * (number + 1) for number, text in enumerate(TEXTS)}
+        return Loud(samples[round(start * RATE) : round(end * RATE)], loudness)
+
+
+def sound() -> Pcm:
+    samples = np.zeros(8 * RATE, np.int16)
+    for number, (start, end) in enumerate(SPANS):
+        samples[round(start * RATE) : round(end * RATE)] = 1000 * (number + 1)
+    samples[round(PAUSE[0] * RATE) : round(PAUSE[1] * RATE)] = 0
+    return samples
+
+
+def words(agree: list[tuple[int, int]], spans: list[tuple[float, float]]) -> list[Word]:
+    """Words of both sentences, evenly over `spans`; `agree`: those from and to (without) that were heard."""
+    found = []
+    for sentence, (text, (first, last), (start, end)) in enumerate(zip(TEXTS, agree, spans, strict=True)):
+        step = (end - start) / len(text.split())
+        for place, word in enumerate(text.split()):
+            heard = first <= place < last
+            found.append(Word(word, sentence, place, heard, start + place * step, start + (place + 1) * step))
+    return found
+
+
+def laid(given: list[Word]) -> list[Word]:
+    samples = sound()
+    return lay_outer_words(Sounding([]), samples, sentences(TEXTS), given, levels(samples))
+
+
+def test_an_end_that_was_not_heard_goes_to_where_the_words_have_room() -> None:
+    given = words([(0, 4), (0, 7)], [(1.0, 2.2), SPANS[1]])  # its last two words end at its own pause
+    found = laid(given)
+    assert found[6:] == given[6:]
+    assert (found[0].start, found[5].end) == (pytest.approx(1.0, abs=0.01), pytest.approx(3.0, abs=0.01))
+    assert all(word.fitted for word in found[:6])
+    assert [word.word for word in found] == [word.word for word in given]
+
+
+def test_a_start_that_was_not_heard() -> None:
+    found = laid(words([(0, 6), (3, 7)], [SPANS[0], (5.0, 6.5)]))
+    assert found[5].end == pytest.approx(3.0)
+    assert (found[6].start, found[-1].end) == (pytest.approx(4.0, abs=0.01), pytest.approx(6.5, abs=0.01))
+
+
+def test_what_was_heard_at_both_edges_stays_and_so_does_all_where_the_aligner_cannot_tell() -> None:
+    given = words([(0, 6), (0, 7)], SPANS)
+    assert laid(given) == given
+    unsure = words([(0, 2), (3, 7)], SPANS)
+    assert lay_outer_words(Scripted([]), sound(), sentences(TEXTS), unsure, levels(sound())) == unsure
