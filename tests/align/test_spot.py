@@ -76,6 +76,15 @@ def test_what_does_not_fit_in() -> None:
     assert not np.isfinite(sound.fits([["to", "all"]], [0.0, 0.1], 1.0)).any()
 
 
+def test_words_that_nobody_can_pronounce() -> None:
+    sound = spotter()
+    found = sound.fits([["to", "你好"], ["all"], []], [0.0, 0.3, 0.6], 1.0)
+    assert np.isfinite(found[1]).any()
+    assert not np.isfinite(found[[0, 2]]).any()
+    assert sound.times(["你好"], 0.0, 0.6) is None
+    assert sound.phones(["to", "你好"]) == []
+
+
 def test_phones_follow_each_other_through_the_words() -> None:
     found = spotter(80).phones(["a", "to", "all"])
     assert [word for _, word, _, _ in found] == [0, 1, 1, 2, 2]

@@ -60,12 +60,16 @@ class Spotter:
 
     def fits(self, texts: Sequence[Sequence[str]], cuts: Sequence[float], longest: float) -> Floats:
         """`[texts, cuts, cuts]`: how well each text fits from one cut (seconds) to another, at most `longest` seconds
-        later: mean over the frames of its words of the log likelihood less the best senone's; -inf where it does not.
+        later: mean over the frames of its words of the log likelihood less the best senone's; -inf where it does not,
+        and where it has a word that nobody can pronounce.
         """
-        chain = self._chain(texts)
+        result = np.full((len(texts), len(cuts), len(cuts)), -np.inf, np.float32)
+        known = [number for number, text in enumerate(texts) if self._can_say(text)]
+        if not known:
+            return result
+        chain = self._chain([texts[number] for number in known])
         frames = np.round(np.asarray(cuts) / SECONDS).astype(np.int64).clip(0, len(self._frames))
         at = {int(frame): number for number, frame in enumerate(frames)}
-        result = np.full((len(texts), len(cuts), len(cuts)), -np.inf, np.float32)
         active = np.arange(len(cuts))
         search = _Search(chain, len(cuts))
         for step in range(min(round(longest / SECONDS), len(self._frames))):
@@ -81,11 +85,13 @@ class Spotter:
                     score, quiet = search.ended(row)
                     spoken = step + 1 - quiet
                     fit = np.where(spoken > 0, score / np.maximum(spoken, 1), -np.inf)
-                    result[:, active[row], other] = np.where(score > _NEVER / 2, fit, -np.inf)
+                    result[known, active[row], other] = np.where(score > _NEVER / 2, fit, -np.inf)
         return result
 
     def times(self, words: Sequence[str], start: float, end: float) -> list[Heard] | None:
         """When each word is said, laid from `start` to `end` (seconds); None where they do not fit in."""
+        if not self._can_say(words):
+            return None
         first, last = (min(max(0, round(second / SECONDS)), len(self._frames)) for second in (start, end))
         chain = self._chain([words])
         path = _path(chain, self._all[first:last, chain.senones])
@@ -102,7 +108,7 @@ class Spotter:
         """Each phone of the words, laid over the whole stretch: its name, its word's number, its first frame and the
         one after its last; nothing where they do not fit in.
         """
-        if not words:
+        if not self._can_say(words):
             return []
         chain = self._chain([words])
         wanted, places = np.unique(chain.senones, return_inverse=True)
@@ -115,6 +121,9 @@ class Spotter:
             if (word := int(chain.word[path[first]])) != _QUIET:
                 found.append((chain.names[path[first] // STATES], word, first, last))
         return found
+
+    def _can_say(self, text: Sequence[str]) -> bool:
+        return bool(text) and all(word in self._said for word in text)
 
     def _chain(self, texts: Sequence[Sequence[str]]) -> Chain:
         """Texts as states; silence may stand around each word. A phone's neighbours in other words are those of their
