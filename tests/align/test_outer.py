@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scripted import Loud, Scripted, sentences
@@ -43,9 +47,9 @@ def words(agree: list[tuple[int, int]], spans: list[tuple[float, float]]) -> lis
     return found
 
 
-def laid(given: list[Word]) -> list[Word]:
+def laid(given: list[Word], taken: Sequence[tuple[float, float]] = ()) -> list[Word]:
     samples = sound()
-    return lay_outer_words(Sounding([]), samples, sentences(TEXTS), given, levels(samples))
+    return lay_outer_words(Sounding([]), samples, sentences(TEXTS), given, taken, levels(samples))
 
 
 def test_an_end_that_was_not_heard_goes_to_where_the_words_have_room() -> None:
@@ -58,7 +62,9 @@ def test_an_end_that_was_not_heard_goes_to_where_the_words_have_room() -> None:
 
 
 def test_a_start_that_was_not_heard() -> None:
-    found = laid(words([(0, 6), (3, 7)], [SPANS[0], (5.0, 6.5)]))
+    given = words([(0, 6), (3, 7)], SPANS)
+    given[6:9] = [replace(word, start=4.8, end=4.9) for word in given[6:9]]
+    found = laid(given)
     assert found[5].end == pytest.approx(3.0)
     assert (found[6].start, found[-1].end) == (pytest.approx(4.0, abs=0.01), pytest.approx(6.5, abs=0.01))
 
@@ -67,4 +73,29 @@ def test_what_was_heard_at_both_edges_stays_and_so_does_all_where_the_aligner_ca
     given = words([(0, 6), (0, 7)], SPANS)
     assert laid(given) == given
     unsure = words([(0, 2), (3, 7)], SPANS)
-    assert lay_outer_words(Scripted([]), sound(), sentences(TEXTS), unsure, levels(sound())) == unsure
+    assert lay_outer_words(Scripted([]), sound(), sentences(TEXTS), unsure, [], levels(sound())) == unsure
+
+
+def test_neighbours_that_share_an_edge_which_nobody_heard_stay_apart() -> None:
+    given = words([(0, 3), (3, 7)], [(1.0, 3.4), (3.4, 6.5)])  # both reach into the pause between them
+    found = laid(given)
+    assert found[5].end <= found[6].start
+    assert (found[5].end, found[6].start) == (pytest.approx(3.0, abs=0.01), pytest.approx(4.0, abs=0.01))
+
+
+def test_what_another_sentence_has_is_not_taken() -> None:
+    given = words([(0, 4), (0, 7)], [(1.0, 2.2), SPANS[1]])
+    assert laid(given, [(2.4, 3.0)])[5].end == pytest.approx(2.2, abs=0.01)
+
+
+def test_a_heard_word_is_not_moved_to_other_sound() -> None:
+    given = words([(0, 3), (0, 7)], [(1.0, 2.2), SPANS[1]])
+    given[2] = replace(given[2], start=1.2, end=1.4)  # of six words the third cannot begin so early
+    assert laid(given) == given
+
+
+def test_a_sentence_that_cannot_be_laid_anew_keeps_its_words_out_of_the_one_before() -> None:
+    given = words([(0, 4), (0, 7)], [(1.0, 4.2), SPANS[1]])
+    found = lay_outer_words(Scripted([]), sound(), sentences(TEXTS), given, [], levels(sound()))
+    assert found[5].end == given[6].start
+    assert all(before.end <= after.start for before, after in itertools.pairwise(found[4:7]))

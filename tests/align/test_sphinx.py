@@ -96,9 +96,9 @@ def test_a_learned_voice_hears_what_its_speaker_says_next(clips: tuple[np.ndarra
 def test_cepstra_of_the_front_end(clips: tuple[np.ndarray, list[str]], tmp_path: Path) -> None:
     pocket.write_dictionary({"read"}, tmp_path / "words.dict")
     long = np.tile(clips[0][: 5 * RATE], 4)  # handed over in parts
-    found = pocket.cepstra(long, tmp_path / "words.dict")
+    found = pocket.cepstra(long, tmp_path / "words.dict", "read")
     assert found.shape == (pytest.approx(2000, abs=4), pocket.CEPSTRA)
-    short = pocket.cepstra(long[: 5 * RATE], tmp_path / "words.dict")
+    short = pocket.cepstra(long[: 5 * RATE], tmp_path / "words.dict", "read")
     assert np.array_equal(short[:-1], found[: len(short) - 1])
     assert 10 < found[:, 0].max() < 200
 

@@ -1,7 +1,7 @@
 """Sentences whose first or last words were not heard: where they begin and end, by the sound.
 
 How far such a sentence reaches is a guess up to here. The sound tells: it is laid between the pauses around it, as
-`verify` does with a sentence of which nothing was heard, but so that what was heard of it stays where it is.
+`verify` does with a sentence of which nothing was heard, but so that what was heard of it stays about where it is.
 """
 
 from __future__ import annotations
@@ -21,32 +21,47 @@ from speechmill.audio import RATE, Pcm
 
 _FURTHEST = (2.5, 1.0)  # an edge moves by so many times what its unheard words take, and so many seconds more
 _NEIGHBOUR = 0.6  # of what a neighbour's unheard words take is left to it
+_ASTRAY = (
+    0.4  # seconds by which a heard word may begin elsewhere: else it was not laid over the sound that it was heard in
+)
 _MOST = 8  # ways that are looked at until one leaves the outer words room
 
 Cuts = npt.NDArray[np.float64]
 
 
 def lay_outer_words(
-    aligner: Aligner, samples: Pcm, sentences: Sequence[Sentence], words: Sequence[Word], levels: Levels
+    aligner: Aligner,
+    samples: Pcm,
+    sentences: Sequence[Sentence],
+    words: Sequence[Word],
+    taken: Sequence[tuple[float, float]],
+    levels: Levels,
 ) -> list[Word]:
-    """The words, those of such sentences with times by the sound where the aligner can tell it."""
+    """The words, those of such sentences with times by the sound where the aligner can tell it.
+
+    Args:
+        taken: seconds that other sentences have, in order.
+    """
     found = list(words)
     groups = _groups(words)
     pace = _pace(words)
     marks = pauses(levels)
     for number, (first, last) in enumerate(groups):
         own = words[first:last]
-        if own[0].agrees and own[-1].agrees:
+        agree = [word for word in own if word.agrees]
+        if not agree or (own[0].agrees and own[-1].agrees):
             continue
-        low = _after(found[slice(*groups[number - 1])], pace) if number else 0.0
+        low = found[groups[number - 1][1] - 1].end if number else 0.0
         high = _before(words[slice(*groups[number + 1])], pace) if number + 1 < len(groups) else len(samples) / RATE
-        laid = _laid(aligner, samples, sentences[own[0].sentence].speaker, own, (low, high), marks, pace)
-        if laid:
+        low = max([low, *(end for _, end in taken if end <= agree[0].start)])
+        high = min([high, *(start for start, _ in taken if start >= agree[-1].end)])
+        speaker = sentences[own[0].sentence].speaker
+        if laid := _laid(aligner, samples, speaker, own, (low, high), marks, pace):
             found[first:last] = [
                 replace(word, start=there.start, end=there.end, fitted=True)
                 for word, there in zip(own, laid, strict=True)
             ]
-    return found
+    return _apart(found, groups)
 
 
 def _laid(
@@ -60,11 +75,12 @@ def _laid(
 ) -> list[Heard] | None:
     agree = [place for place, word in enumerate(own) if word.agrees]
     text = [word.word for word in own]
-    if not agree:
-        return None
     leading, trailing = text[: agree[0]], text[agree[-1] + 1 :]
-    starts = _cuts(own[0].start, own[agree[0]].start, leading, room[0], marks, pace)
-    ends = _cuts(own[-1].end, own[agree[-1]].end, trailing, room[1], marks, pace)
+    first_heard, last_heard = own[agree[0]].start, own[agree[-1]].end
+    early = max(min(room[0], first_heard), first_heard - _furthest(leading, pace))
+    late = min(max(room[1], last_heard), last_heard + _furthest(trailing, pace))
+    starts = _cuts(early, first_heard, marks, early, own[0].start) if leading else np.array([own[0].start])
+    ends = _cuts(last_heard, late, marks, late, own[-1].end) if trailing else np.array([own[-1].end])
     cuts = np.unique(np.concatenate([starts, ends]))
     low = float(cuts[0])
     stretch = aligner.stretch(samples, low, float(cuts[-1]), speaker)
@@ -74,36 +90,28 @@ def _laid(
     fits[~np.isin(cuts, starts)] = -np.inf
     fits[:, ~np.isin(cuts, ends)] = -np.inf
     for place in np.argsort(-fits, axis=None)[:_MOST].tolist():
-        start, end = divmod(place, len(cuts))
-        there = stretch.times(text, cuts[start] - low, cuts[end] - low) if np.isfinite(fits[start, end]) else None
-        if there and has_room(there, pace):
-            return [Heard(word, first + low, last + low) for word, first, last in there]
+        start, end = (float(cuts[number]) - low for number in divmod(place, len(cuts)))
+        there = stretch.times(text, start, end) if np.isfinite(fits.flat[place]) else None
+        unheard = [*there[: len(leading)][:1], *there[len(text) - len(trailing) :][-1:]] if there else []
+        if there and all(has_room([word], pace) for word in unheard):
+            laid = [Heard(word, begin + low, until + low) for word, begin, until in there]
+            if all(abs(laid[place].start - own[place].start) <= _ASTRAY for place in agree):
+                return laid
     return None
 
 
-def _cuts(now: float, heard: float, unheard: Sequence[str], limit: float, marks: Cuts, pace: float) -> Cuts:
-    """Where a sentence may begin, or end, whose outermost heard word begins or ends at `heard`: at pauses, or where it
-    meets its neighbour. The edge is at `now`.
+def _furthest(unheard: Sequence[str], pace: float) -> float:
+    """Seconds by which words beyond the outermost heard one may reach."""
+    return _FURTHEST[0] * pace * letters(unheard) + _FURTHEST[1]
 
-    Args:
-        unheard: the words beyond that one.
-        limit: how far it may reach, for its neighbour.
+
+def _cuts(low: float, high: float, marks: Cuts, limit: float, now: float) -> Cuts:
+    """Where a sentence may begin, or end: at the pauses from `low` to `high`, or where it meets its neighbour.
+
+    Where there is no pause, where it does `now`.
     """
-    if not unheard:
-        return np.array([now])
-    furthest = _FURTHEST[0] * pace * letters(unheard) + _FURTHEST[1]
-    low, high = (max(limit, heard - furthest), heard) if limit < heard else (heard, min(limit, heard + furthest))
     inside = marks[(marks > low) & (marks < high)]
-    return np.unique([*(inside if len(inside) else [now]), low if limit < heard else high])
-
-
-def _after(neighbour: Sequence[Word], pace: float) -> float:
-    """How far back a sentence may begin, for the one before it."""
-    agree = [place for place, word in enumerate(neighbour) if word.agrees]
-    if not agree:
-        return neighbour[-1].end
-    unheard = letters([word.word for word in neighbour[agree[-1] + 1 :]])
-    return neighbour[agree[-1]].end + _NEIGHBOUR * pace * unheard
+    return np.unique([*(inside if len(inside) else [now]), limit])
 
 
 def _before(neighbour: Sequence[Word], pace: float) -> float:
@@ -113,6 +121,17 @@ def _before(neighbour: Sequence[Word], pace: float) -> float:
         return neighbour[0].start
     unheard = letters([word.word for word in neighbour[: agree[0]]])
     return neighbour[agree[0]].start - _NEIGHBOUR * pace * unheard
+
+
+def _apart(words: list[Word], groups: Sequence[tuple[int, int]]) -> list[Word]:
+    """Words that reach into the next sentence, which could not be laid anew, end where it begins."""
+    for (first, last), (following, _) in itertools.pairwise(groups):
+        limit = words[following].start
+        for place in range(last - 1, first - 1, -1):
+            if words[place].end <= limit:
+                break
+            words[place] = replace(words[place], start=min(words[place].start, limit), end=limit)
+    return words
 
 
 def _groups(words: Sequence[Word]) -> list[tuple[int, int]]:

@@ -104,16 +104,16 @@ def _pass(engine: Any, samples: Pcm) -> None:
     engine.end_utt()
 
 
-def cepstra(samples: Pcm, dictionary: Path) -> Cepstra:
+def cepstra(samples: Pcm, dictionary: Path, word: str) -> Cepstra:
     """`[frames, 13]`: what the decoder's front end makes of sound, noise taken out, before anything is searched.
 
     Args:
-        dictionary: of at least one word.
+        word: any that the dictionary has.
     """
     with tempfile.TemporaryDirectory(prefix="speechmill-") as folder:
         # It can only be had of a decoder that searches: for one word, in every tenth frame.
         engine = decoder(dictionary, bestpath=False, ds=10, mfclogdir=folder)
-        engine.set_align_text(next(iter(pronunciations(dictionary))))
+        engine.set_align_text(word)
         engine.start_utt()
         for start in range(0, len(samples), _BLOCK):
             engine.process_raw(samples[start : start + _BLOCK].tobytes())

@@ -80,8 +80,10 @@ def align_recording(aligner: Aligner, samples: Pcm, sentences: Sequence[Sentence
         return Aligned(seconds, none, _others(heard, []))
     given = judge.reasons(sentences, found, kept, heard, seconds)
     found_levels = levels(samples)
+    placed = find_by_sound(aligner, samples, sentences, heard, kept, found_levels)
     words = fit_words(aligner, samples, rewrite(heard, kept, seconds))
-    words = lay_outer_words(aligner, samples, sentences, words, found_levels)
+    taken = [(one.start, one.end) for one in placed]
+    words = lay_outer_words(aligner, samples, sentences, words, taken, found_levels)
     outcomes = _outcomes(sentences, found, given, words, found_levels)
     outcomes = tuple(
         replace(outcome, start=heard[candidate.first].start, end=heard[candidate.last - 1].end)
@@ -89,7 +91,6 @@ def align_recording(aligner: Aligner, samples: Pcm, sentences: Sequence[Sentence
         else outcome
         for outcome, candidate in zip(outcomes, found, strict=True)
     )
-    placed = find_by_sound(aligner, samples, sentences, heard, kept, found_levels)
     outcomes, spans = _with_placed(sentences, outcomes, placed, found_levels)
     return Aligned(seconds, outcomes, tuple(one for one in _others(heard, kept) if not _within(one, spans)))
 

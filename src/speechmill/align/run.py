@@ -224,8 +224,9 @@ def _align_all(todo: Sequence[_Job], total: int, processes: int | None) -> None:
 def _until_one_dies(jobs: Sequence[_Job], processes: int, progress: Progress) -> list[_Job]:
     """Align recordings in processes; those that are not done when one of these is killed, which ends all of them."""
     context = multiprocessing.get_context("spawn")  # not forked: Polars holds threads
+    processes = min(processes, len(jobs))
     threads = max(1, cores() // processes)
-    with ProcessPoolExecutor(min(processes, len(jobs)), context, initializer=_begin, initargs=(threads,)) as pool:
+    with ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(threads,)) as pool:
         try:
             for future in as_completed([pool.submit(_align_one, job) for job in jobs]):
                 future.result()

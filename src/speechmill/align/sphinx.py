@@ -1,6 +1,7 @@
 """The `pocketsphinx` aligner: PocketSphinx with the US-English model and dictionary of its wheel.
 
-Listening is tree search with a trigram model of the transcript (`language`); placing is forced alignment. Speech is
+Listening is tree search with a trigram model of the transcript (`language`); placing is forced alignment, where it is
+not clear which stretch a text has in NumPy (`spot`). Speech is
 recognised in pieces cut where it is quiet, so that a piece is one utterance with its own cepstral mean. Listening again
 is done with the voices of the speakers (`mllr`), which are learned from the recording itself.
 """
@@ -43,7 +44,8 @@ class Sphinx:
         self._cepstra: pocket.Cepstra | None = None  # of the recording, once they are asked for
         self._said: Pronunciations = {}
         self._voices: dict[str, Path] = {}  # of speakers: a file for the decoders
-        self._transforms: dict[str, acoustics.Array] = {}  # the same
+        self._transforms: dict[str, acoustics.Array] = {}  # of the same speakers, for all senones
+        self._stretch: tuple[tuple[float, float, Path | None], Spotter] | None = None  # the last one
         self._passages: dict[Passage, list[tuple[str, str, acoustics.Array]]] = {}
         self._counts = Counts()
         self._known: set[str] = set()
@@ -57,6 +59,7 @@ class Sphinx:
         self._counts = count(sentences)
         self._known = pocket.write_dictionary(self._counts.ones, self._dictionary)
         self._cepstra, self._voices, self._transforms, self._passages = None, {}, {}, {}
+        self._stretch = None
         if self._known:
             self._said = pocket.pronunciations(self._dictionary)
             self._listener = pocket.decoder(self._dictionary, **self._tuning)
@@ -86,6 +89,7 @@ class Sphinx:
 
     def learn_voices(self, samples: Pcm, passages: Sequence[Passage]) -> None:
         """See `Aligner.learn_voices`: a transform of the model for each speaker."""
+        self._stretch = None
         spoken: dict[str, list[tuple[str, acoustics.Array]]] = {}
         for passage in passages if self._known else ():
             for speaker, phone, frames in self._spoken(samples, passage):
@@ -110,7 +114,7 @@ class Sphinx:
     def _frames(self, samples: Pcm, start: float, end: float) -> acoustics.Array:
         """What the acoustic model is made for, of a part of a recording."""
         if self._cepstra is None:
-            self._cepstra = pocket.cepstra(samples, self._dictionary)
+            self._cepstra = pocket.cepstra(samples, self._dictionary, next(iter(self._said)))
         first, last = round(start / SECONDS), round(end / SECONDS)
         return acoustics.differences(self._cepstra[first:last])
 
@@ -157,7 +161,11 @@ class Sphinx:
         """See `Aligner.stretch`: with the speaker's voice where it is known."""
         if not self._known:
             return None
-        return self._spotter(self._frames(samples, start, end), self._transforms.get(speaker))
+        key = (start, end, self._voices.get(speaker))  # speakers whose voices are not known share a stretch
+        if self._stretch is None or self._stretch[0] != key:
+            self._stretch = None  # it takes 2 MB a second: not two at once
+            self._stretch = key, self._spotter(self._frames(samples, start, end), self._transforms.get(speaker))
+        return self._stretch[1]
 
     def _spotter(self, frames: acoustics.Array, voice: acoustics.Array | None) -> Spotter:
         return Spotter(pocket.model_folder(), self._said, frames, voice)

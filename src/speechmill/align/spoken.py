@@ -78,7 +78,7 @@ _TIME = re.compile(r"^(\d{1,2}):(\d\d)$")
 _RANGE = re.compile(rf"^([$€£]?)({_FIGURE})[-–—]([$€£]?)({_FIGURE})(%?)$")
 _FRACTION = re.compile(r"^(\d{1,2})/(\d{1,3})$")
 _INITIALS = re.compile(r"^(?:[a-z]\.)+[a-z]?$")
-_PART = re.compile(rf"{_FIGURE}|[a-z']+|[&+@=%#/$]")
+_PART = re.compile(rf"{_FIGURE}|'?[a-z][a-z']*|[&+@=%#/$]")
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,8 @@ def _chunk(chunk: str) -> list[Reading]:
     bare = lower.strip("'")
     if re.fullmatch(r"[a-z']+", lower):
         if chunk.isupper() and 1 < len(bare) <= 5:
-            return [tuple(bare), (bare,)]
+            spelled = tuple(bare.replace("'", ""))
+            return [(bare,), spelled] if "'" in bare else [spelled, (bare,)]
         if re.fullmatch(r"[A-Z]{2,5}'?s", chunk):
             letters = tuple(lower.rstrip("s").rstrip("'"))
             return [(*letters[:-1], f"{letters[-1]}'s"), (lower,)]

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from speechmill.align import acoustics
 from speechmill.align.acoustics import SILENCE, STATES, Array, Floats, Ints
@@ -21,6 +22,7 @@ from speechmill.align.sound import SECONDS
 _NEVER = np.float32(-1e30)
 _QUIET = -1  # the place of a state of silence, among those of words
 
+Bools = npt.NDArray[np.bool_]
 Pronunciations = Mapping[str, Sequence[Sequence[str]]]
 
 
@@ -69,7 +71,9 @@ class Spotter:
             return result
         chain = self._chain([texts[number] for number in known])
         frames = np.round(np.asarray(cuts) / SECONDS).astype(np.int64).clip(0, len(self._frames))
-        at = {int(frame): number for number, frame in enumerate(frames)}
+        at: dict[int, list[int]] = {}
+        for number, frame in enumerate(frames.tolist()):
+            at.setdefault(frame, []).append(number)
         active = np.arange(len(cuts))
         search = _Search(chain, len(cuts))
         for step in range(min(round(longest / SECONDS), len(self._frames))):
@@ -81,7 +85,7 @@ class Spotter:
                 break
             search.advance(self._all[now[:, None], chain.senones], first=step == 0)
             for row, frame in enumerate((now + 1).tolist()):
-                if (other := at.get(frame)) is not None:
+                for other in at.get(frame, ()):
                     score, quiet = search.ended(row)
                     spoken = step + 1 - quiet
                     fit = np.where(spoken > 0, score / np.maximum(spoken, 1), -np.inf)
@@ -94,7 +98,7 @@ class Spotter:
             return None
         first, last = (min(max(0, round(second / SECONDS)), len(self._frames)) for second in (start, end))
         chain = self._chain([words])
-        path = _path(chain, self._all[first:last, chain.senones])
+        path = _path(chain, self._all[first:last], chain.senones)
         if path is None:
             return None
         of_frame = chain.word[path]
@@ -112,7 +116,7 @@ class Spotter:
             return []
         chain = self._chain([words])
         wanted, places = np.unique(chain.senones, return_inverse=True)
-        path = _path(chain, acoustics.likelihoods(self._model, self._frames, self._voice, wanted)[:, places])
+        path = _path(chain, acoustics.likelihoods(self._model, self._frames, self._voice, wanted), places)
         if path is None:
             return []
         bounds = np.flatnonzero(np.diff(path // STATES, prepend=-1, append=-1))
@@ -188,27 +192,29 @@ class _Search:
         self._score = np.full((count, states + 1), _NEVER, np.float32)  # the last one is never reached
         self._quiet = np.zeros((count, states + 1), np.int32)
 
-    def keep(self, rows: Ints | np.ndarray[tuple[int], np.dtype[np.bool_]]) -> None:
+    def keep(self, rows: Bools) -> None:
         self._score, self._quiet = self._score[rows], self._quiet[rows]
 
-    def advance(self, observed: Floats, first: bool) -> Ints:
-        """One frame, `[searches, states]`; returns the state that each comes from."""
+    def advance(self, observed: Floats, first: bool) -> tuple[Bools, Ints]:
+        """One frame, `[searches, states]`; returns which states were come to from another one, and for `entries` which
+        of the `sources` that would be.
+        """
         chain, score, quiet = self._chain, self._score, self._quiet
         leaving = score + self._leave
-        come = np.empty_like(observed)
-        come[:, 1:] = leaving[:, :-2]
-        origin = np.broadcast_to(np.arange(-1, come.shape[1] - 1), come.shape).copy()
         choices = leaving[:, chain.sources]
         best = choices.argmax(axis=2)
-        come[:, chain.entries] = np.take_along_axis(choices, best[:, :, None], axis=2)[:, :, 0]
-        origin[:, chain.entries] = chain.sources[np.arange(len(chain.entries)), best]
+        from_where = chain.sources[np.arange(len(chain.entries)), best]
+        come, came_quiet = np.empty_like(observed), np.empty(observed.shape, np.int32)
+        come[:, 1:], came_quiet[:, 1:] = leaving[:, :-2], quiet[:, :-2]
+        come[:, chain.entries] = choices.max(axis=2)
+        came_quiet[:, chain.entries] = np.take_along_axis(quiet, from_where, axis=1)
         if first:
-            come[:, chain.starts] = 0.0
+            come[:, chain.starts], came_quiet[:, chain.starts] = 0.0, 0
         stayed = score[:, :-1] + chain.stay
-        origin = np.where(come > stayed, origin, np.arange(come.shape[1]))
+        came = come > stayed
         score[:, :-1] = np.maximum(np.maximum(come, stayed) + observed, _NEVER)
-        quiet[:, :-1] = np.take_along_axis(quiet, origin, axis=1) + self._silent
-        return origin
+        quiet[:, :-1] = np.where(came, came_quiet, quiet[:, :-1]) + self._silent
+        return came, best
 
     def ended(self, row: int) -> tuple[Floats, Ints]:
         """`[texts]`: score of the best path to each one's end, and its frames of silence."""
@@ -224,17 +230,24 @@ class _Search:
         return float(scores.max()), int(ends[scores.argmax()])
 
 
-def _path(chain: Chain, observed: Floats) -> Ints | None:
-    """The state of each frame on the best way through a text; `observed`: `[frames, states]`."""
+def _path(chain: Chain, likelihoods: Floats, columns: Ints) -> Ints | None:
+    """The state of each frame on the best way through a text; `columns`: of the likelihoods, for each state."""
     search = _Search(chain, 1)
-    origins = [search.advance(frame[None], first=number == 0)[0] for number, frame in enumerate(observed)]
+    entry = np.full(len(columns), -1)
+    entry[chain.entries] = np.arange(len(chain.entries))
+    came = np.empty((len(likelihoods), len(columns)), np.bool_)
+    best = np.empty((len(likelihoods), len(chain.entries)), np.int8)
+    for frame, row in enumerate(likelihoods):
+        found = search.advance(row[columns][None], first=frame == 0)
+        came[frame], best[frame] = found[0][0], found[1][0]
     score, state = search.end(0)
     if score < _NEVER / 2:
         return None
-    path = np.empty(len(observed), np.int64)
-    for frame in range(len(observed) - 1, -1, -1):
+    path = np.empty(len(likelihoods), np.int64)
+    for frame in range(len(likelihoods) - 1, -1, -1):
         path[frame] = state
-        state = int(origins[frame][state])
+        if came[frame, state]:
+            state = int(chain.sources[entry[state], best[frame, entry[state]]]) if entry[state] >= 0 else state - 1
     return path
 
 

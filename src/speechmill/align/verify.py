@@ -55,7 +55,7 @@ class Placed:
     @property
     def confidence(self) -> float:
         """Between 0.5 and 0.9: sound that fits says less than words that were heard."""
-        return 0.5 + 0.4 * (1.0 - math.exp(-self.margin - _MARGIN))
+        return 0.5 + 0.4 * (1.0 - math.exp(_MARGIN - self.margin))
 
 
 def find_by_sound(
@@ -76,15 +76,12 @@ def find_by_sound(
         low, high = max(0.0, start - _EDGE), min(end + _EDGE, len(samples) / RATE)
         inside = slice(*np.searchsorted(marks, (start, end)))
         cuts = [0.0, *(marks[inside] - low).tolist(), high - low]
-        voices: dict[str, Stretch | None] = {}
-        for place in near:
+        missing = [place for place in near if not kept[place] and len(texts[place]) >= _WORDS]
+        for place in sorted(missing, key=lambda place: sentences[place].speaker):  # a stretch is of one voice
             words, speaker = texts[place], sentences[place].speaker
-            if kept[place] or len(words) < _WORDS:
+            if not (stretch := aligner.stretch(samples, low, high, speaker)):
                 continue
-            if speaker not in voices:
-                voices[speaker] = aligner.stretch(samples, low, high, speaker)
-            stretch = voices[speaker]
-            fits = stretch and _best(stretch, words, rivals.of(words), cuts, paces.get(speaker, paces[""]))
+            fits = _best(stretch, words, rivals.of(words), cuts, paces.get(speaker, paces[""]))
             strict = place not in order or len(words) < _FEW
             if fits and fits[0] >= (_MARGIN_ASTRAY if strict else _MARGIN):
                 there = tuple(Heard(word, first + low, last + low) for word, first, last in fits[1])
@@ -121,17 +118,22 @@ def _best(
     wanted = pace * letters(words)
     at = np.asarray(cuts)
     lengths = at[None, :] - at[:, None]
-    fits = stretch.fits([words, *rivals], cuts, _LENGTHS[1] * wanted)
-    fits[:, (lengths < _LENGTHS[0] * wanted) | (lengths > _LENGTHS[1] * wanted)] = -np.inf
+    long = (lengths >= _LENGTHS[0] * wanted) & (lengths <= _LENGTHS[1] * wanted)
+    if not rivals or not long.any():
+        return None
+    useful = long.any(axis=0) | long.any(axis=1)
+    at, lengths, long = at[useful], lengths[useful][:, useful], long[useful][:, useful]
+    fits = stretch.fits([words, *rivals], at.tolist(), float(lengths[long].max()))
+    fits[:, ~long] = -np.inf
     best: tuple[float, list[Heard]] | None = None
     for place in np.argsort(-fits[0], axis=None)[:_MOST].tolist():
-        first, last = divmod(place, len(cuts))
-        there = stretch.times(words, cuts[first], cuts[last]) if np.isfinite(fits[0, first, last]) else None
+        first, last = divmod(place, len(at))
+        there = stretch.times(words, float(at[first]), float(at[last])) if np.isfinite(fits[0, first, last]) else None
         if there and (best is None or has_room(there, pace)):
             best = float(fits[0, first, last]), there
             if has_room(there, pace):
                 break
-    if best is None or not rivals:
+    if best is None:
         return None
     start, end = best[1][0].start, best[1][-1].end
     shared = np.minimum(at[None, :], end) - np.maximum(at[:, None], start)
@@ -183,9 +185,9 @@ def _paces(sentences: Sequence[Sentence], heard: Sequence[Heard], kept: Sequence
     for sentence, match in zip(sentences, kept, strict=True):
         if match and match.share >= _CLEAR:
             seconds = heard[match.last - 1].end - heard[match.first].start
-            letters = sum(len(word) + 1 for word, _, _ in match.words)
-            each.setdefault(sentence.speaker, []).append(seconds / letters)
-            each[""].append(seconds / letters)
+            a_letter = seconds / letters([word for word, _, _ in match.words])
+            each.setdefault(sentence.speaker, []).append(a_letter)
+            each[""].append(a_letter)
     return {speaker: float(np.median(of_them)) if of_them else 0.065 for speaker, of_them in each.items()}
 
 
