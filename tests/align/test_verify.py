@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from speechmill.align import judge
 from speechmill.align.base import Heard, Stretch
 from speechmill.align.recording import Aligned, Outcome, _with_placed, align_recording
 from speechmill.align.sound import levels, pauses
-from speechmill.align.verify import Placed, has_room
+from speechmill.align.verify import Placed, _orderly, has_room
 from speechmill.audio import RATE, Pcm
 
 A = "we saw strong demand in europe this year"
@@ -105,3 +106,20 @@ def test_a_stretch_into_which_an_outer_word_is_squeezed_is_not_where_a_sentence_
     assert has_room([Heard("thank", 0.0, 0.4), Heard("you", 0.4, 0.42), Heard("ann", 0.5, 0.8)], pace)
     assert not has_room([Heard("thank", 0.0, 0.1), Heard("you", 0.1, 0.4), Heard("ann", 0.4, 0.7)], pace)
     assert not has_room([Heard("thank", 0.0, 0.3), Heard("you", 0.3, 0.6), Heard("ann", 0.6, 0.7)], pace)
+
+
+def test_sentences_that_stand_in_order() -> None:
+    assert _orderly([(place, 1) for place in (0, 1, 7, 2, 3)]) == {0, 1, 2, 3}
+    assert _orderly([(place, 1) for place in (4, 1, 2, 0, 3)]) == {1, 2, 3}
+    assert _orderly([(0, 5), (3, 8), (1, 3), (4, 6)]) == {0, 3, 4}
+    assert _orderly([]) == set()
+    rng = np.random.default_rng(0)
+    for _ in range(50):  # against all subsets
+        places = rng.permutation(7).tolist()
+        weights = rng.integers(1, 9, 7).tolist()
+        found = _orderly(list(zip(places, weights, strict=True)))
+        assert [place for place in places if place in found] == sorted(found)
+        runs = [run for size in range(8) for run in itertools.combinations(range(7), size)]
+        ordered = [run for run in runs if [places[n] for n in run] == sorted(places[n] for n in run)]
+        most = max(sum(weights[n] for n in run) for run in ordered)
+        assert sum(weight for place, weight in zip(places, weights, strict=True) if place in found) == most

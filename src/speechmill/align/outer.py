@@ -95,7 +95,8 @@ def _laid(
         unheard = [*there[: len(leading)][:1], *there[len(text) - len(trailing) :][-1:]] if there else []
         if there and all(has_room([word], pace) for word in unheard):
             laid = [Heard(word, begin + low, until + low) for word, begin, until in there]
-            if all(abs(laid[place].start - own[place].start) <= _ASTRAY for place in agree):
+            stay = [abs(laid[place].start - own[place].start) <= _ASTRAY for place in agree]
+            if 2 * sum(stay) > len(stay):
                 return laid
     return None
 

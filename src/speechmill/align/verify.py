@@ -8,6 +8,7 @@ than sentences that are known to be elsewhere.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -100,13 +101,36 @@ def _free(
     spans = sorted(
         (heard[match.first].start, heard[match.last - 1].end, place) for place, match in enumerate(kept) if match
     )
+    orderly = _orderly([(place, match.agreeing) for _, _, place in spans if (match := kept[place])])
     spans = [(0.0, 0.0, -1), *spans, (seconds, seconds, len(sentences))]
-    for (_, start, one), (end, _, other) in itertools.pairwise(spans):
+    for number, ((_, start, _), (end, _, _)) in enumerate(itertools.pairwise(spans)):
         if _SHORT <= end - start <= _LONGEST:
-            low, high = min(one, other), max(one, other)
+            # A sentence that stands out of order may have moved, or have been found in a wrong place.
+            low = next((place for _, _, place in reversed(spans[1 : number + 1]) if place in orderly), -1)
+            high = next((place for _, _, place in spans[number + 1 : -1] if place in orderly), len(sentences))
             if high - low <= _FAR:
                 near = range(max(0, low - _NEAR), min(len(sentences), high + _NEAR + 1))
                 yield start, end, range(low, high), near
+
+
+def _orderly(places: Sequence[tuple[int, int]]) -> set[int]:
+    """Of places with their weights (over 0), those that follow each other in ascending order and weigh most."""
+    ends: list[tuple[int, int, int]] = []  # of runs, the heavier the later: place, weight of the run, number
+    before: list[int] = []
+    for number, (place, weight) in enumerate(places):
+        after = bisect.bisect_left(ends, (place, 0, 0))
+        before.append(ends[after - 1][2] if after else -1)
+        total = weight + (ends[after - 1][1] if after else 0)
+        dominated = after
+        while dominated < len(ends) and ends[dominated][1] <= total:
+            dominated += 1
+        ends[after:dominated] = [(place, total, number)]
+    found: set[int] = set()
+    at = ends[-1][2] if ends else -1
+    while at >= 0:
+        found.add(places[at][0])
+        at = before[at]
+    return found
 
 
 def _best(
