@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from benchmarks.brain import exact_attention
 from speechbrain.nnet.RNN import AttentionalRNNDecoder
 from test_encoder import close, distance
+from torch import Tensor
 
 from speechmill.config import load_recipe
-from speechmill.models import attention
+from speechmill.models import attention, recorded
 from speechmill.models.attention import AttentionDecoder
+from speechmill.models.recorded import Body, Record, Recordings, Tensors
 from speechmill.settings import CrdnnSettings
 
 HPARAMS = Path(__file__).resolve().parents[2] / "hparams"
@@ -96,3 +101,112 @@ def test_bfloat16_is_near() -> None:
     assert float((found - expected).detach().norm() / expected.detach().norm()) < 0.02
     far = distance(decoder, wide)
     assert max(far.values()) < 0.1, far
+
+
+def again(body: Body) -> tuple[Callable[[], None], Tensors]:
+    """What a CUDA graph does, without one: the same places are written again."""
+    places = body()
+
+    def replay() -> None:
+        for place, value in zip(places, body(), strict=True):
+            if place is not None:
+                place.copy_(value)
+
+    return replay, places
+
+
+def recordings(record: Record = again) -> Recordings:
+    return Recordings(attention._forward, 2, attention._backward, record)
+
+
+def loop_inputs(size: int, tokens: int, total: int, dropout: bool = False, device: str = "cpu") -> tuple[Any, ...]:
+    decoder = AttentionDecoder(SMALL).double().to(device)
+    cell, attn = decoder.rnn.rnn_cells[0], decoder.attn
+    shapes = {"gates": (size, tokens, 48), "keys": (size, total, 20), "encoded": (size, total, 12)}
+    given = [torch.randn(shape, dtype=torch.float64, device=device, requires_grad=True) for shape in shapes.values()]
+    steps = torch.randint(1, total + 1, (size,), device=device)
+    keep = torch.rand(size, tokens, 20, dtype=torch.float64, device=device).round() * 2 if dropout else None
+    weights = attention.Weights(
+        cell.weight_ih[:, 6:], cell.weight_hh, cell.bias_hh, attn.mlp_dec.weight, attn.mlp_loc.weight,
+        attn.conv_loc.weight[:, 0].double(), attn.mlp_attn.weight[0], attn.mlp_out.weight, attn.mlp_out.bias,
+    )  # fmt: skip
+    return *given, steps, keep, attention.Weights(*(one.detach().requires_grad_() for one in weights))
+
+
+def of_loop(loop: Callable[..., tuple[Tensor, Tensor]], inputs: tuple[Any, ...]) -> list[Tensor]:
+    hidden, contexts = loop(*inputs)
+    leaves = [*inputs[:3], *inputs[5]]
+    loss = (hidden.square().sum() + (contexts * hidden[:, :, :1]).sum()) * 0.1
+    return [hidden, contexts, *torch.autograd.grad(loss, leaves)]
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_recorded_passes_are_the_plain_ones(dropout: bool) -> None:
+    torch.manual_seed(0)
+    kept = recordings()
+    shapes = [(3, 7, 21), (4, 8, 32), (3, 6, 17), (1, 1, 1), (4, 5, 32)]  # three of them are one shape, rounded up
+    for shape in shapes:
+        inputs = loop_inputs(*shape, dropout)
+        expected = of_loop(attention.fast_loop, inputs)
+        found = of_loop(partial(attention.recorded_loop, kept), inputs)
+        for one, other in zip(found, expected, strict=True):
+            close(one, other)
+    assert len(kept._kept) == 2
+
+
+def test_a_pass_begun_before_the_last_one_ended_is_made_plainly() -> None:
+    torch.manual_seed(0)
+    kept = recordings()
+    loop = partial(attention.recorded_loop, kept)
+    first, second = loop_inputs(2, 4, 16), loop_inputs(2, 4, 16)
+    results = [loop(*inputs) for inputs in (first, second)]
+    for inputs, (hidden, contexts) in zip((first, second), results, strict=True):
+        grads = torch.autograd.grad(hidden.sum() + contexts.square().sum(), inputs[:3], retain_graph=True)
+        expected = attention.fast_loop(*inputs)
+        wanted = torch.autograd.grad(expected[0].sum() + expected[1].square().sum(), inputs[:3])
+        for one, other in zip(grads, wanted, strict=True):
+            close(one, other)
+    with pytest.raises(RuntimeError, match="gone back through before"):
+        results[0][0].sum().backward()
+    del results, hidden, contexts
+    assert kept.claim(attention._Claim())  # nobody has the recordings any more
+
+
+def test_what_nobody_used_has_no_gradient_of_the_pass_before() -> None:
+    torch.manual_seed(0)
+    loop = partial(attention.recorded_loop, recordings())
+    inputs = loop_inputs(2, 4, 16)
+    of_loop(loop, inputs)
+    (only,) = torch.autograd.grad(loop(*inputs)[0].sum(), inputs[:1])
+    (wanted,) = torch.autograd.grad(attention.fast_loop(*inputs)[0].sum(), inputs[:1])
+    close(only, wanted)
+
+
+def test_recordings_go_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    kept = recordings()
+    monkeypatch.setattr(recorded, "_budget", lambda _: 2.5 * size)
+    size = 0
+    for tokens in (4, 8, 12):
+        of_loop(partial(attention.recorded_loop, kept), loop_inputs(2, tokens, 16))
+        size = size or next(iter(kept._kept.values())).size
+    assert 1 <= len(kept._kept) < 3
+
+    def full(_: Body) -> tuple[Callable[[], None], Tensors]:
+        raise torch.OutOfMemoryError("no room")
+
+    inputs = loop_inputs(2, 4, 16)
+    found = of_loop(partial(attention.recorded_loop, recordings(full)), inputs)
+    for one, other in zip(found, of_loop(attention.fast_loop, inputs), strict=True):
+        close(one, other)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: recordings of CUDA are not tried")
+def test_recordings_on_a_gpu_are_the_plain_loop() -> None:
+    torch.manual_seed(0)
+    for shape in ((3, 7, 21), (4, 8, 32), (3, 6, 17)):
+        inputs = loop_inputs(*shape, dropout=True, device="cuda")
+        plain = [one.detach().cpu().requires_grad_(one.requires_grad) for one in (*inputs[:5], *inputs[5])]
+        expected = of_loop(attention.fast_loop, (*plain[:5], attention.Weights(*plain[5:])))
+        for one, other in zip(of_loop(attention.fast_loop, inputs), expected, strict=True):
+            close(one.cpu(), other)
