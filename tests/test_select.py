@@ -224,6 +224,22 @@ def test_unsure_utterances_are_left_out_where_a_confidence_is_asked() -> None:
         select(corpus(), SelectSettings(min_confidence=0.9))
 
 
+def test_aligned_utterances_keep_silence_around_them_as_far_as_there_is_any() -> None:
+    exact = corpus().with_columns(
+        start=pl.col("start") + 1.0, end=pl.col("end") - 0.3, quiet_before=pl.lit(1.0), quiet_after=pl.lit(0.3)
+    )
+    found = chosen({}, exact).table
+    begun = exact.filter(pl.col("id").is_in(found["id"].to_list()))
+    assert (begun["start"] - found["start"]).to_list() == pytest.approx([0.5] * len(found))
+    assert (found["end"] - begun["end"]).to_list() == pytest.approx([0.3] * len(found))
+    again = chosen({"silence_seconds": 0.25}, found.drop("split").with_columns(split=pl.lit(""))).table
+    assert (again["end"] - again["start"]).sum() == pytest.approx(
+        (found["end"] - found["start"]).sum() + 0.25 * len(again)
+    )
+    tight = chosen({"silence_seconds": 0.0}, exact).table
+    assert tight["start"].to_list() == pytest.approx(exact["start"].to_list())
+
+
 def test_unknown_native_is_left_out_only_where_a_share_is_asked() -> None:
     table = corpus().with_columns(native=pl.when(pl.col("call") != "c4").then("native"))
     assert set(chosen({}, table).dropped["reason"]) == set()

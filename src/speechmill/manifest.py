@@ -30,6 +30,7 @@ SPLITS = ("train", "valid", "test")
 _SLICE = 1 << 18  # rows in memory at a time where a manifest is read in slices
 # A column that an importer may add: false where the row is a whole recording with its whole transcript, to be aligned.
 TIMED = "timed"
+QUIET = ("quiet_before", "quiet_after")  # seconds of silence around an aligned utterance that no other one has
 
 
 def write_manifest(table: pl.DataFrame, path: Path) -> None:

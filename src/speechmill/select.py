@@ -14,14 +14,14 @@ import polars as pl
 from speechmill.artefact import fingerprint, locked, read_json, sha256_file, tidy, write_json
 from speechmill.errors import SpeechmillError
 from speechmill.ledger import ledger_path, select_account, select_ledger, write_ledger
-from speechmill.manifest import SCHEMA, SPLITS, is_untimed, read_ids, scan_manifest, slices, written_rows
+from speechmill.manifest import QUIET, SCHEMA, SPLITS, is_untimed, read_ids, scan_manifest, slices, written_rows
 from speechmill.progress import Progress
 from speechmill.quotas import Cell, quotas
 from speechmill.settings import SelectSettings
 from speechmill.splits import assign_splits, call_groups, rank_key
 from speechmill.vocabulary import WordCounts, unseen_words
 
-_VERSION = 4  # of what select does: raise it where the same manifest and settings would give other rows
+_VERSION = 5  # of what select does: raise it where the same manifest and settings would give other rows
 _SECONDS = pl.col("end") - pl.col("start")
 REASONS = (
     "excluded", "not-in-include-only", "not-ceo", "untimed", "too-short", "too-long", "low-confidence", "drop-text",
@@ -72,7 +72,7 @@ def select_manifest(manifest: Path, out: Path, settings: SelectSettings) -> Sele
     An output that is whole, of the same manifest and settings, is left as it is. Raises SpeechmillError for a manifest
     or a wish that makes no sense: a column or file that is not there, a call asked into two splits, no training data.
     """
-    table = scan_manifest(manifest)
+    table = with_silence(scan_manifest(manifest), settings.silence_seconds)
     if manifest.resolve() == out.resolve():
         raise SpeechmillError(f"{out}: select would overwrite the manifest that it reads; choose another output.")
     lists = {name: sorted(_ids(settings, name) or ()) for name in _LISTS}
@@ -103,12 +103,27 @@ def select_manifest(manifest: Path, out: Path, settings: SelectSettings) -> Sele
 
 def select(table: pl.DataFrame, settings: SelectSettings) -> Selection:
     """`select_manifest` of a table in memory: a pure function of the table and the settings."""
-    choice = choose(table.lazy(), settings)
-    parts = list(_divided(table.lazy(), choice))
+    frame = with_silence(table.lazy(), settings.silence_seconds)
+    choice = choose(frame, settings)
+    parts = list(_divided(frame, choice))
     chosen, dropped = (pl.concat([part[k] for part in parts]) for k in (0, 1))
     words = {split: WordCounts() for split in SPLITS}
     _count_words(chosen, words)
     return Selection(chosen, dropped.drop("recording"), choice.wishes, _summary(choice, words))
+
+
+def with_silence(table: pl.LazyFrame, most: float) -> pl.LazyFrame:
+    """Rows of which `align` says how much silence is around them, begun and ended so many seconds earlier and later.
+
+    A recognizer that never heard a pause at an edge stumbles over those of other corpora's utterances.
+    """
+    if not set(QUIET) <= set(table.collect_schema().names()):
+        return table
+    before, after = (pl.col(name).fill_null(0.0).clip(0.0, most) for name in QUIET)
+    return table.with_columns(
+        start=pl.col("start") - before, end=pl.col("end") + after,
+        **{name: pl.col(name) - taken for name, taken in zip(QUIET, (before, after), strict=True)},
+    )  # fmt: skip
 
 
 def dropped_path(out: Path) -> Path:

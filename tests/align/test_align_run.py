@@ -76,6 +76,18 @@ def test_utterances_words_sentences_and_ledger(tmp_path: Path, hears: list[Heard
     shown, problems = inspect_ledger(tmp_path / "out.parquet")
     assert problems == []
     assert "silence-or-music" in shown
+    assert rows["quiet_before"][0] == pytest.approx(rows["start"][0])
+    assert rows["quiet_after"][0] == pytest.approx(0.5, abs=0.05)  # to what no sentence has
+    assert rows["end"][1] + rows["quiet_after"][1] == pytest.approx(seconds)
+
+
+def test_two_utterances_share_the_silence_between_them(tmp_path: Path, hears: list[Heard]) -> None:
+    source = one(tmp_path, hears, [A, B, C])
+    align(source)
+    rows = read_manifest(tmp_path / "out.parquet")
+    between = (rows["start"][1:] - rows["end"][:2]).to_list()
+    assert rows["quiet_after"][:2].to_list() == pytest.approx([gap / 2 for gap in between])
+    assert rows["quiet_before"][1:].to_list() == pytest.approx([gap / 2 for gap in between])
 
 
 def test_done_is_not_done_again_and_a_change_is(tmp_path: Path, hears: list[Heard]) -> None:

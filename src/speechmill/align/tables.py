@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import polars as pl
 
 from speechmill.align import judge
-from speechmill.align.ledger import SPANS, Span, account, check
+from speechmill.align.ledger import KEPT, SILENCE, SPANS, Span, account, check
 from speechmill.align.recording import Aligned, Outcome
 from speechmill.align.transcript import Line
 from speechmill.align.utterances import Utterance, utterances
 from speechmill.corpora.base import identifier
-from speechmill.manifest import SCHEMA
+from speechmill.manifest import QUIET, SCHEMA
 from speechmill.settings import AlignSettings
 
 WORDS: dict[str, pl.DataType] = {
@@ -71,7 +71,7 @@ def tables(rows: pl.DataFrame, found: Sequence[Line], aligned: Aligned, settings
     spans = _spans(aligned, made, left_out, reasons)
     check(recording, aligned.seconds, spans, len(found), reasons)
     return Tables(
-        _utterances(rows, found, made, names),
+        _utterances(rows, found, made, names, _silence(made, spans)),
         _words(made, names),
         sentences_table(rows, found, aligned.outcomes, reasons, where),
         spans_table(recording, spans),
@@ -83,7 +83,7 @@ def failed(rows: pl.DataFrame, found: Sequence[Line], seconds: float, reason: st
     outcomes = [Outcome(line.sentence.place, reason, 0.0) for line in found]
     spans = account(seconds, [], [(0.0, seconds, reason)], [])
     return Tables(
-        rows.clear().with_columns(pl.lit(0.0).alias("confidence")),
+        rows.clear().with_columns(pl.lit(0.0).alias(name) for name in ("confidence", *QUIET)),
         pl.DataFrame(schema=WORDS),
         sentences_table(rows, found, outcomes, [reason] * len(found), {}),
         spans_table(rows["recording"][0], spans),
@@ -123,7 +123,11 @@ def _spans(
 
 
 def _utterances(
-    rows: pl.DataFrame, found: Sequence[Line], made: Sequence[Utterance], names: Sequence[str]
+    rows: pl.DataFrame,
+    found: Sequence[Line],
+    made: Sequence[Utterance],
+    names: Sequence[str],
+    silence: Sequence[tuple[float, float]],
 ) -> pl.DataFrame:
     """Manifest rows of the utterances: what the corpus says of a sentence's row is carried along."""
     first = [found[utterance.places[0]].row for utterance in made]
@@ -133,11 +137,24 @@ def _utterances(
         pl.Series("end", [utterance.end for utterance in made], pl.Float64),
         pl.Series("text", [" ".join(token.written for token in u.tokens) for u in made], pl.String),
         pl.Series("confidence", [utterance.confidence for utterance in made], pl.Float64),
+        *(pl.Series(name, [one[side] for one in silence], pl.Float64) for side, name in enumerate(QUIET)),
     )
     if "timed" in table.columns:  # rows were whole recordings without times of their own; these have theirs
         table = table.with_columns(pl.lit(True).alias("timed"))
     extra = [name for name in table.columns if name not in SCHEMA]
     return table.select([*SCHEMA, *extra])
+
+
+def _silence(made: Sequence[Utterance], spans: Sequence[Span]) -> list[tuple[float, float]]:
+    """Seconds of silence before and after each utterance; two share what lies between them."""
+    before: dict[float, float] = {}
+    after: dict[float, float] = {}
+    for number, span in enumerate(spans):
+        if span.kind == SILENCE:
+            kept = [one.kind == KEPT for one in spans[max(0, number - 1) : number + 2] if one is not span]
+            length = span.seconds / (2 if len(kept) == 2 and all(kept) else 1)
+            before[span.end], after[span.start] = length, length
+    return [(before.get(one.start, 0.0), after.get(one.end, 0.0)) for one in made]
 
 
 def _words(made: Sequence[Utterance], names: Sequence[str]) -> pl.DataFrame:
