@@ -28,7 +28,6 @@ from speechmill.corpora.demo.build import HEADER, clock, sentence_id
 
 RECIPE = Path("hparams/demo.yaml")
 DAMAGE = 20  # %
-CONFIDENCE = 0.9
 _METADATA = Path("metadata") / "BizSpeech_MetaData.json"
 
 Transcripts = dict[str, list[Written]]
@@ -41,7 +40,7 @@ def bootstrap(args: Namespace) -> dict[str, Any]:
     transcripts = damaged_corpus(demo, args.work / "damaged", args.seed)
     imported, first = aligned(args, "pocketsphinx")
     second, run = folder / "second.parquet", folder / "run"
-    trained(first, folder, run, args, [], ["--min-confidence", str(CONFIDENCE)])
+    trained(first, folder, run, args, [])
     speechmill("align", imported, second, "--aligner", f"ctc:{run}")
     native = {call for call, row in read_json(demo / _METADATA).items() if row["partition"] == 5}
     return {
@@ -66,9 +65,8 @@ def training(args: Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {}
     sides: list[str] = [f"select.include_only={folder / 'native.txt'}"]
     for name, manifest in {"true": true, "aligned": kept, "everything": everything}.items():
-        extra = ["--min-confidence", str(CONFIDENCE)] if name == "aligned" else []
         run = folder / name / "run"
-        trained(manifest, folder / name, run, args, sides, extra)
+        trained(manifest, folder / name, run, args, sides)
         if name == "true":  # the other two have the same calls to train on, and are tested on these
             selected = pl.read_parquet(folder / name / "selected.parquet", columns=["call", "split"]).unique()
             for split in ("valid", "test"):
@@ -99,11 +97,11 @@ def tested(run: Path, folder: Path, name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def trained(manifest: Path, folder: Path, run: Path, args: Namespace, settings: list[str], select: list[str]) -> None:
+def trained(manifest: Path, folder: Path, run: Path, args: Namespace, settings: list[str]) -> None:
     """Select, shard, tokenizer, train."""
     settings = [*args.overrides, *settings]
     selected, tokenizer = folder / "selected.parquet", folder / "tokenizer.model"
-    speechmill("select", manifest, selected, "--recipe", RECIPE, *select, *settings)
+    speechmill("select", manifest, selected, "--recipe", RECIPE, *settings)
     speechmill("shard", selected, folder / "shards", "--recipe", RECIPE, *settings)
     speechmill("tokenizer", selected, tokenizer, "--recipe", RECIPE, *settings)
     places = [f"data.shards={folder / 'shards'}", f"data.tokenizer={tokenizer}"]

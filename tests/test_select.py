@@ -237,7 +237,7 @@ def test_aligned_utterances_keep_silence_around_them_as_far_as_there_is_any() ->
         (found["end"] - found["start"]).sum() + 0.25 * len(again)
     )
     tight = chosen({"silence_seconds": 0.0}, exact).table
-    assert tight["start"].to_list() == pytest.approx(exact["start"].to_list())
+    assert tight["start"].to_list() == exact.filter(pl.col("id").is_in(tight["id"].to_list()))["start"].to_list()
 
 
 def test_unknown_native_is_left_out_only_where_a_share_is_asked() -> None:
