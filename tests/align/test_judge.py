@@ -3,6 +3,7 @@
 # ruff: noqa: SIM905
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from speechmill.align import judge
 from speechmill.align.base import Heard, Sentence, Token
@@ -97,3 +98,12 @@ def test_a_voice_that_is_heard_badly_is() -> None:
     assert not judge.belongs(sentences(100), some(100, range(0, 100, 7), matched(5, 11)), 1000), "by chance"
     assert not judge.belongs(sentences(100), some(100, []), 1000)
     assert not judge.belongs([], [], 1000)
+
+
+def test_confidence_is_the_share_of_words_expected_as_written() -> None:
+    whole, lacking = matched(10, 10), replace(matched(10, 10), last=12)  # two words were heard that it does not have
+    assert judge.confidence(whole) > 0.999
+    assert round(judge.confidence(lacking), 2) == round(judge.confidence(matched(8, 10)), 2) == 0.94
+    assert judge.confidence(matched(5, 10)) > 0.8 > judge.confidence(matched(3, 10)) > 0.5
+    assert judge.confidence(matched(1, 10)) < 0.05
+    assert judge.confidence(replace(whole, taken=True)) == 0.0

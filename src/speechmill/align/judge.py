@@ -33,20 +33,24 @@ _SURE = 3  # words: a shorter sentence must be heard whole
 # with 20 and 30 % damage whose voices are heard badly it is 18 and 14 % or more.
 _SENTENCES, _HEARD = 0.3, 0.11
 _DENSE, _WINDOW = 12, 24  # where the transcript begins late in a recording that was cut off
+_WRONG = 0.3
+_STEEP, _HALF = 25.0, 0.25  # a sentence of four words is as likely there as not with so large a share of them heard
 _ROOM = 0.7  # seconds of sound between neighbours in which something else may have been said
 
 
-def confidence(match: Match, sentence: Sentence) -> float:
-    """How sure it is that a sentence was said there, 0 to 1.
+def confidence(match: Match) -> float:
+    """The share of a sentence's words that are expected to be said there as written, 0 to 1.
 
-    A logistic of the share of its words that were heard, and of how many they are: two words out of two agree by chance
-    more easily than twenty out of twenty. The curve is set by hand; `benchmarks/align.py` tells how well it holds.
+    Words of it that were not heard, and heard ones between that it does not have, are `_WRONG` of the time faults of
+    the transcript, else of the hearing (measured: `benchmarks/align.py`, part confidence). Where few of its words were
+    heard it may not have been said at all: two words out of two agree by chance more easily than twenty out of twenty.
     """
-    del sentence
     if match.taken:
         return 0.0
     words = max(len(match.words), 1)
-    return 1.0 / (1.0 + math.exp(-(10.0 * (match.share - 0.35) + 1.2 * math.log(words / 4.0))))
+    unlike = (words - match.agreeing + max(0, match.last - match.first - match.agreeing)) / words
+    there = 1.0 / (1.0 + math.exp(-(_STEEP * (match.share - _HALF) + 1.2 * math.log(words / 4.0))))
+    return there * (1.0 - _WRONG * min(1.0, unlike))
 
 
 def keep(found: Sequence[Match | None], before: Sequence[Match | None] | None = None) -> list[Match | None]:

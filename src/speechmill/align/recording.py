@@ -162,7 +162,7 @@ def _outcomes(
     outcomes: list[Outcome] = []
     for number, (sentence, reason) in enumerate(zip(sentences, given, strict=True)):
         candidate = found[number]
-        sure = judge.confidence(candidate, sentence) if candidate else 0.0
+        sure = judge.confidence(candidate) if candidate else 0.0
         if reason != judge.KEPT or number not in groups:
             outcomes.append(Outcome(sentence.place, reason, sure))
             continue

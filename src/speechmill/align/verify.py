@@ -55,8 +55,8 @@ class Placed:
 
     @property
     def confidence(self) -> float:
-        """Between 0.5 and 0.9: sound that fits says less than words that were heard."""
-        return 0.5 + 0.4 * (1.0 - math.exp(_MARGIN - self.margin))
+        """Between 0.7 and 0.9: sound that fits says less than words that were heard."""
+        return 0.9 - 0.2 * math.exp(_MARGIN - self.margin)
 
 
 def find_by_sound(
