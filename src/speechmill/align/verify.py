@@ -33,7 +33,7 @@ _FAR = 40  # sentences of the transcript that may be missing in it
 _RIVALS = 6  # sentences that are elsewhere and as long, and may not fit as well
 # Log likelihood of a frame, by which it fits better than any of these: in its place in the transcript, or out of order.
 _MARGIN, _MARGIN_ASTRAY = 0.7, 1.7
-_SQUEEZED = 0.5  # of the time that a word takes at its speaker's pace
+_SQUEEZED = 0.6  # of the time that a word takes at its speaker's pace
 _EDGE = 0.05  # seconds of sound taken along on each side
 
 
