@@ -113,10 +113,7 @@ def select(table: pl.DataFrame, settings: SelectSettings) -> Selection:
 
 
 def with_silence(table: pl.LazyFrame, most: float) -> pl.LazyFrame:
-    """Rows of which `align` says how much silence is around them, begun and ended so many seconds earlier and later.
-
-    A recognizer that never heard a pause at an edge stumbles over those of other corpora's utterances.
-    """
+    """Rows of which `align` says how much silence is around them, begun and ended up to `most` seconds further out."""
     if not set(QUIET) <= set(table.collect_schema().names()):
         return table
     before, after = (pl.col(name).fill_null(0.0).clip(0.0, most) for name in QUIET)
