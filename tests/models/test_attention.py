@@ -201,6 +201,21 @@ def test_recordings_go_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) ->
         close(one, other)
 
 
+def test_where_nothing_can_be_recorded_it_is_said_once_and_done_plainly(capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(_: Body) -> tuple[Callable[[], None], Tensors]:
+        raise RuntimeError("not permitted when the stream is capturing\nmore of it")
+
+    kept = recordings(refuse)
+    for _ in range(2):
+        inputs = loop_inputs(2, 4, 16)
+        found = of_loop(partial(attention.recorded_loop, kept), inputs)
+        for one, other in zip(found, of_loop(attention.fast_loop, inputs), strict=True):
+            close(one, other)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert "not permitted" in said[0]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: recordings of CUDA are not tried")
 def test_recordings_on_a_gpu_are_the_plain_loop() -> None:
     torch.manual_seed(0)

@@ -21,9 +21,7 @@ from speechmill.audio import RATE, Pcm
 
 _FURTHEST = (2.5, 1.0)  # an edge moves by so many times what its unheard words take, and so many seconds more
 _NEIGHBOUR = 0.6  # of what a neighbour's unheard words take is left to it
-_ASTRAY = (
-    0.4  # seconds by which a heard word may begin elsewhere: else it was not laid over the sound that it was heard in
-)
+_ASTRAY = 0.4  # seconds within which most heard words still begin: else other sound was taken for them
 _MOST = 8  # ways that are looked at until one leaves the outer words room
 
 Cuts = npt.NDArray[np.float64]

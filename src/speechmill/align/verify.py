@@ -216,4 +216,5 @@ def _paces(sentences: Sequence[Sentence], heard: Sequence[Heard], kept: Sequence
 
 
 def letters(words: Sequence[str]) -> int:
+    """Of words and the spaces after them: what paces are counted in."""
     return sum(len(word) + 1 for word in words)

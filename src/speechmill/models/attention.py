@@ -178,10 +178,7 @@ class _Loop(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        hidden, contexts, *saved = _forward(*inputs, keeping=any(ctx.needs_input_grad))
-        _, _, encoded, _, *rest = inputs
-        ctx.save_for_backward(encoded, *rest, *saved)
-        return hidden, contexts
+        return _forward_saving(ctx, inputs, keeping=any(ctx.needs_input_grad))
 
     @staticmethod
     @once_differentiable
@@ -199,10 +196,7 @@ class _Recorded(torch.autograd.Function):
         if ctx.recording is not None:
             hidden, contexts = ctx.recording.run(inputs)
             return hidden.clone(), contexts.clone()
-        hidden, contexts, *saved = _forward(*inputs)
-        _, _, encoded, _, *rest = inputs
-        ctx.save_for_backward(encoded, *rest, *saved)
-        return hidden, contexts
+        return _forward_saving(ctx, inputs, keeping=True)
 
     @staticmethod
     @once_differentiable
@@ -216,6 +210,13 @@ class _Recorded(torch.autograd.Function):
         grads = tuple(None if one is None else one.clone() for one in found)
         ctx.recordings.release()
         return None, *grads
+
+
+def _forward_saving(ctx: Any, inputs: Tensors, keeping: bool) -> tuple[Tensor, Tensor]:
+    hidden, contexts, *saved = _forward(*inputs, keeping=keeping)
+    _, _, encoded, _, *rest = inputs
+    ctx.save_for_backward(encoded, *rest, *saved)
+    return hidden, contexts
 
 
 def _of_saved(saved: Tensors, of_result: Tensors) -> Tensors:

@@ -7,6 +7,7 @@ out: a recording reads from fixed places and writes to fixed places.
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
@@ -73,6 +74,7 @@ class Recordings:
         self._make = lambda inputs: Recording(forward, results, backward, inputs, record)
         self._kept: OrderedDict[Any, Recording] = OrderedDict()
         self._owner: weakref.ref[Any] | None = None
+        self._fails = False  # nothing is recorded any more
 
     def claim(self, owner: Any) -> bool:
         """Whether the recordings are `owner`'s until it is gone, or `release` is called; else another has them."""
@@ -85,13 +87,22 @@ class Recordings:
         self._owner = None
 
     def of(self, inputs: Tensors) -> Recording | None:
-        """The recording for inputs of such shapes; None where there is no memory for it."""
+        """The recording for inputs of such shapes; None where there is no memory for it, or none can be made."""
+        if self._fails:
+            return None
         key = tuple(None if one is None else (one.shape, one.dtype, one.device) for one in inputs)
         if key not in self._kept:
             try:
                 self._kept[key] = self._make(inputs)  # type: ignore[no-untyped-call]
             except torch.OutOfMemoryError:
                 self._kept.clear()
+                return None
+            except RuntimeError as error:
+                self._fails = True
+                reason = str(error).partition("\n")[0]
+                print(
+                    f"speechmill: kernels are started one by one, they cannot be recorded ({reason})", file=sys.stderr
+                )
                 return None
             while len(self._kept) > 1 and sum(one.size for one in self._kept.values()) > _budget(inputs):
                 self._kept.popitem(last=False)
