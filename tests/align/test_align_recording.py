@@ -1,12 +1,15 @@
 """One recording, with an aligner that hears what a script says."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from scripted import Scripted, said, sentences
 
 from speechmill.align import judge
+from speechmill.align.base import Heard, Sentence
 from speechmill.align.recording import align_recording
-from speechmill.audio import RATE
+from speechmill.audio import RATE, Pcm
 
 A = "we saw strong demand in europe this year"
 B = "margins were a little lower than we had planned"
@@ -56,6 +59,14 @@ def test_a_damaged_sentence_is_kept_with_less_confidence_and_its_words_marked() 
     assert harmed.start == pytest.approx(spans[0][0], abs=0.02)
 
 
+def test_where_a_word_is_missing_in_the_transcript_is_told() -> None:
+    samples, heard, _ = said([A, B])
+    found = align_recording(Scripted(heard), samples, sentences([A.replace("strong ", ""), B]))
+    assert [(token.written, token.extra) for token in found.outcomes[0].tokens if token.extra] == [("saw", 1)]
+    assert not any(token.extra for token in found.outcomes[1].tokens)
+    assert found.outcomes[0].confidence < found.outcomes[1].confidence
+
+
 def test_unheard_words_at_an_edge_take_the_sound_beside_them() -> None:
     samples, heard, spans = said([A, B])
     misheard = [word if number not in (6, 7) else word._replace(word="fear") for number, word in enumerate(heard)]
@@ -67,6 +78,35 @@ def test_a_transcript_of_another_call_is_rejected_whole() -> None:
     samples, heard, _ = said([A, B, C, D])
     texts = [f"completely different words about zebra number {n} in the zoo" for n in range(12)]
     found = align_recording(Scripted(heard), samples, sentences(texts))
+    assert {outcome.reason for outcome in found.outcomes} == {judge.OTHER}
+
+
+class Learning(Scripted):
+    """Understands the first sentence, and the others once it knows their voices."""
+
+    def __init__(self, script: list[Heard], samples: Pcm) -> None:
+        super().__init__(
+            [word if n < len(A.split()) else word._replace(word="mumble") for n, word in enumerate(script)]
+        )
+        self.whole, self.seconds = script, len(samples) / RATE
+
+    def listen_again(self, samples: Pcm, expected: Sequence[Sentence]) -> list[Heard]:
+        del expected
+        begin = self.seconds - len(samples) / RATE
+        later = [word for word in self.whole if word.start >= begin]
+        return [word._replace(start=word.start - begin, end=word.end - begin) for word in later]
+
+
+def test_a_transcript_is_another_calls_only_after_its_voices_were_learned() -> None:
+    texts = [A, B, C, D]
+    texts += [
+        f"we expect {word} from {word} in the last quarter" for word in ("steel", "copper", "zinc", "tin", "lead")
+    ]
+    samples, heard, _ = said(texts)
+    found = align_recording(Learning(heard, samples), samples, sentences(texts))
+    assert all(outcome.kept for outcome in found.outcomes)
+    others = [A, *(f"completely different words about zebra number {n} in the zoo" for n in range(12))]
+    found = align_recording(Learning(heard, samples), samples, sentences(others))
     assert {outcome.reason for outcome in found.outcomes} == {judge.OTHER}
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from speechmill.align.base import Heard
 from speechmill.align.match import Match
-from speechmill.align.place import rewrite
+from speechmill.align.place import rewrite, without_strays
 
 # Words of three letters that took 0.4 s each: about 0.1 s a letter, counting the space.
 HEARD = [Heard("one", 5.0, 5.4), Heard("two", 5.4, 5.8), Heard("six", 8.0, 8.4), Heard("ten", 8.4, 8.8)]
@@ -62,3 +62,16 @@ def test_heard_words_between_stay_where_they_are() -> None:
     words = rewrite(HEARD, [sentence(("one", 0)), sentence(("nay", -1), ("ten", 3))], 9.0)
     assert [(word.word, word.sentence) for word in words] == [("one", 0), ("two", -1), ("nay", 1), ("ten", 1)]
     assert [word.start for word in words] == sorted(word.start for word in words)
+
+
+def test_a_heard_word_that_is_too_near_or_too_far_for_what_is_between_agrees_by_chance() -> None:
+    def first(match: Match, *starts: float) -> int:
+        return without_strays(match, [Heard("", start, start + 0.4) for start in starts], 0.1).first
+
+    missing = sentence(("one", 0), *((word, -1) for word in ("and", "two", "and", "six")), ("ten", 1), ("and", 2))
+    assert first(missing, 5.0, 5.6, 6.0) == 1  # four words do not fit in
+    assert first(missing, 5.0, 7.0, 7.4) == 0
+    assert first(missing, 5.0, 9.0, 9.4) == 1  # nor do they take so long
+    whole = sentence(("one", 0), ("ten", 2), ("and", 3))
+    assert first(whole, 5.0, 5.6, 6.3, 6.7) == 2  # another word was heard between
+    assert first(sentence(("one", 0), ("ten", 1), ("and", 2)), 5.0, 6.3, 6.7) == 0  # a pause is no reason

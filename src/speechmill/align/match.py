@@ -47,6 +47,15 @@ class Match:
     def agreeing(self) -> int:
         return sum(heard >= 0 for _, _, heard in self.words)
 
+    def extras(self) -> list[int]:
+        """For each word, how many were heard between it and the next one heard that the sentence does not have."""
+        found = [0] * len(self.words)
+        agree = [number for number, (_, _, index) in enumerate(self.words) if index >= 0]
+        for number, following in itertools.pairwise(agree):
+            between = self.words[following][2] - self.words[number][2] - 1
+            found[number] = max(0, between - (following - number - 1))
+        return found
+
     @property
     def share(self) -> float:
         """Share of the sentence's words that were heard."""

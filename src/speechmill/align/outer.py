@@ -16,7 +16,7 @@ import numpy.typing as npt
 from speechmill.align.base import Aligner, Heard, Sentence
 from speechmill.align.place import Word
 from speechmill.align.sound import Levels, pauses
-from speechmill.align.verify import has_room, letters
+from speechmill.align.verify import WORSE, edge_has_room, letters
 from speechmill.audio import RATE, Pcm
 
 _FURTHEST = (2.5, 1.0)  # an edge moves by so many times what its unheard words take, and so many seconds more
@@ -87,16 +87,21 @@ def _laid(
     fits = stretch.fits([text], (cuts - low).tolist(), float(cuts[-1]) - low)[0]
     fits[~np.isin(cuts, starts)] = -np.inf
     fits[:, ~np.isin(cuts, ends)] = -np.inf
+    best: list[Heard] | None = None
     for place in np.argsort(-fits, axis=None)[:_MOST].tolist():
-        start, end = (float(cuts[number]) - low for number in divmod(place, len(cuts)))
-        there = stretch.times(text, start, end) if np.isfinite(fits.flat[place]) else None
-        unheard = [*there[: len(leading)][:1], *there[len(text) - len(trailing) :][-1:]] if there else []
-        if there and all(has_room([word], pace) for word in unheard):
-            laid = [Heard(word, begin + low, until + low) for word, begin, until in there]
-            stay = [abs(laid[place].start - own[place].start) <= _ASTRAY for place in agree]
-            if 2 * sum(stay) > len(stay):
+        if not np.isfinite(fits.flat[place]) or fits.flat[place] < fits.max() - WORSE:
+            break
+        there = stretch.times(text, *(float(cuts[number]) - low for number in divmod(place, len(cuts))))
+        if not there:
+            continue
+        laid = [Heard(word, begin + low, until + low) for word, begin, until in there]
+        stay = [abs(laid[word].start - own[word].start) <= _ASTRAY for word in agree]
+        if 2 * sum(stay) > len(stay):
+            best = best or laid
+            last = laid[::-1][: len(trailing)]
+            if edge_has_room(laid[: len(leading)], pace) and edge_has_room(last, pace):
                 return laid
-    return None
+    return best
 
 
 def _furthest(unheard: Sequence[str], pace: float) -> float:

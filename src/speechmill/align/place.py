@@ -21,7 +21,9 @@ _STRETCH, _LOOSE = 2.5, 0.3  # unheard words at an edge take at most so many tim
 _SLOW, _PAUSED = 1.3, 0.2  # so many times what they would, and seconds, for those beside which nothing was heard
 _GRAIN = 0.25  # seconds: of two lengths below it, neither is the better guess
 _ASTRAY = 0.4  # seconds between the passes beyond which the second is not believed
-_STRAYS, _SPREAD = 2, 1.5  # heard words at an edge that may agree by chance: with so many times the sound between
+# Heard words at an edge that may agree by chance: with so many times the sound between them and the next, or so little
+# of it, or so many seconds where other words were heard in it and none of the sentence is missing.
+_STRAYS, _SPREAD, _CROWDED, _APART = 2, 1.5, 0.4, 0.6
 _MARGIN = 0.6  # seconds of sound taken along where a stretch ends in a long pause
 
 
@@ -36,6 +38,7 @@ class Word:
     start: float  # seconds
     end: float
     fitted: bool = False  # times are those of the second pass
+    extra: int = 0  # words heard after it, before the next one heard, that the sentence does not have
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def _pace(heard: Sequence[Heard], matches: Sequence[Match]) -> float:
 
 def without_strays(match: Match, heard: Sequence[Heard], pace: float) -> Match:
     """The match without up to two heard words at an edge that agree by chance: far from the rest of the sentence for
-    the unheard words between.
+    the unheard words between, or too near for them.
     """
     words = list(match.words)
     for order in (range(len(words)), range(len(words) - 1, -1, -1)):
@@ -141,7 +144,8 @@ def without_strays(match: Match, heard: Sequence[Heard], pace: float) -> Match:
             low, high = sorted((words[outer][2], words[inner][2]))
             seconds = heard[high].start - heard[low].end
             wanted = pace * sum(len(word) + 1 for word, _, _ in between)
-            if between and seconds > _SPREAD * wanted + _ASTRAY:
+            far = seconds > (_SPREAD * wanted + _ASTRAY if between else _APART) and (between or high > low + 1)
+            if far or seconds < _CROWDED * wanted - _GRAIN:
                 for number in agree[:count]:
                     words[number] = (*words[number][:2], -1)
     places = [index for _, _, index in words if index >= 0]
@@ -187,12 +191,12 @@ def _of_sentence(claim: _Claim, heard: Sequence[Heard], clock: float, limit: flo
             words.append(Word(word, claim.place, token, False, begin, begin + width))
         pending.clear()
 
-    for word, token, index in claim.match.words:
+    for (word, token, index), extra in zip(claim.match.words, claim.match.extras(), strict=True):
         if index < 0:
             pending.append((word, token))
             continue
         spread(heard[index].start)
-        words.append(Word(word, claim.place, token, True, heard[index].start, heard[index].end))
+        words.append(Word(word, claim.place, token, True, heard[index].start, heard[index].end, extra=extra))
         clock = heard[index].end
     spread(limit)
     return words

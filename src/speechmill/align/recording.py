@@ -22,12 +22,14 @@ _AROUND = 0.15  # seconds that the edges of a sentence which was found by its so
 
 @dataclass(frozen=True)
 class TimedToken:
-    """A written token; times are null where it is not said. `heard` is false where something else was understood."""
+    """A written token; times are null where it is not said. `heard` is false where something else was understood;
+    `extra` words were heard between it and the next that are not written."""
 
     written: str
     start: float | None
     end: float | None
     heard: bool
+    extra: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Outcome:
     start: float | None = None
     end: float | None = None
     tokens: tuple[TimedToken, ...] = ()
+    there: float = 0.0  # how sure it is that the sentence is said there, whatever of its words
 
     @property
     def kept(self) -> bool:
@@ -62,7 +65,10 @@ def align_recording(aligner: Aligner, samples: Pcm, sentences: Sequence[Sentence
     heard = [word for piece in aligner.listen(samples) for word in piece]
     found = match(sentences, [word.word for word in heard])
     kept = judge.keep(found)
-    for _ in range(ROUNDS if judge.belongs(sentences, kept, len(heard)) else 0):
+    # A voice that is heard badly is only understood in the second listening: until then no transcript is another's.
+    for number in range(ROUNDS if any(kept) else 0):
+        if number and not judge.belongs(sentences, kept, len(heard)):
+            break
         again = listen_again(aligner, samples, sentences, heard, kept)
         if again is None:
             break
@@ -119,7 +125,8 @@ def _with_placed(
             Word(word, one.place, number, False, min(max(first, start), end), min(max(last, start), end), True)
             for (word, first, last), number in zip(one.words, numbers, strict=True)
         ]
-        made[one.place] = Outcome(one.place, judge.KEPT, one.confidence, start, end, _tokens(sentence, words))
+        tokens = _tokens(sentence, words)
+        made[one.place] = Outcome(one.place, judge.KEPT, one.confidence, start, end, tokens, one.confidence)
         spans.append((start, end))
     return tuple(made.get(one.place, one) for one in outcomes), spans
 
@@ -162,7 +169,7 @@ def _outcomes(
     outcomes: list[Outcome] = []
     for number, (sentence, reason) in enumerate(zip(sentences, given, strict=True)):
         candidate = found[number]
-        sure = judge.confidence(candidate) if candidate else 0.0
+        sure, there = (judge.confidence(candidate), judge.there(candidate)) if candidate else (0.0, 0.0)
         if reason != judge.KEPT or number not in groups:
             outcomes.append(Outcome(sentence.place, reason, sure))
             continue
@@ -172,7 +179,7 @@ def _outcomes(
         latest = words[mine[-1] + 1].start if mine[-1] + 1 < len(words) else len(found_levels) * SECONDS
         start, end = edges(found_levels, first.start, last.end, earliest, latest)
         tokens = _tokens(sentence, [words[place] for place in mine])
-        outcomes.append(Outcome(sentence.place, reason, sure, start, end, tokens))
+        outcomes.append(Outcome(sentence.place, reason, sure, start, end, tokens, there))
     return tuple(outcomes)
 
 
@@ -188,5 +195,6 @@ def _tokens(sentence: Sentence, words: Sequence[Word]) -> tuple[TimedToken, ...]
             timed.append(TimedToken(token.written, None, None, True))
         else:
             agree = all(word.agrees for word in mine)
-            timed.append(TimedToken(token.written, mine[0].start, mine[-1].end, agree))
+            extra = sum(word.extra for word in mine)
+            timed.append(TimedToken(token.written, mine[0].start, mine[-1].end, agree, extra))
     return tuple(timed)

@@ -23,6 +23,7 @@ WORDS: dict[str, pl.DataType] = {
     "start": pl.Float64(),  # seconds in the recording; null where the token is not said ("--")
     "end": pl.Float64(),
     "heard": pl.Boolean(),  # false where something else was understood: a damaged word, or a hard one
+    "extra": pl.Int32(),  # words heard between it and the next one that are not written: one is missing, or misheard
 }
 SENTENCES: dict[str, pl.DataType] = {
     "id": pl.String(),  # of the manifest's row; of a part of running text "ID-3"
@@ -66,9 +67,10 @@ def tables(rows: pl.DataFrame, found: Sequence[Line], aligned: Aligned, settings
     for utterance, name in zip(made, names, strict=True):
         for place in utterance.places:
             where.setdefault(place, name)
-    reasons = [_reason(outcome, where) for outcome in aligned.outcomes]
+    cut = settings.cut_unheard
+    reasons = [_reason(outcome, where, cut) for outcome in aligned.outcomes]
     recording = rows["recording"][0]
-    spans = _spans(aligned, made, left_out, reasons)
+    spans = _spans(aligned, made, left_out, reasons, cut)
     check(recording, aligned.seconds, spans, len(found), reasons)
     return Tables(
         _utterances(rows, found, made, names, _silence(made, spans)),
@@ -91,8 +93,11 @@ def failed(rows: pl.DataFrame, found: Sequence[Line], seconds: float, reason: st
     )
 
 
-def _reason(outcome: Outcome, where: dict[int, str]) -> str:
-    return judge.TOO_SHORT if outcome.kept and outcome.place not in where else outcome.reason
+def _reason(outcome: Outcome, where: dict[int, str], cut: bool) -> str:
+    if not outcome.kept or outcome.place in where:
+        return outcome.reason
+    doubted = cut and any(not token.heard or token.extra for token in outcome.tokens)
+    return judge.UNHEARD if doubted else judge.TOO_SHORT
 
 
 def _names(rows: pl.DataFrame, found: Sequence[Line], made: Sequence[Utterance]) -> list[str]:
@@ -107,10 +112,11 @@ def _names(rows: pl.DataFrame, found: Sequence[Line], made: Sequence[Utterance])
 
 
 def _spans(
-    aligned: Aligned, made: Sequence[Utterance], left_out: Sequence[Utterance], reasons: Sequence[str]
+    aligned: Aligned, made: Sequence[Utterance], left_out: Sequence[Utterance], reasons: Sequence[str], cut: bool
 ) -> list[Span]:
     kept = [(utterance.start, utterance.end) for utterance in made]
-    rejected = [
+    rejected = [(one.start or 0.0, one.end or 0.0, judge.UNHEARD) for one in aligned.outcomes if cut and one.kept]
+    rejected += [
         (outcome.start, outcome.end, reason)
         for outcome, reason in zip(aligned.outcomes, reasons, strict=True)
         if reason != judge.KEPT and outcome.start is not None and outcome.end is not None
@@ -159,7 +165,7 @@ def _silence(made: Sequence[Utterance], spans: Sequence[Span]) -> list[tuple[flo
 
 def _words(made: Sequence[Utterance], names: Sequence[str]) -> pl.DataFrame:
     rows = [
-        (name, place, token.written, token.start, token.end, token.heard)
+        (name, place, token.written, token.start, token.end, token.heard, token.extra)
         for utterance, name in zip(made, names, strict=True)
         for place, token in enumerate(utterance.tokens)
     ]

@@ -33,7 +33,9 @@ _FAR = 40  # sentences of the transcript that may be missing in it
 _RIVALS = 6  # sentences that are elsewhere and as long, and may not fit as well
 # Log likelihood of a frame, by which it fits better than any of these: in its place in the transcript, or out of order.
 _MARGIN, _MARGIN_ASTRAY = 0.7, 1.7
-_SQUEEZED = 0.6  # of the time that a word takes at its speaker's pace
+_SQUEEZED = (0.6, 0.7)  # of the time that a word takes at its speaker's pace, and that two to `_OUTER` together take
+_OUTER = 4
+WORSE = 1.0  # log likelihood of a frame by which another stretch, which leaves room, may fit worse than the best
 _EDGE = 0.05  # seconds of sound taken along on each side
 
 
@@ -152,7 +154,9 @@ def _best(
     best: tuple[float, list[Heard]] | None = None
     for place in np.argsort(-fits[0], axis=None)[:_MOST].tolist():
         first, last = divmod(place, len(at))
-        there = stretch.times(words, float(at[first]), float(at[last])) if np.isfinite(fits[0, first, last]) else None
+        if not np.isfinite(fits[0, first, last]) or fits[0, first, last] < fits[0].max() - WORSE:
+            break
+        there = stretch.times(words, float(at[first]), float(at[last]))
         if there and (best is None or has_room(there, pace)):
             best = float(fits[0, first, last]), there
             if has_room(there, pace):
@@ -190,8 +194,17 @@ class _Rivals:
 
 
 def has_room(words: Sequence[Heard], pace: float) -> bool:
-    """Whether neither the first word nor the last is squeezed: then the stretch ends at a pause inside the sentence."""
-    return all(word.end - word.start >= _SQUEEZED * pace * letters([word.word]) for word in (words[0], words[-1]))
+    """Whether neither the first words nor the last are squeezed: else the stretch ends at a pause inside of it."""
+    return edge_has_room(words, pace) and edge_has_room(words[::-1], pace)
+
+
+def edge_has_room(words: Sequence[Heard], pace: float) -> bool:
+    """The same of one edge; `words` are in the order from there inwards."""
+    for number in range(1, min(_OUTER, len(words)) + 1):
+        seconds = max(words[0].end, words[number - 1].end) - min(words[0].start, words[number - 1].start)
+        if seconds < _SQUEEZED[number > 1] * pace * letters([word.word for word in words[:number]]):
+            return False
+    return True
 
 
 def _apart(candidates: Sequence[Placed]) -> list[Placed]:
