@@ -4,15 +4,19 @@ A damaged transcript is a corpus of its own in the BizSpeech layout, with rough 
 start of what is said, and of a false sentence the end of what was said before. The commands are those that users have.
 
     WORK/damaged/MEDIA/<call>/transcript_timealigned.txt    the recording beside it is a link
-    WORK/aligned/pocketsphinx.* all voices, aligned; both parts train on it
+    WORK/aligned/pocketsphinx.* all voices, aligned
     WORK/bootstrap/run          a ctc model trained on what it kept
     WORK/bootstrap/second.*     aligned by that model
-    WORK/training/{true,aligned,everything}/    native calls: true times and clean text, what align kept, no rejection
+    WORK/training/damaged/      the native calls alone
+    WORK/training/first/        pocketsphinx on some of them, and a ctc model trained on what it kept
+    WORK/training/aligned/      what that model keeps of all of them, and a model trained on it
+    WORK/training/{true,everything}/    models trained on true times and clean text, and without rejection
 """
 
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,11 @@ from speechmill.corpora.demo.build import HEADER, clock, sentence_id
 
 RECIPE = Path("hparams/demo.yaml")
 DAMAGE = 20  # %
+SURE, SILENCE = (
+    0.9,
+    0.5,
+)  # least confidence of what `training` trains on; seconds of silence left around it, as in the test
+FIRST_UPDATES = 2000  # of the model that aligns; it has heard its few hours often by then
 _METADATA = Path("metadata") / "BizSpeech_MetaData.json"
 
 Transcripts = dict[str, list[Written]]
@@ -42,7 +51,7 @@ def bootstrap(args: Namespace) -> dict[str, Any]:
     second, run = folder / "second.parquet", folder / "run"
     trained(first, folder, run, args, [])
     speechmill("align", imported, second, "--aligner", f"ctc:{run}")
-    native = {call for call, row in read_json(demo / _METADATA).items() if row["partition"] == 5}
+    native = set(native_calls(demo))
     return {
         name: {
             group: scored(out, {call: rows for call, rows in transcripts.items() if (call in native) in which}).record()
@@ -53,27 +62,53 @@ def bootstrap(args: Namespace) -> dict[str, Any]:
 
 
 def training(args: Namespace) -> dict[str, Any]:
-    """Test WER on native calls, of three ways to come by the text and times that are trained on."""
+    """Test WER on native calls, of three ways to come by the text and times that are trained on: the true ones, `align`
+    in two passes, all sentences at the transcript's rough times.
+    """
     folder: Path = args.work / "training"
     demo = demo_of(args)
-    damaged_corpus(demo, args.work / "damaged", args.seed)
-    native = sorted(call for call, row in read_json(demo / _METADATA).items() if row["partition"] == 5)
-    listed(folder / "native.txt", native)
-    true = args.work / "true.parquet"
+    native = native_calls(demo)
+    transcripts = damaged_corpus(demo, folder / "damaged", args.seed, native)
+    true, everything = args.work / "true.parquet", folder / "damaged.parquet"
     speechmill("import", "bizspeech", demo, true)
-    everything, kept = aligned(args, args.aligner)
-    found: dict[str, Any] = {}
-    sides: list[str] = [f"select.include_only={folder / 'native.txt'}"]
-    for name, manifest in {"true": true, "aligned": kept, "everything": everything}.items():
-        run = folder / name / "run"
-        trained(manifest, folder / name, run, args, sides)
-        if name == "true":  # the other two have the same calls to train on, and are tested on these
-            selected = pl.read_parquet(folder / name / "selected.parquet", columns=["call", "split"]).unique()
-            for split in ("valid", "test"):
-                listed(folder / f"{split}.txt", sorted(selected.filter(pl.col("split") == split)["call"]))
-                sides.append(f"select.{split}_calls={folder / f'{split}.txt'}")
-        found[name] = once(folder / f"{name}.json", lambda run=run, name=name: tested(run, folder, name))
+    speechmill("import", "bizspeech", folder / "damaged", everything)
+    listed(folder / "native.txt", native)
+    only = [f"select.include_only={folder / 'native.txt'}"]
+    found: dict[str, Any] = {"true": _learned(true, "true", folder, args, only)}
+    # The others train on the same calls, and are tested on these.
+    selected = pl.read_parquet(folder / "true" / "selected.parquet", columns=["call", "split"]).unique()
+    for split in ("valid", "test"):
+        listed(folder / f"{split}.txt", sorted(selected.filter(pl.col("split") == split)["call"]))
+    same = [f"select.{split}_calls={folder / f'{split}.txt'}" for split in ("valid", "test")]
+    sure = [*same, f"select.min_confidence={SURE}", f"select.silence_seconds={SILENCE}"]
+
+    first, again = folder / "first.parquet", folder / "again.parquet"
+    some = pl.col("call").is_in(native[: args.first_calls])
+    pl.read_parquet(everything).filter(some).write_parquet(folder / "some.parquet")
+    speechmill("align", folder / "some.parquet", first, "--aligner", args.aligner)
+    few = f"train.updates={FIRST_UPDATES}"
+    found["first"] = _learned(first, "first", folder, args, [*sure, few]) | kept_of(first, transcripts)
+    speechmill("align", everything, again, "--aligner", f"ctc:{folder / 'first' / 'run'}")
+    found["aligned"] = _learned(again, "aligned", folder, args, sure) | kept_of(again, transcripts)
+    found["everything"] = _learned(everything, "everything", folder, args, same)
     return found | {"aligned_over_true": found["aligned"]["wer"] / found["true"]["wer"]}
+
+
+def _learned(manifest: Path, name: str, folder: Path, args: Namespace, settings: list[str]) -> dict[str, Any]:
+    run = folder / name / "run"
+    trained(manifest, folder / name, run, args, settings)
+    return once(folder / f"{name}.json", lambda: tested(run, folder, name))
+
+
+def kept_of(out: Path, transcripts: Transcripts) -> dict[str, Any]:
+    """What `align` kept, of the calls that it was given."""
+    given = set(pl.read_parquet(out.with_suffix(".sentences.parquet"), columns=["call"])["call"])
+    record = scored(out, {call: rows for call, rows in transcripts.items() if call in given}).record()
+    return {"calls": len(given), "kept": record}
+
+
+def native_calls(demo: Path) -> list[str]:
+    return sorted(call for call, row in read_json(demo / _METADATA).items() if row["partition"] == 5)
 
 
 def aligned(args: Namespace, aligner: str) -> tuple[Path, Path]:
@@ -113,12 +148,14 @@ def listed(path: Path, calls: list[str]) -> None:
     path.write_text("\n".join(calls) + "\n", encoding="utf-8")
 
 
-def damaged_corpus(demo: Path, out: Path, seed: int) -> Transcripts:
-    """Write the damaged transcripts beside links to the recordings; the same seed gives the same damage."""
+def damaged_corpus(demo: Path, out: Path, seed: int, calls: Sequence[str] | None = None) -> Transcripts:
+    """Write the damaged transcripts, of all or these calls, beside links to the recordings; a function of the seed."""
     metadata = read_json(demo / _METADATA)
     folders = [demo / "MEDIA" / call for call in metadata]
     transcripts = {}
     for number, folder in enumerate(folders):
+        if calls is not None and folder.name not in calls:
+            continue
         recording, written = demo_transcript(folder, folders[(number + 1) % len(folders)], DAMAGE, seed, number)
         transcripts[folder.name] = written
         place = out / "MEDIA" / folder.name
@@ -129,7 +166,7 @@ def damaged_corpus(demo: Path, out: Path, seed: int) -> Transcripts:
         path = place / "transcript_timealigned.txt"
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
-    write_json(out / _METADATA, metadata)
+    write_json(out / _METADATA, {call: metadata[call] for call in transcripts})
     return transcripts
 
 
