@@ -85,11 +85,10 @@ def training(args: Namespace) -> dict[str, Any]:
     first, again = folder / "first.parquet", folder / "again.parquet"
     some = pl.col("call").is_in(native[: args.first_calls])
     pl.read_parquet(everything).filter(some).write_parquet(folder / "some.parquet")
-    cut = "align.cut_unheard=true"
-    speechmill("align", folder / "some.parquet", first, "--aligner", args.aligner, cut)
+    speechmill("align", folder / "some.parquet", first, "--aligner", args.aligner)
     few = f"train.updates={FIRST_UPDATES}"
     found["first"] = _learned(first, "first", folder, args, [*sure, few]) | kept_of(first, transcripts)
-    speechmill("align", everything, again, "--aligner", f"ctc:{folder / 'first' / 'run'}", cut)
+    speechmill("align", everything, again, "--aligner", f"ctc:{folder / 'first' / 'run'}")
     found["aligned"] = _learned(again, "aligned", folder, args, sure) | kept_of(again, transcripts)
     found["everything"] = _learned(everything, "everything", folder, args, same)
     return found | {"aligned_over_true": found["aligned"]["wer"] / found["true"]["wer"]}

@@ -81,25 +81,6 @@ def test_utterances_words_sentences_and_ledger(tmp_path: Path, hears: list[Heard
     assert rows["end"][1] + rows["quiet_after"][1] == pytest.approx(seconds)
 
 
-def test_what_is_cut_out_is_accounted_for(tmp_path: Path, hears: list[Heard]) -> None:
-    short = "prices rose in asia"
-    samples, heard, _ = said([A, short, C])
-    misheard = {3: "weak", 9: "fell", 11: "europe"}
-    hears += [word._replace(word=misheard.get(place, word.word)) for place, word in enumerate(heard)]
-    source = manifest(tmp_path, {"call": (samples, [A, short, C.replace("better ", "")])})
-    settings = AlignSettings(cut_unheard=True, min_seconds=0.8)
-    report = align_manifest(source, source.with_name("out.parquet"), settings, "scripted", ALONE).report
-    rows = read_manifest(tmp_path / "out.parquet")
-    assert rows["id"].to_list() == ["call_0_1", "call_0_2", "call_2_1"]
-    assert rows["text"].to_list() == ["we saw strong", "in europe this year", "the second half should"]
-    assert table(source, "words").filter(pl.col("extra") > 0).is_empty()  # it was beside the cut
-    assert table(source, "sentences")["reason"].to_list() == ["", "words-not-heard", ""]
-    rejected = table(source, "spans").filter(pl.col("kind") == "rejected")
-    assert set(rejected["reason"]) == {"words-not-heard", "too-short"}  # "for steel" alone is one
-    assert report["sentences"] == {"kept": 2, "words-not-heard": 1}
-    assert inspect_ledger(tmp_path / "out.parquet")[1] == []
-
-
 def test_two_utterances_share_the_silence_between_them(tmp_path: Path, hears: list[Heard]) -> None:
     source = one(tmp_path, hears, [A, B, C])
     align(source)

@@ -1,7 +1,6 @@
 """Joining and cutting sentences."""
 
 import itertools
-from dataclasses import replace
 
 from speechmill.align import judge
 from speechmill.align.recording import Outcome, TimedToken
@@ -51,45 +50,3 @@ def test_a_long_sentence_is_cut_at_its_pauses() -> None:
 def test_the_least_sure_sentence_gives_the_confidence() -> None:
     made, _ = utterances([outcome(0, 0.0, 3.0), outcome(1, 3.2, 3.9, 2, 0.4)], "aa", [], AlignSettings())
     assert [utterance.confidence for utterance in made] == [0.4]
-
-
-def doubted(there: Outcome, *unheard: int, extra: tuple[int, ...] = ()) -> Outcome:
-    tokens = tuple(
-        replace(token, heard=number not in unheard, extra=int(number in extra))
-        for number, token in enumerate(there.tokens)
-    )
-    return replace(there, tokens=tokens, there=0.97)
-
-
-def test_words_that_were_not_heard_are_cut_out_where_asked() -> None:
-    there = doubted(outcome(0, 0.0, 10.0, 10, 0.8), 4)
-    settings = AlignSettings(cut_unheard=True)
-    made, left_out = utterances([there], "a", [], settings)
-    assert [(one.part, [token.written for token in one.tokens]) for one in made] == [
-        (1, ["w0.0", "w0.1", "w0.2", "w0.3"]), (2, ["w0.5", "w0.6", "w0.7", "w0.8", "w0.9"]),
-    ]  # fmt: skip
-    assert [(round(one.start, 3), round(one.end, 3)) for one in made] == [(0.0, 3.85), (4.95, 10.0)]
-    assert [one.confidence for one in made] == [0.97, 0.97]  # every word of them was heard
-    assert not left_out
-    whole, _ = utterances([there], "a", [], AlignSettings())
-    assert [(one.part, len(one.tokens), one.confidence) for one in whole] == [(0, 10, 0.8)]
-
-
-def test_both_neighbours_of_a_word_that_is_not_written_are_cut_out() -> None:
-    made, left_out = utterances(
-        [doubted(outcome(0, 0.0, 10.0, 10), extra=(2,))], "a", [], AlignSettings(cut_unheard=True)
-    )
-    assert [[token.written for token in one.tokens] for one in made] == [
-        ["w0.0", "w0.1"], ["w0.4", "w0.5", "w0.6", "w0.7", "w0.8", "w0.9"],
-    ]  # fmt: skip
-    assert not left_out
-
-
-def test_parts_of_what_was_heard_are_cut_at_pauses_too() -> None:
-    made, left_out = utterances(
-        [doubted(outcome(0, 0.0, 90.0, 45), 1, 44)], "a", [], AlignSettings(cut_unheard=True, max_seconds=25)
-    )
-    assert [one.part for one in made] == list(range(1, len(made) + 1))
-    assert [token.written for one in made for token in one.tokens] == [f"w0.{n}" for n in (0, *range(2, 44))]
-    assert all(one.seconds <= 25 for one in made)
-    assert not left_out

@@ -19,7 +19,6 @@ NOTHING_TO_SAY = "nothing-to-say"  # no word that can be read aloud
 OTHER = "transcript-of-another-recording"
 TOO_SHORT = "too-short"  # an utterance of it would be shorter than asked, and has no neighbour to join
 UNREADABLE = "unreadable-recording"
-UNHEARD = "words-not-heard"  # cut out of an utterance, with `align.cut_unheard`; of a sentence: nothing was left
 FAILED = "alignment-failed"  # a fault of the aligner, or its process was killed
 
 _KEEP = 0.35  # share of the words heard from which a sentence is kept
@@ -43,21 +42,15 @@ def confidence(match: Match) -> float:
     """The share of a sentence's words that are expected to be said there as written, 0 to 1.
 
     Words of it that were not heard, and heard ones between that it does not have, are `_WRONG` of the time faults of
-    the transcript, else of the hearing (measured: `benchmarks/align.py`, part confidence).
-    """
-    words = max(len(match.words), 1)
-    unlike = (words - match.agreeing + max(0, match.last - match.first - match.agreeing)) / words
-    return there(match) * (1.0 - _WRONG * min(1.0, unlike))
-
-
-def there(match: Match) -> float:
-    """How sure it is that a sentence was said there at all, 0 to 1: where few of its words were heard it may not have
-    been, and two words out of two agree by chance more easily than twenty out of twenty.
+    the transcript, else of the hearing (measured: `benchmarks/align.py`, part confidence). Where few of its words were
+    heard it may not have been said at all: two words out of two agree by chance more easily than twenty out of twenty.
     """
     if match.taken:
         return 0.0
     words = max(len(match.words), 1)
-    return 1.0 / (1.0 + math.exp(-(_STEEP * (match.share - _HALF) + 1.2 * math.log(words / 4.0))))
+    unlike = (words - match.agreeing + max(0, match.last - match.first - match.agreeing)) / words
+    there = 1.0 / (1.0 + math.exp(-(_STEEP * (match.share - _HALF) + 1.2 * math.log(words / 4.0))))
+    return there * (1.0 - _WRONG * min(1.0, unlike))
 
 
 def keep(found: Sequence[Match | None], before: Sequence[Match | None] | None = None) -> list[Match | None]:

@@ -42,7 +42,6 @@ class Outcome:
     start: float | None = None
     end: float | None = None
     tokens: tuple[TimedToken, ...] = ()
-    there: float = 0.0  # how sure it is that the sentence is said there, whatever of its words
 
     @property
     def kept(self) -> bool:
@@ -125,8 +124,7 @@ def _with_placed(
             Word(word, one.place, number, False, min(max(first, start), end), min(max(last, start), end), True)
             for (word, first, last), number in zip(one.words, numbers, strict=True)
         ]
-        tokens = _tokens(sentence, words)
-        made[one.place] = Outcome(one.place, judge.KEPT, one.confidence, start, end, tokens, one.confidence)
+        made[one.place] = Outcome(one.place, judge.KEPT, one.confidence, start, end, _tokens(sentence, words))
         spans.append((start, end))
     return tuple(made.get(one.place, one) for one in outcomes), spans
 
@@ -169,7 +167,7 @@ def _outcomes(
     outcomes: list[Outcome] = []
     for number, (sentence, reason) in enumerate(zip(sentences, given, strict=True)):
         candidate = found[number]
-        sure, there = (judge.confidence(candidate), judge.there(candidate)) if candidate else (0.0, 0.0)
+        sure = judge.confidence(candidate) if candidate else 0.0
         if reason != judge.KEPT or number not in groups:
             outcomes.append(Outcome(sentence.place, reason, sure))
             continue
@@ -179,7 +177,7 @@ def _outcomes(
         latest = words[mine[-1] + 1].start if mine[-1] + 1 < len(words) else len(found_levels) * SECONDS
         start, end = edges(found_levels, first.start, last.end, earliest, latest)
         tokens = _tokens(sentence, [words[place] for place in mine])
-        outcomes.append(Outcome(sentence.place, reason, sure, start, end, tokens, there))
+        outcomes.append(Outcome(sentence.place, reason, sure, start, end, tokens))
     return tuple(outcomes)
 
 

@@ -67,10 +67,9 @@ def tables(rows: pl.DataFrame, found: Sequence[Line], aligned: Aligned, settings
     for utterance, name in zip(made, names, strict=True):
         for place in utterance.places:
             where.setdefault(place, name)
-    cut = settings.cut_unheard
-    reasons = [_reason(outcome, where, cut) for outcome in aligned.outcomes]
+    reasons = [_reason(outcome, where) for outcome in aligned.outcomes]
     recording = rows["recording"][0]
-    spans = _spans(aligned, made, left_out, reasons, cut)
+    spans = _spans(aligned, made, left_out, reasons)
     check(recording, aligned.seconds, spans, len(found), reasons)
     return Tables(
         _utterances(rows, found, made, names, _silence(made, spans)),
@@ -93,11 +92,8 @@ def failed(rows: pl.DataFrame, found: Sequence[Line], seconds: float, reason: st
     )
 
 
-def _reason(outcome: Outcome, where: dict[int, str], cut: bool) -> str:
-    if not outcome.kept or outcome.place in where:
-        return outcome.reason
-    doubted = cut and any(not token.heard or token.extra for token in outcome.tokens)
-    return judge.UNHEARD if doubted else judge.TOO_SHORT
+def _reason(outcome: Outcome, where: dict[int, str]) -> str:
+    return judge.TOO_SHORT if outcome.kept and outcome.place not in where else outcome.reason
 
 
 def _names(rows: pl.DataFrame, found: Sequence[Line], made: Sequence[Utterance]) -> list[str]:
@@ -112,11 +108,10 @@ def _names(rows: pl.DataFrame, found: Sequence[Line], made: Sequence[Utterance])
 
 
 def _spans(
-    aligned: Aligned, made: Sequence[Utterance], left_out: Sequence[Utterance], reasons: Sequence[str], cut: bool
+    aligned: Aligned, made: Sequence[Utterance], left_out: Sequence[Utterance], reasons: Sequence[str]
 ) -> list[Span]:
     kept = [(utterance.start, utterance.end) for utterance in made]
-    rejected = [(one.start or 0.0, one.end or 0.0, judge.UNHEARD) for one in aligned.outcomes if cut and one.kept]
-    rejected += [
+    rejected = [
         (outcome.start, outcome.end, reason)
         for outcome, reason in zip(aligned.outcomes, reasons, strict=True)
         if reason != judge.KEPT and outcome.start is not None and outcome.end is not None

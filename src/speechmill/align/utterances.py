@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from speechmill.align.recording import Outcome, TimedToken
 from speechmill.settings import AlignSettings
@@ -23,7 +23,6 @@ class Utterance:
     end: float
     confidence: float
     tokens: tuple[TimedToken, ...]
-    there: float = 0.0  # how sure it is that its sentences are said there
 
     @property
     def seconds(self) -> float:
@@ -47,15 +46,13 @@ def utterances(
     joined: list[Utterance] = []
     for outcome in kept:
         new = Utterance(
-            (outcome.place,), 0, outcome.start or 0.0, outcome.end or 0.0,
-            outcome.confidence, outcome.tokens, outcome.there,
-        )  # fmt: skip
+            (outcome.place,), 0, outcome.start or 0.0, outcome.end or 0.0, outcome.confidence, outcome.tokens
+        )
         if joined and _joins(joined[-1], new, group_of, others, settings):
             joined[-1] = _join(joined[-1], new)
         else:
             joined.append(new)
-    trusted = [part for one in joined for part in (heard_parts(one) if settings.cut_unheard else [one])]
-    parts = _numbered([part for utterance in trusted for part in split(utterance, settings.max_seconds)])
+    parts = [part for utterance in joined for part in split(utterance, settings.max_seconds)]
     fit = [settings.min_seconds <= part.seconds <= settings.max_seconds for part in parts]
     return list(itertools.compress(parts, fit)), list(itertools.compress(parts, [not one for one in fit]))
 
@@ -81,48 +78,8 @@ def _joins(
 def _join(last: Utterance, new: Utterance) -> Utterance:
     return Utterance(
         (*last.places, *new.places), 0, last.start, new.end, min(last.confidence, new.confidence),
-        (*last.tokens, *new.tokens), min(last.there, new.there),
+        (*last.tokens, *new.tokens),
     )  # fmt: skip
-
-
-def heard_parts(utterance: Utterance) -> list[Utterance]:
-    """The parts of an utterance that were heard as written.
-
-    Where words were heard between two that are not written, both are left out: their times reach into that sound.
-    """
-    tokens = utterance.tokens
-    doubted = [
-        not token.heard or token.extra > 0 or bool(place and tokens[place - 1].extra)
-        for place, token in enumerate(tokens)
-    ]
-    if not any(doubted):
-        return [utterance]
-    found = []
-    for doubt, run in itertools.groupby(range(len(tokens)), lambda place: doubted[place]):
-        places = [place for place in run if tokens[place].start is not None]
-        if not doubt and places:
-            found.append(_part(utterance, places[0], places[-1] + 1))
-    return [replace(part, confidence=utterance.there) for part in found]
-
-
-def _part(utterance: Utterance, first: int, last: int) -> Utterance:
-    """Tokens `first` to `last` (without), with a little of the pauses around them."""
-    tokens = utterance.tokens
-    start, end = tokens[first].start or 0.0, max(token.end or 0.0 for token in tokens[first:last])
-    before = max((token.end or 0.0 for token in tokens[:first]), default=None)
-    after = next((token.start for token in tokens[last:] if token.start is not None), None)
-    start = utterance.start if before is None else start - min(_EDGE, max(0.0, start - before) / 2)
-    end = utterance.end if after is None else end + min(_EDGE, max(0.0, after - end) / 2)
-    return replace(utterance, part=1, start=start, end=end, tokens=tokens[first:last])
-
-
-def _numbered(parts: Sequence[Utterance]) -> list[Utterance]:
-    """Parts of one utterance numbered from 1."""
-    found: list[Utterance] = []
-    for part in parts:
-        follows = bool(part.part and found and found[-1].part and found[-1].places == part.places)
-        found.append(replace(part, part=found[-1].part + 1 if follows else 1) if part.part else part)
-    return found
 
 
 def split(utterance: Utterance, longest: float) -> list[Utterance]:
@@ -139,5 +96,18 @@ def split(utterance: Utterance, longest: float) -> list[Utterance]:
             best, place = value, after
     if not place:
         return [utterance]
-    left, right = _part(utterance, 0, place), _part(utterance, place, len(utterance.tokens))
-    return [*split(left, longest), *split(right, longest)]
+    end = max(token.end or 0.0 for token in utterance.tokens[:place])
+    start = utterance.tokens[place].start or end
+    room = min(_EDGE, max(0.0, start - end) / 2)
+    number = max(utterance.part, 1)
+    left = Utterance(
+        utterance.places, number, utterance.start, end + room, utterance.confidence, utterance.tokens[:place]
+    )
+    right = Utterance(
+        utterance.places, number, start - room, utterance.end, utterance.confidence, utterance.tokens[place:]
+    )
+    parts = [*split(left, longest), *split(right, longest)]
+    return [
+        Utterance(part.places, order, part.start, part.end, part.confidence, part.tokens)
+        for order, part in enumerate(parts, 1)
+    ]
