@@ -74,6 +74,17 @@ def test_unheard_words_at_an_edge_take_the_sound_beside_them() -> None:
     assert found.outcomes[0].end == pytest.approx(spans[0][1], abs=0.05)
 
 
+def test_a_first_word_that_agrees_by_chance_is_speech_of_nobody() -> None:
+    samples, heard, spans = said(["well mumble and so on", "mumble mumble mumble mumble mumble", A])
+    found = align_recording(Scripted(heard), samples, sentences([f"well you know {A}"]))
+    (outcome,) = found.outcomes
+    assert spans[0][1] < outcome.start <= spans[2][0]  # how far its unheard first words reach is told by the sound
+    assert [token.written for token in outcome.tokens if not token.heard] == ["well", "you", "know"]
+    assert (heard[0].start, heard[0].end) in found.others
+    whole = align_recording(Scripted(heard), samples, sentences([A])).outcomes[0]
+    assert outcome.confidence < whole.confidence
+
+
 def test_a_transcript_of_another_call_is_rejected_whole() -> None:
     samples, heard, _ = said([A, B, C, D])
     texts = [f"completely different words about zebra number {n} in the zoo" for n in range(12)]

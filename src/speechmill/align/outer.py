@@ -88,8 +88,9 @@ def _laid(
     fits[~np.isin(cuts, starts)] = -np.inf
     fits[:, ~np.isin(cuts, ends)] = -np.inf
     best: list[Heard] | None = None
+    enough = -np.inf
     for place in np.argsort(-fits, axis=None)[:_MOST].tolist():
-        if not np.isfinite(fits.flat[place]) or fits.flat[place] < fits.max() - WORSE:
+        if not np.isfinite(fits.flat[place]) or fits.flat[place] < enough:
             break
         there = stretch.times(text, *(float(cuts[number]) - low for number in divmod(place, len(cuts))))
         if not there:
@@ -97,7 +98,8 @@ def _laid(
         laid = [Heard(word, begin + low, until + low) for word, begin, until in there]
         stay = [abs(laid[word].start - own[word].start) <= _ASTRAY for word in agree]
         if 2 * sum(stay) > len(stay):
-            best = best or laid
+            if best is None:
+                best, enough = laid, float(fits.flat[place]) - WORSE
             last = laid[::-1][: len(trailing)]
             if edge_has_room(laid[: len(leading)], pace) and edge_has_room(last, pace):
                 return laid

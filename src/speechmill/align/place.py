@@ -21,9 +21,9 @@ _STRETCH, _LOOSE = 2.5, 0.3  # unheard words at an edge take at most so many tim
 _SLOW, _PAUSED = 1.3, 0.2  # so many times what they would, and seconds, for those beside which nothing was heard
 _GRAIN = 0.25  # seconds: of two lengths below it, neither is the better guess
 _ASTRAY = 0.4  # seconds between the passes beyond which the second is not believed
-# Heard words at an edge that may agree by chance: with so many times the sound between them and the next, or so little
-# of it, or so many seconds where other words were heard in it and none of the sentence is missing.
-_STRAYS, _SPREAD, _CROWDED, _APART = 2, 1.5, 0.4, 0.6
+# Heard words at an edge that may agree by chance: where so many times the sound that the unheard words up to the next
+# one take is between, or so little of it.
+_STRAYS, _SPREAD, _CROWDED = 2, 1.5, 0.4
 _MARGIN = 0.6  # seconds of sound taken along where a stretch ends in a long pause
 
 
@@ -101,8 +101,7 @@ def _until(claim: _Claim, following: _Claim | None, heard: Sequence[Heard], pace
 
 def _claims(heard: Sequence[Heard], found: Sequence[Match | None], pace: float) -> list[_Claim]:
     """Each match with as many heard words at its edges as its own unheard words there would take."""
-    trusted = [(place, without_strays(match, heard, pace)) for place, match in enumerate(found) if match]
-    matches = sorted((match.first, place, match) for place, match in trusted)
+    matches = sorted((match.first, place, match) for place, match in enumerate(found) if match)
     claims: list[_Claim] = []
     for number, (_, place, match) in enumerate(matches):
         before = claims[-1].last if claims else 0
@@ -131,6 +130,12 @@ def _pace(heard: Sequence[Heard], matches: Sequence[Match]) -> float:
     return seconds / letters if letters > 1 else 0.07
 
 
+def trusted(heard: Sequence[Heard], found: Sequence[Match | None]) -> list[Match | None]:
+    """The matches without heard words at their edges that agree by chance."""
+    pace = _pace(heard, [match for match in found if match])
+    return [without_strays(match, heard, pace) if match else None for match in found]
+
+
 def without_strays(match: Match, heard: Sequence[Heard], pace: float) -> Match:
     """The match without up to two heard words at an edge that agree by chance: far from the rest of the sentence for
     the unheard words between, or too near for them.
@@ -144,7 +149,7 @@ def without_strays(match: Match, heard: Sequence[Heard], pace: float) -> Match:
             low, high = sorted((words[outer][2], words[inner][2]))
             seconds = heard[high].start - heard[low].end
             wanted = pace * sum(len(word) + 1 for word, _, _ in between)
-            far = seconds > (_SPREAD * wanted + _ASTRAY if between else _APART) and (between or high > low + 1)
+            far = between and seconds > _SPREAD * wanted + _ASTRAY
             if far or seconds < _CROWDED * wanted - _GRAIN:
                 for number in agree[:count]:
                     words[number] = (*words[number][:2], -1)

@@ -12,7 +12,7 @@ from speechmill.align.again import ROUNDS, listen_again
 from speechmill.align.base import Aligner, Heard, Sentence
 from speechmill.align.match import Match, match
 from speechmill.align.outer import lay_outer_words
-from speechmill.align.place import Word, fit_words, rewrite
+from speechmill.align.place import Word, fit_words, rewrite, trusted
 from speechmill.align.sound import SECONDS, Levels, edges, levels
 from speechmill.align.verify import Placed, find_by_sound
 from speechmill.audio import RATE, Pcm
@@ -23,7 +23,7 @@ _AROUND = 0.15  # seconds that the edges of a sentence which was found by its so
 @dataclass(frozen=True)
 class TimedToken:
     """A written token; times are null where it is not said. `heard` is false where something else was understood;
-    `extra` words were heard between it and the next that are not written."""
+    `extra` words were heard in or after it, up to the next one heard, beyond those that are written there."""
 
     written: str
     start: float | None
@@ -64,7 +64,8 @@ def align_recording(aligner: Aligner, samples: Pcm, sentences: Sequence[Sentence
     heard = [word for piece in aligner.listen(samples) for word in piece]
     found = match(sentences, [word.word for word in heard])
     kept = judge.keep(found)
-    # A voice that is heard badly is only understood in the second listening: until then no transcript is another's.
+    # Voices that are heard badly are understood in the second listening. So if any sentence was found, whose transcript
+    # it is is judged after that.
     for number in range(ROUNDS if any(kept) else 0):
         if number and not judge.belongs(sentences, kept, len(heard)):
             break
@@ -83,6 +84,8 @@ def align_recording(aligner: Aligner, samples: Pcm, sentences: Sequence[Sentence
         reason = judge.OTHER if heard else judge.NOT_SPOKEN
         none = tuple(Outcome(sentence.place, _no(sentence, reason), 0.0) for sentence in sentences)
         return Aligned(seconds, none, _others(heard, []))
+    kept = trusted(heard, kept)
+    found = [certain or candidate for certain, candidate in zip(kept, found, strict=True)]
     given = judge.reasons(sentences, found, kept, heard, seconds)
     found_levels = levels(samples)
     placed = find_by_sound(aligner, samples, sentences, heard, kept, found_levels)

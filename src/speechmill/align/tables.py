@@ -23,7 +23,7 @@ WORDS: dict[str, pl.DataType] = {
     "start": pl.Float64(),  # seconds in the recording; null where the token is not said ("--")
     "end": pl.Float64(),
     "heard": pl.Boolean(),  # false where something else was understood: a damaged word, or a hard one
-    "extra": pl.Int32(),  # words heard between it and the next one that are not written: one is missing, or misheard
+    "extra": pl.Int32(),  # words heard after it, up to the next one heard, beyond those written there
 }
 SENTENCES: dict[str, pl.DataType] = {
     "id": pl.String(),  # of the manifest's row; of a part of running text "ID-3"

@@ -154,7 +154,7 @@ def _best(
     best: tuple[float, list[Heard]] | None = None
     for place in np.argsort(-fits[0], axis=None)[:_MOST].tolist():
         first, last = divmod(place, len(at))
-        if not np.isfinite(fits[0, first, last]) or fits[0, first, last] < fits[0].max() - WORSE:
+        if not np.isfinite(fits[0, first, last]) or (best and fits[0, first, last] < best[0] - WORSE):
             break
         there = stretch.times(words, float(at[first]), float(at[last]))
         if there and (best is None or has_room(there, pace)):
