@@ -112,6 +112,9 @@ def main() -> None:
     groups = ["clips", "native", "non-native"]
     parser.add_argument("--groups", nargs="+", choices=groups, default=groups, help="of levels and confidence")
     parser.add_argument("--first-calls", type=int, default=120, help="native calls of the first pass of training")
+    parser.add_argument(
+        "--first-updates", type=int, default=2000, help="of the model trained on it, whatever --set says"
+    )
     parser.add_argument("--aligner", default="pocketsphinx")
     parser.add_argument("--run", type=Path, help="the ctc model of segmentation (default: the one of bootstrap)")
     parser.add_argument("--work", type=Path, default=Path("align"))

@@ -8,8 +8,9 @@ start of what is said, and of a false sentence the end of what was said before. 
     WORK/bootstrap/run          a ctc model trained on what it kept
     WORK/bootstrap/second.*     aligned by that model
     WORK/training/damaged/      the native calls alone
-    WORK/training/first/        pocketsphinx on some of them, and a ctc model trained on what it kept
-    WORK/training/aligned/      what that model keeps of all of them, and a model trained on it
+    WORK/training/first-N-calls*    pocketsphinx on some of them, and a ctc model trained on what it kept
+    WORK/training/again-N-calls*    aligned by that model, all of them
+    WORK/training/aligned-N-calls/  a model trained on that
     WORK/training/{true,everything}/    models trained on true times and clean text, and without rejection
 """
 
@@ -32,11 +33,8 @@ from speechmill.corpora.demo.build import HEADER, clock, sentence_id
 
 RECIPE = Path("hparams/demo.yaml")
 DAMAGE = 20  # %
-SURE, SILENCE = (
-    0.9,
-    0.5,
-)  # least confidence of what `training` trains on; seconds of silence left around it, as in the test
-FIRST_UPDATES = 2000  # of the model that aligns; it has heard its few hours often by then
+SURE = 0.9  # least confidence of what `training` trains on
+SILENCE = 0.5  # seconds of silence left around it: the test has some, too
 _METADATA = Path("metadata") / "BizSpeech_MetaData.json"
 
 Transcripts = dict[str, list[Written]]
@@ -62,8 +60,8 @@ def bootstrap(args: Namespace) -> dict[str, Any]:
 
 
 def training(args: Namespace) -> dict[str, Any]:
-    """Test WER on native calls, of three ways to come by the text and times that are trained on: the true ones, `align`
-    in two passes, all sentences at the transcript's rough times.
+    """Test WER on native calls, of ways to come by the text and times that are trained on: the true ones, a first pass
+    over some of the calls, a second one over all by the model trained on that, all sentences at their rough times.
     """
     folder: Path = args.work / "training"
     demo = demo_of(args)
@@ -82,14 +80,15 @@ def training(args: Namespace) -> dict[str, Any]:
     same = [f"select.{split}_calls={folder / f'{split}.txt'}" for split in ("valid", "test")]
     sure = [*same, f"select.min_confidence={SURE}", f"select.silence_seconds={SILENCE}"]
 
-    first, again = folder / "first.parquet", folder / "again.parquet"
-    some = pl.col("call").is_in(native[: args.first_calls])
-    pl.read_parquet(everything).filter(some).write_parquet(folder / "some.parquet")
-    speechmill("align", folder / "some.parquet", first, "--aligner", args.aligner)
-    few = f"train.updates={FIRST_UPDATES}"
-    found["first"] = _learned(first, "first", folder, args, [*sure, few]) | kept_of(first, transcripts)
-    speechmill("align", everything, again, "--aligner", f"ctc:{folder / 'first' / 'run'}")
-    found["aligned"] = _learned(again, "aligned", folder, args, sure) | kept_of(again, transcripts)
+    few = f"{args.first_calls}-calls"
+    first, again = folder / f"first-{few}.parquet", folder / f"again-{few}.parquet"
+    given, part = pl.read_parquet(everything), folder / f"{few}.parquet"
+    given.filter(pl.col("call").is_in(native[: args.first_calls])).write_parquet(part)
+    speechmill("align", part, first, "--aligner", args.aligner)
+    updates = [*sure, f"train.updates={args.first_updates}"]
+    found["first"] = _learned(first, f"first-{few}", folder, args, updates) | kept_of(first, transcripts)
+    speechmill("align", everything, again, "--aligner", f"ctc:{folder / f'first-{few}' / 'run'}")
+    found["aligned"] = _learned(again, f"aligned-{few}", folder, args, sure) | kept_of(again, transcripts)
     found["everything"] = _learned(everything, "everything", folder, args, same)
     return found | {"aligned_over_true": found["aligned"]["wer"] / found["true"]["wer"]}
 
