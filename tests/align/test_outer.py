@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scripted import Loud, Scripted, sentences
 
-from speechmill.align.base import Stretch
+from speechmill.align.base import Floats, Heard, Stretch
 from speechmill.align.outer import lay_outer_words
 from speechmill.align.place import Word
 from speechmill.align.sound import levels
@@ -99,3 +99,41 @@ def test_a_sentence_that_cannot_be_laid_anew_keeps_its_words_out_of_the_one_befo
     found = lay_outer_words(Scripted([]), sound(), sentences(TEXTS), given, [], levels(sound()))
     assert found[5].end == given[6].start
     assert all(before.end <= after.start for before, after in itertools.pairwise(found[4:7]))
+
+
+class Ends(Scripted):
+    """Fits as well as is said for where a stretch ends, from its first cut on; words share the time evenly."""
+
+    def __init__(self, fits: dict[float, float]) -> None:
+        super().__init__([])
+        self.by_end = fits
+
+    def stretch(self, samples: Pcm, start: float, end: float, speaker: str) -> Stretch:
+        del samples, end, speaker
+        self.low = start
+        return self
+
+    def fits(self, texts: Sequence[Sequence[str]], cuts: Sequence[float], longest: float) -> Floats:
+        del longest
+        found = np.full((len(texts), len(cuts), len(cuts)), -np.inf, np.float32)
+        found[:, 0] = [self.by_end.get(round(self.low + cut, 1), -np.inf) for cut in cuts]
+        return found
+
+    def times(self, words: Sequence[str], start: float, end: float) -> list[Heard]:
+        step = (end - start) / len(words)
+        return [Heard(word, start + place * step, start + (place + 1) * step) for place, word in enumerate(words)]
+
+
+@pytest.mark.parametrize(
+    ("fits", "end"),
+    [
+        ({2.3: -1.0, 3.5: -1.5}, 3.5),  # the words have room there, and it fits nearly as well
+        ({2.3: -1.0, 3.5: -2.5}, 2.3),  # it fits far worse
+        ({2.3: -1.0}, 2.3),
+    ],
+)
+def test_a_place_with_room_is_taken_where_it_fits_nearly_as_well(fits: dict[float, float], end: float) -> None:
+    given = words([(0, 4), (0, 7)], [(1.0, 2.8), SPANS[1]])
+    given[4:6] = [replace(word, start=2.2, end=2.2) for word in given[4:6]]
+    found = lay_outer_words(Ends(fits), sound(), sentences(TEXTS), given, [], levels(sound()))
+    assert found[5].end == pytest.approx(end, abs=0.02)
