@@ -104,9 +104,8 @@ def test_pauses_are_where_it_is_quiet_for_long_enough() -> None:
 def test_a_stretch_into_which_an_outer_word_is_squeezed_is_not_where_a_sentence_lies() -> None:
     pace = 0.1
     assert has_room([Heard("thank", 0.0, 0.6), Heard("you", 0.7, 0.72), Heard("ann", 0.8, 1.3)], pace)
-    assert not has_room(
-        [Heard("thank", 0.0, 0.5), Heard("you", 0.5, 0.6), Heard("ann", 0.6, 1.3)], pace
-    )  # both of them
+    together = [Heard("thank", 0.0, 0.5), Heard("you", 0.5, 0.6), Heard("ann", 0.6, 1.3)]
+    assert not has_room(together, pace)
     assert not has_room([Heard("thank", 0.0, 0.1), Heard("you", 0.1, 0.4), Heard("ann", 0.4, 0.7)], pace)
     assert not has_room([Heard("thank", 0.0, 0.3), Heard("you", 0.3, 0.6), Heard("ann", 0.6, 0.7)], pace)
 
