@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from speechmill.losses import LossSum, ctc_loss, joint, smoothed_nll
+from speechmill.tokenizer import ANYTHING
 
 
 def collapsed(path: tuple[int, ...]) -> list[int]:
@@ -42,6 +43,41 @@ def test_ctc_is_the_sum_over_alignments() -> None:
     ]
     assert loss.sum.item() == pytest.approx(sum(expected), rel=1e-12)
     assert loss.count == 5
+
+
+WITH_WILDCARDS = [[1, ANYTHING, 2], [ANYTHING, 3], [2, ANYTHING], [ANYTHING]]
+
+
+def wildcards() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    lengths, target_lengths = torch.tensor([5, 4, 3, 4]), torch.tensor([len(row) for row in WITH_WILDCARDS])
+    return lengths, torch.tensor([[*row, 0, 0][:3] for row in WITH_WILDCARDS]), target_lengths
+
+
+def test_a_wildcard_is_anything_at_no_cost() -> None:
+    """As if there were one more token, with a probability of one at every frame."""
+    log_probs = random_log_probs(4, 5, 4)
+    lengths, targets, target_lengths = wildcards()
+    loss = ctc_loss(log_probs, lengths, targets, target_lengths)
+    more = torch.nn.functional.pad(log_probs, (0, 1))
+    expected = [
+        brute_force_ctc(more[row, : lengths[row]], [4 if token == ANYTHING else token for token in target])
+        for row, target in enumerate(WITH_WILDCARDS)
+    ]
+    assert loss.sum.item() == pytest.approx(sum(expected), rel=1e-12)
+
+
+def test_the_gradient_beside_a_wildcard_is_that_of_the_loss() -> None:
+    logits = torch.randn(4, 5, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64, requires_grad=True)
+    rest = wildcards()
+    assert torch.autograd.gradcheck(lambda z: ctc_loss(z.log_softmax(-1), *rest).sum, logits)
+
+
+def test_nothing_is_learned_of_what_a_decoder_says_at_a_wildcard() -> None:
+    log_probs = random_log_probs(1, 3, 4).requires_grad_()
+    loss = smoothed_nll(log_probs, torch.tensor([[1, ANYTHING, 2]]), torch.tensor([3]), 0.1)
+    loss.sum.backward()
+    assert log_probs.grad is not None
+    assert log_probs.grad.abs().sum(-1)[0].gt(0).tolist() == [True, False, True]
 
 
 def test_ctc_counts_an_impossible_utterance_as_zero() -> None:

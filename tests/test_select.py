@@ -240,6 +240,22 @@ def test_aligned_utterances_keep_silence_around_them_as_far_as_there_is_any() ->
     assert tight["start"].to_list() == exact.filter(pl.col("id").is_in(tight["id"].to_list()))["start"].to_list()
 
 
+def test_training_text_has_wildcards_where_it_was_not_understood() -> None:
+    aligned = corpus().with_columns(
+        heard_text=pl.when(pl.col("ceo")).then(pl.format("{} ★", "text")).otherwise(pl.lit("★"))
+    )
+    plain, found = chosen({}, aligned), chosen({"wildcards": True}, aligned)
+    assert plain.table["text"].to_list() == chosen({}).table["text"].to_list()
+    assert set(found.dropped["reason"]) == {"not-heard"}
+    assert found.table["ceo"].all()
+    for split, ends in (("train", True), ("test", False)):
+        texts = found.table.filter(pl.col("split") == split)["text"]
+        assert len(texts)
+        assert texts.str.ends_with(" ★").unique().to_list() == [ends]
+    with pytest.raises(SpeechmillError, match="wildcards: the manifest has no column 'heard_text'"):
+        chosen({"wildcards": True})
+
+
 def test_unknown_native_is_left_out_only_where_a_share_is_asked() -> None:
     table = corpus().with_columns(native=pl.when(pl.col("call") != "c4").then("native"))
     assert set(chosen({}, table).dropped["reason"]) == set()

@@ -14,7 +14,8 @@ from speechmill.artefact import sha256_file
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import SCHEMA, write_manifest
 from speechmill.settings import TokenizerSettings
-from speechmill.tokenizer import BLANK, Tokenizer, check_tokenizer, load_tokenizer, train_tokenizer
+from speechmill.text import WILDCARD
+from speechmill.tokenizer import ANYTHING, BLANK, Tokenizer, check_tokenizer, load_tokenizer, train_tokenizer
 
 LINES = [
     "Revenue rose 12.5% to $3.4 billion.",
@@ -80,6 +81,20 @@ def test_unknown_characters_become_zero_and_are_left_out(tmp_path: Path, lines: 
     ids = made.encode("Rose Ω rose")
     assert ids.count(BLANK) == 1
     assert made.decode(ids).split() == ["Rose", "rose"]
+
+
+@pytest.mark.parametrize("kind", ["char", "unigram"])
+def test_wildcards_are_one_id_of_no_piece(tmp_path: Path, lines: Path, kind: str) -> None:
+    made, _ = train_tokenizer(lines, tmp_path / "a.model", SETTINGS[kind])
+    ids = made.encode(f"costs {WILDCARD} {WILDCARD} rose {WILDCARD}")
+    assert ids == [*made.encode("costs"), ANYTHING, *made.encode("rose"), ANYTHING]
+    assert made.decode([token for token in ids if token != ANYTHING]) == "costs rose"
+
+
+def test_wildcards_are_no_text_to_learn_pieces_from(tmp_path: Path) -> None:
+    manifest_of([f"abab {WILDCARD} ba", "ba"], tmp_path / "a.parquet", "train")
+    made, _ = train_tokenizer(tmp_path / "a.parquet", tmp_path / "a.model", TokenizerSettings(kind="char", size=4))
+    assert BLANK not in made.encode("abab ba")
 
 
 def test_normalized_text_is_upper_case_without_punctuation(tmp_path: Path, lines: Path) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from speechmill.tokenizer import BLANK
+from speechmill.tokenizer import ANYTHING, BLANK
 
 
 class LossSum(NamedTuple):
@@ -29,14 +29,21 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths
     """Connectionist temporal classification (Graves et al. 2006), summed over the batch, in nats.
 
     An utterance that has fewer frames than CTC needs for its targets has an infinite loss; it counts as zero, and has
-    no gradient.
+    no gradient. A target `ANYTHING` (a wildcard: star temporal classification, Pratap et al. 2022) has probability one
+    at every frame, whatever is said there: it lasts as long as fits best, and nothing is learned from its frames.
 
     Args:
         log_probs: [batch, frames, tokens], log-softmaxed.
         lengths: [batch], frames.
-        targets: [batch, length], token ids, padded.
+        targets: [batch, length], token ids or ANYTHING, padded.
         target_lengths: [batch].
     """
+    anything = targets == ANYTHING
+    if bool(anything.any()):
+        # One more token, which is always there. PyTorch's gradient, made for normalised columns, is right for the
+        # others, as that of a column without a gradient is dropped.
+        targets = targets.masked_fill(anything, log_probs.shape[-1])
+        log_probs = torch.nn.functional.pad(log_probs, (0, 1))
     total = torch.nn.functional.ctc_loss(
         log_probs.transpose(0, 1), targets, lengths, target_lengths, BLANK, reduction="sum", zero_infinity=True
     )
@@ -48,11 +55,12 @@ def smoothed_nll(log_probs: Tensor, targets: Tensor, target_lengths: Tensor, smo
 
     Args:
         log_probs: [batch, length, tokens].
-        targets: [batch, length], padded.
+        targets: [batch, length], padded; where they are ANYTHING nothing is learned.
         target_lengths: [batch]; positions behind are not counted.
     """
     inside = torch.arange(targets.shape[1], device=targets.device) < target_lengths[:, None]
-    true = log_probs.gather(-1, targets[..., None]).squeeze(-1)
+    inside &= targets != ANYTHING
+    true = log_probs.gather(-1, targets.clamp(min=0)[..., None]).squeeze(-1)
     per_token = -(1.0 - smoothing) * true - smoothing * log_probs.mean(-1)
     return LossSum((per_token * inside).sum(), int(target_lengths.sum()))
 

@@ -14,18 +14,29 @@ import polars as pl
 from speechmill.artefact import fingerprint, locked, read_json, sha256_file, tidy, write_json
 from speechmill.errors import SpeechmillError
 from speechmill.ledger import ledger_path, select_account, select_ledger, write_ledger
-from speechmill.manifest import QUIET, SCHEMA, SPLITS, is_untimed, read_ids, scan_manifest, slices, written_rows
+from speechmill.manifest import (
+    HEARD_TEXT,
+    QUIET,
+    SCHEMA,
+    SPLITS,
+    is_untimed,
+    read_ids,
+    scan_manifest,
+    slices,
+    written_rows,
+)
 from speechmill.progress import Progress
 from speechmill.quotas import Cell, quotas
 from speechmill.settings import SelectSettings
 from speechmill.splits import assign_splits, call_groups, rank_key
+from speechmill.text import WILDCARD
 from speechmill.vocabulary import WordCounts, unseen_words
 
-_VERSION = 5  # of what select does: raise it where the same manifest and settings would give other rows
+_VERSION = 6  # of what select does: raise it where the same manifest and settings would give other rows
 _SECONDS = pl.col("end") - pl.col("start")
 REASONS = (
-    "excluded", "not-in-include-only", "not-ceo", "untimed", "too-short", "too-long", "low-confidence", "drop-text",
-    "not-needed", "native-unknown",
+    "excluded", "not-in-include-only", "not-ceo", "untimed", "too-short", "too-long", "low-confidence", "not-heard",
+    "drop-text", "not-needed", "native-unknown",
 )  # fmt: skip
 _SPLIT, _REASON = pl.Enum(SPLITS), pl.Enum(REASONS)
 _Q_AND_A = "q-and-a"
@@ -89,7 +100,7 @@ def select_manifest(manifest: Path, out: Path, settings: SelectSettings) -> Sele
             written_rows(out) as write_chosen,
             Progress("select", len(choice.split), "utterances") as progress,
         ):
-            for chosen, dropped in _divided(table, choice):
+            for chosen, dropped in _divided(table, choice, settings.wildcards):
                 write_chosen(chosen)
                 write_dropped(dropped.drop("recording"))
                 accounts.append(select_account(chosen, dropped))
@@ -105,7 +116,7 @@ def select(table: pl.DataFrame, settings: SelectSettings) -> Selection:
     """`select_manifest` of a table in memory: a pure function of the table and the settings."""
     frame = with_silence(table.lazy(), settings.silence_seconds)
     choice = choose(frame, settings)
-    parts = list(_divided(frame, choice))
+    parts = list(_divided(frame, choice, settings.wildcards))
     chosen, dropped = (pl.concat([part[k] for part in parts]) for k in (0, 1))
     words = {split: WordCounts() for split in SPLITS}
     _count_words(chosen, words)
@@ -199,6 +210,7 @@ def _rows(table: pl.LazyFrame, settings: SelectSettings) -> pl.DataFrame:
     asked = {"disjoint": settings.disjoint, "test_where": list(settings.test_where)}
     asked["ceo_only"] = ["ceo"] if settings.ceo_only else []
     asked["min_confidence"] = ["confidence"] if settings.min_confidence is not None else []
+    asked["wildcards"] = [HEARD_TEXT] if settings.wildcards else []
     for setting, names in asked.items():
         for name in names:
             if name not in columns:
@@ -213,13 +225,19 @@ def _rows(table: pl.LazyFrame, settings: SelectSettings) -> pl.DataFrame:
     return rows
 
 
-def _divided(table: pl.LazyFrame, choice: Choice) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-    """The chosen rows, with their split, and the others (id, recording, seconds, reason), as the manifest has them."""
+def _divided(table: pl.LazyFrame, choice: Choice, wildcards: bool) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """The chosen rows, with their split, and the others (id, recording, seconds, reason), as the manifest has them.
+
+    With `wildcards` the text of aligned training rows is what was understood of it; they are scored on what is written.
+    """
     names = [*SCHEMA, *(name for name in table.collect_schema().names() if name not in SCHEMA)]
     for part, rows in slices(table, len(choice.split)):
         split = _named("split", choice.split[part], SPLITS)
         reason = _named("reason", choice.reason[part], REASONS)
         chosen = rows.with_columns(split).filter(split.is_not_null()).select(names)
+        if wildcards:
+            heard = pl.when(pl.col("split") == "train").then(HEARD_TEXT)
+            chosen = chosen.with_columns(text=pl.coalesce(heard, "text"))
         yield chosen, rows.select("id", "recording", seconds=_SECONDS).with_columns(reason).filter(reason.is_not_null())
 
 
@@ -280,6 +298,8 @@ def _unwanted(settings: SelectSettings, columns: list[str]) -> pl.Expr:
     rules.append(("too-long", settings.max_seconds < _SECONDS))
     if settings.min_confidence is not None:  # a row that was never aligned has no confidence
         rules.append(("low-confidence", pl.col("confidence").fill_null(0.0) < settings.min_confidence))
+    if settings.wildcards:
+        rules.append(("not-heard", pl.col(HEARD_TEXT) == WILDCARD))
     rules += [("drop-text", pl.col("text").str.contains(pattern)) for pattern in settings.drop_text]
     return pl.coalesce(pl.when(wrong).then(pl.lit(reason)) for reason, wrong in rules)
 

@@ -21,6 +21,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+WILDCARD = "\u2605"
+"""Stands in a training text, as a word of its own, for what is said there and is not known (`losses.ctc_loss`)."""
 RULE = "upper case, punctuation stripped"
 """What `normalize` does, in words."""
 THESIS = f"thesis ({RULE})"

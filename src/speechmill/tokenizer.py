@@ -19,10 +19,11 @@ from speechmill.errors import SpeechmillError
 from speechmill.manifest import scan_manifest
 from speechmill.progress import track
 from speechmill.settings import TokenizerSettings
-from speechmill.text import normalize
+from speechmill.text import WILDCARD, normalize
 from speechmill.workers import cores
 
 BLANK = 0
+ANYTHING = -1  # a wildcard's id: no token of the model's, any of them may be said there
 _MARK = "\u2581"  # SentencePiece's, for a space
 _MANY = 100_000  # texts of which the pieces take more than a few seconds
 _THREADS = 4  # fixed: the unigram trainer's sums depend on it
@@ -47,9 +48,17 @@ class Tokenizer:
         self.__init__(*state)  # type: ignore[misc]
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text; characters that training never saw become 0, unknown."""
+        """The ids of a text; characters that training never saw become 0, unknown; wildcards in a row are one
+        `ANYTHING`.
+        """
         text = normalize(text) if self.settings.text == "normalized" else text
-        ids: list[int] = self._pieces.encode(text)
+        if WILDCARD not in text:
+            return list(self._pieces.encode(text))
+        ids: list[int] = []
+        for number, part in enumerate(text.split(WILDCARD)):
+            if number and ids[-1:] != [ANYTHING]:
+                ids.append(ANYTHING)
+            ids += self._pieces.encode(part)
         return ids
 
     def counts(self, texts: list[str]) -> npt.NDArray[np.int32]:
@@ -138,7 +147,8 @@ def _note_path(path: Path) -> Path:
 
 
 def _train_texts(manifest: Path) -> list[str]:
-    texts = scan_manifest(manifest).filter(pl.col("split") == "train").select("text").collect()["text"].to_list()
+    rows = scan_manifest(manifest).filter(pl.col("split") == "train")
+    texts = rows.select(pl.col("text").str.replace_all(WILDCARD, " ", literal=True)).collect()["text"].to_list()
     if not texts:
         raise SpeechmillError(f"{manifest}: no rows in the train split; run `speechmill select` first.")
     return texts

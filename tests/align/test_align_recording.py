@@ -9,6 +9,7 @@ from scripted import Scripted, said, sentences
 from speechmill.align import judge
 from speechmill.align.base import Heard, Sentence
 from speechmill.align.recording import align_recording
+from speechmill.align.tables import heard_text
 from speechmill.audio import RATE, Pcm
 
 A = "we saw strong demand in europe this year"
@@ -65,6 +66,14 @@ def test_where_a_word_is_missing_in_the_transcript_is_told() -> None:
     assert [(token.written, token.extra) for token in found.outcomes[0].tokens if token.extra] == [("saw", 1)]
     assert not any(token.extra for token in found.outcomes[1].tokens)
     assert found.outcomes[0].confidence < found.outcomes[1].confidence
+
+
+def test_wildcards_stand_for_words_that_were_not_heard_and_for_missing_ones() -> None:
+    samples, heard, _ = said([A, B])
+    written = A.replace("strong demand", "weak results").replace("in europe", "europe")
+    found = align_recording(Scripted(heard), samples, sentences([f"-- {written}", B]))
+    assert heard_text(found.outcomes[0].tokens) == "-- we saw ★ europe this year"
+    assert heard_text(found.outcomes[1].tokens) == B
 
 
 def test_unheard_words_at_an_edge_take_the_sound_beside_them() -> None:

@@ -51,7 +51,7 @@ from speechmill.progress import Progress
 from speechmill.settings import AlignSettings
 from speechmill.workers import ALONE, Worker, cores, end_with_parent
 
-_VERSION = 12  # of what align does: raise it where the same input would give other rows
+_VERSION = 13  # of what align does: raise it where the same input would give other rows
 _TABLES = ("utterances", "words", "sentences", "spans")
 _KILLED = 4  # recordings in a row at each of which a process is killed: that is the machine
 _MERGING = 3600.0  # seconds that a worker waits for another one's merging

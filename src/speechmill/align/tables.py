@@ -9,12 +9,13 @@ import polars as pl
 
 from speechmill.align import judge
 from speechmill.align.ledger import KEPT, SILENCE, SPANS, Span, account, check
-from speechmill.align.recording import Aligned, Outcome
+from speechmill.align.recording import Aligned, Outcome, TimedToken
 from speechmill.align.transcript import Line
 from speechmill.align.utterances import Utterance, utterances
 from speechmill.corpora.base import identifier
-from speechmill.manifest import QUIET, SCHEMA
+from speechmill.manifest import HEARD_TEXT, QUIET, SCHEMA
 from speechmill.settings import AlignSettings
+from speechmill.text import WILDCARD
 
 WORDS: dict[str, pl.DataType] = {
     "id": pl.String(),  # of the utterance
@@ -84,7 +85,9 @@ def failed(rows: pl.DataFrame, found: Sequence[Line], seconds: float, reason: st
     outcomes = [Outcome(line.sentence.place, reason, 0.0) for line in found]
     spans = account(seconds, [], [(0.0, seconds, reason)], [])
     return Tables(
-        rows.clear().with_columns(pl.lit(0.0).alias(name) for name in ("confidence", *QUIET)),
+        rows.clear().with_columns(
+            *(pl.lit(0.0).alias(name) for name in ("confidence", *QUIET)), pl.lit("").alias(HEARD_TEXT)
+        ),
         pl.DataFrame(schema=WORDS),
         sentences_table(rows, found, outcomes, [reason] * len(found), {}),
         spans_table(rows["recording"][0], spans),
@@ -139,11 +142,22 @@ def _utterances(
         pl.Series("text", [" ".join(token.written for token in u.tokens) for u in made], pl.String),
         pl.Series("confidence", [utterance.confidence for utterance in made], pl.Float64),
         *(pl.Series(name, [one[side] for one in silence], pl.Float64) for side, name in enumerate(QUIET)),
+        pl.Series(HEARD_TEXT, [heard_text(utterance.tokens) for utterance in made], pl.String),
     )
     if "timed" in table.columns:  # rows were whole recordings without times of their own; these have theirs
         table = table.with_columns(pl.lit(True).alias("timed"))
     extra = [name for name in table.columns if name not in SCHEMA]
     return table.select([*SCHEMA, *extra])
+
+
+def heard_text(tokens: Sequence[TimedToken]) -> str:
+    """What is written, a wildcard in the place of words that were not heard, and where unwritten ones were heard."""
+    words: list[str] = []
+    for token in tokens:
+        for word in [token.written if token.heard else WILDCARD, *([WILDCARD] if token.extra else [])]:
+            if word != WILDCARD or words[-1:] != [WILDCARD]:
+                words.append(word)
+    return " ".join(words)
 
 
 def _silence(made: Sequence[Utterance], spans: Sequence[Span]) -> list[tuple[float, float]]:

@@ -40,7 +40,7 @@ class AttentionRecognizer(Recognizer):
     ) -> LossSum:
         encoded = self.encoded(features, frames)
         edge = torch.full_like(targets[:, :1], _EDGE)
-        bos = torch.cat([edge, targets], dim=1)
+        bos = torch.cat([edge, targets.clamp(min=_EDGE)], dim=1)  # after a wildcard the decoder begins anew
         eos = torch.cat([targets, edge], dim=1).scatter(1, target_lengths[:, None], _EDGE)
         log_probs = log_softmax(self.decoded(bos, encoded))
         nll = smoothed_nll(log_probs, eos, target_lengths + 1, self.loss_settings.label_smoothing)

@@ -17,7 +17,7 @@ from speechmill.progress import Progress, track
 from speechmill.settings import Recipe, SearchSettings
 from speechmill.shards.foreign import open_reader
 from speechmill.shards.index import Index
-from speechmill.tokenizer import Tokenizer
+from speechmill.tokenizer import BLANK, Tokenizer
 
 LANGUAGE_MODEL_NAME = "lm.npz"
 NEURAL_MODEL_NAME = "lm.pt"
@@ -53,7 +53,7 @@ def save_language_model(recipe: Recipe, run: Path, index: Index, tokenizer: Toke
                 raise
             except SpeechmillError:
                 continue  # damaged: training counts it when it comes to it
-            yield tokenizer.encode(text)
+            yield [max(token, BLANK) for token in tokenizer.encode(text)]  # a wildcard is an unknown word here
 
     if recipe.search.lm == "neural":
         train_neural(list(sentences()), len(tokenizer), recipe.search, recipe.train.seed, group).save(
