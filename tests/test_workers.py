@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from speechmill.workers import cores, signals_held
+from speechmill.settings import Recipe, TrainSettings
+from speechmill.workers import cores, signals_held, threads_of
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not bind processes to cores")
@@ -40,3 +41,14 @@ def test_what_starts_in_the_block_is_deaf_to_the_group_and_the_starter_hears_aft
         child.communicate()
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize(("told", "setting", "expected"), [
+    ("", 0, 4), ("1", 0, 1), ("3,1", 0, 3), ("many", 0, 4), ("0", 0, 4), ("1", 2, 2), ("", 2, 2),
+])  # fmt: skip
+def test_threads_are_the_recipes_or_what_the_environment_says_or_all(
+    monkeypatch: pytest.MonkeyPatch, told: str, setting: int, expected: int
+) -> None:
+    monkeypatch.setattr("speechmill.workers.cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", told)
+    assert threads_of(Recipe(train=TrainSettings(threads=setting)), 2) == expected

@@ -341,7 +341,7 @@ class TrainSettings(Section):
     max_nonfinite: Count = 20  # skipped updates in a row, then training stops
     max_damaged: Natural = 100  # utterances that cannot be read are left out; with more than this, training stops
     loader_workers: Natural = 2
-    threads: Natural = 0  # of PyTorch in the training process; 0: all cores
+    threads: Natural = 0  # of PyTorch in the training process; 0: as many as OMP_NUM_THREADS says, else all cores
     device: Literal["auto", "cpu", "cuda"] = "auto"
     # auto: bfloat16 autocast where the device is fast at it, float32 elsewhere
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "float32"

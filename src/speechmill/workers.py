@@ -43,8 +43,13 @@ def cores() -> int:
 
 
 def threads_of(recipe: Recipe, processes: int) -> int:
-    """PyTorch's threads in each of the training processes of this machine."""
-    return recipe.train.threads or max(1, cores() // processes)
+    """PyTorch's threads in each of `processes` of this machine: as the recipe says, else as OMP_NUM_THREADS does.
+
+    Two processes with as many threads as there are cores wait for each other's threads, and take several times as long
+    as one after the other: `align` tells those that it starts, and a user may, how many there are for each.
+    """
+    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return recipe.train.threads or (int(told) if told.isdigit() else 0) or max(1, cores() // processes)
 
 
 def end_with_parent() -> None:
