@@ -53,23 +53,45 @@ def wildcards() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return lengths, torch.tensor([[*row, 0, 0][:3] for row in WITH_WILDCARDS]), target_lengths
 
 
-def test_a_wildcard_is_anything_at_no_cost() -> None:
-    """As if there were one more token, with a probability of one at every frame."""
+def test_a_wildcard_is_as_likely_as_the_likeliest_token() -> None:
+    """As if there were one more token, with that one's probability at every frame."""
     log_probs = random_log_probs(4, 5, 4)
     lengths, targets, target_lengths = wildcards()
     loss = ctc_loss(log_probs, lengths, targets, target_lengths)
-    more = torch.nn.functional.pad(log_probs, (0, 1))
+    more = torch.cat([log_probs, log_probs.amax(-1, keepdim=True)], dim=-1)
     expected = [
         brute_force_ctc(more[row, : lengths[row]], [4 if token == ANYTHING else token for token in target])
         for row, target in enumerate(WITH_WILDCARDS)
     ]
     assert loss.sum.item() == pytest.approx(sum(expected), rel=1e-12)
+    assert loss.count == 4  # 1, 2, 3 and 2
+
+
+def test_a_wildcard_swallows_nothing_while_the_model_knows_nothing() -> None:
+    """Of equally likely tokens each lasts as long as any other."""
+    log_probs = torch.full((1, 100, 50), 1 / 50, dtype=torch.float64).log().requires_grad_()
+    targets = torch.tensor([[*range(1, 11), ANYTHING, *range(11, 21)]])
+    ctc_loss(log_probs, torch.tensor([100]), targets, torch.tensor([21])).sum.backward()
+    assert log_probs.grad is not None
+    lasts = log_probs.detach().exp() - log_probs.grad  # what PyTorch gives is probability less expected frames
+    assert float(lasts[0, :, 1:21].sum()) > 0.9 * 20 / 21 * float(100 - lasts[0, :, 0].detach().sum())
 
 
 def test_the_gradient_beside_a_wildcard_is_that_of_the_loss() -> None:
     logits = torch.randn(4, 5, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64, requires_grad=True)
     rest = wildcards()
-    assert torch.autograd.gradcheck(lambda z: ctc_loss(z.log_softmax(-1), *rest).sum, logits)
+    constant = logits.detach().log_softmax(-1).amax(-1, keepdim=True)
+
+    def loss(z: torch.Tensor) -> torch.Tensor:
+        """The same, of which a wildcard's probability is no function."""
+        return torch.nn.functional.ctc_loss(
+            torch.cat([z.log_softmax(-1), constant], -1).transpose(0, 1),
+            rest[1].where(rest[1] != ANYTHING, torch.tensor(4)), rest[0], rest[2], reduction="sum",
+        )  # fmt: skip
+
+    assert torch.autograd.gradcheck(loss, logits)
+    found = torch.autograd.grad(ctc_loss(logits.log_softmax(-1), *rest).sum, logits)[0]
+    torch.testing.assert_close(found, torch.autograd.grad(loss(logits), logits)[0])
 
 
 def test_nothing_is_learned_of_what_a_decoder_says_at_a_wildcard() -> None:
@@ -78,6 +100,7 @@ def test_nothing_is_learned_of_what_a_decoder_says_at_a_wildcard() -> None:
     loss.sum.backward()
     assert log_probs.grad is not None
     assert log_probs.grad.abs().sum(-1)[0].gt(0).tolist() == [True, False, True]
+    assert loss.count == 2
 
 
 def test_ctc_counts_an_impossible_utterance_as_zero() -> None:

@@ -89,6 +89,8 @@ def test_wildcards_are_one_id_of_no_piece(tmp_path: Path, lines: Path, kind: str
     ids = made.encode(f"costs {WILDCARD} {WILDCARD} rose {WILDCARD}")
     assert ids == [*made.encode("costs"), ANYTHING, *made.encode("rose"), ANYTHING]
     assert made.decode([token for token in ids if token != ANYTHING]) == "costs rose"
+    texts = [f"costs {WILDCARD} rose", "margins", WILDCARD]
+    assert made.counts(texts).tolist() == [len(made.encode(text)) for text in texts]
 
 
 def test_wildcards_are_no_text_to_learn_pieces_from(tmp_path: Path) -> None:

@@ -29,8 +29,9 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths
     """Connectionist temporal classification (Graves et al. 2006), summed over the batch, in nats.
 
     An utterance that has fewer frames than CTC needs for its targets has an infinite loss; it counts as zero, and has
-    no gradient. A target `ANYTHING` (a wildcard: star temporal classification, Pratap et al. 2022) has probability one
-    at every frame, whatever is said there: it lasts as long as fits best, and nothing is learned from its frames.
+    no gradient. A target `ANYTHING` is a wildcard (the star of Pratap et al. 2022, here always one): a token that is as
+    likely at each frame as the likeliest of the model's. So it lasts as long as nothing that is known fits better, and
+    of its frames nothing is learned. With a probability of one it would swallow known words while the model is unsure.
 
     Args:
         log_probs: [batch, frames, tokens], log-softmaxed.
@@ -38,16 +39,20 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths
         targets: [batch, length], token ids or ANYTHING, padded.
         target_lengths: [batch].
     """
-    anything = targets == ANYTHING
-    if bool(anything.any()):
-        # One more token, which is always there. PyTorch's gradient, made for normalised columns, is right for the
-        # others, as that of a column without a gradient is dropped.
-        targets = targets.masked_fill(anything, log_probs.shape[-1])
-        log_probs = torch.nn.functional.pad(log_probs, (0, 1))
+    given = known(targets, target_lengths)
+    if given < int(target_lengths.sum()):
+        # One more token, a constant to the gradient: PyTorch's, made for normalised columns, is right for the others.
+        targets = targets.masked_fill(targets == ANYTHING, log_probs.shape[-1])
+        log_probs = torch.cat([log_probs, log_probs.detach().amax(-1, keepdim=True)], dim=-1)
     total = torch.nn.functional.ctc_loss(
         log_probs.transpose(0, 1), targets, lengths, target_lengths, BLANK, reduction="sum", zero_infinity=True
     )
-    return LossSum(total, int(target_lengths.sum()))
+    return LossSum(total, given)
+
+
+def known(targets: Tensor, target_lengths: Tensor) -> int:
+    """Target tokens, [batch, length], that are learned: without wildcards."""
+    return int(target_lengths.sum()) - int((targets == ANYTHING).sum())
 
 
 def smoothed_nll(log_probs: Tensor, targets: Tensor, target_lengths: Tensor, smoothing: float) -> LossSum:
@@ -62,7 +67,7 @@ def smoothed_nll(log_probs: Tensor, targets: Tensor, target_lengths: Tensor, smo
     inside &= targets != ANYTHING
     true = log_probs.gather(-1, targets.clamp(min=0)[..., None]).squeeze(-1)
     per_token = -(1.0 - smoothing) * true - smoothing * log_probs.mean(-1)
-    return LossSum((per_token * inside).sum(), int(target_lengths.sum()))
+    return LossSum((per_token * inside).sum(), known(targets, target_lengths))
 
 
 def joint(parts: list[tuple[float, LossSum]], count: int) -> LossSum:

@@ -15,10 +15,11 @@ from speechmill.artefact import fingerprint, locked, read_json, sha256_file, tid
 from speechmill.errors import SpeechmillError
 from speechmill.ledger import ledger_path, select_account, select_ledger, write_ledger
 from speechmill.manifest import (
-    HEARD_TEXT,
+    KNOWN_TEXT,
     QUIET,
     SCHEMA,
     SPLITS,
+    WRITTEN_TEXT,
     is_untimed,
     read_ids,
     scan_manifest,
@@ -124,10 +125,19 @@ def select(table: pl.DataFrame, settings: SelectSettings) -> Selection:
 
 
 def with_silence(table: pl.LazyFrame, most: float) -> pl.LazyFrame:
-    """Rows of which `align` says how much silence is around them, begun and ended up to `most` seconds further out."""
+    """Rows of which `align` says how much silence is around them, begun and ended up to `most` seconds further out.
+
+    Each side by another share of `most`, so that a model hears speech begin at once and after a while: of one that was
+    always given half a second, two of three first words of test utterances without any were wrong (docs/log.md).
+    """
     if not set(QUIET) <= set(table.collect_schema().names()):
         return table
-    before, after = (pl.col(name).fill_null(0.0).clip(0.0, most) for name in QUIET)
+    # By the golden ratio of hundredths of a second: evenly spread, and a function of the row.
+    wanted = (most * (pl.col(name) * 61.80339887 % 1.0) for name in ("start", "end"))
+    before, after = (
+        pl.min_horizontal(pl.col(name).fill_null(0.0).clip(0.0), share)
+        for name, share in zip(QUIET, wanted, strict=True)
+    )
     return table.with_columns(
         start=pl.col("start") - before, end=pl.col("end") + after,
         **{name: pl.col(name) - taken for name, taken in zip(QUIET, (before, after), strict=True)},
@@ -181,11 +191,14 @@ def choose(table: pl.LazyFrame, settings: SelectSettings) -> Choice:
         schema={"call": pl.String, "split": _SPLIT},
     )
     kept = kept.join(call_split, on="call", how="left", maintain_order="left")
-    train, beyond = _cut(kept.filter(pl.col("split") == "train"), settings)
+    train = kept.filter(pl.col("split") == "train")
+    # Of the training rows alone, so that the same is scored with wildcards and without.
+    unheard = train.filter("unheard").select("place", pl.lit("not-heard", _REASON).alias("reason"))
+    train, beyond = _cut(train.filter(~pl.col("unheard")), settings)
     chosen = pl.concat([kept.filter(pl.col("split") != "train").select("place", "split"), train]).sort("place")
     if train.is_empty() and settings.shares.train > 0:
         raise SpeechmillError(f"select: no training data is left of {len(rows)} rows ({_reasons(rows)}).")
-    dropped = pl.concat([rows.filter(pl.col("reason").is_not_null()).select("place", "reason"), beyond])
+    dropped = pl.concat([rows.filter(pl.col("reason").is_not_null()).select("place", "reason"), unheard, beyond])
     result = rows[chosen["place"]].select("call", "speaker", "session", "native", "seconds", chosen["split"])
     wishes += _wishes(result, kept, groups, settings)
     return Choice(
@@ -210,7 +223,7 @@ def _rows(table: pl.LazyFrame, settings: SelectSettings) -> pl.DataFrame:
     asked = {"disjoint": settings.disjoint, "test_where": list(settings.test_where)}
     asked["ceo_only"] = ["ceo"] if settings.ceo_only else []
     asked["min_confidence"] = ["confidence"] if settings.min_confidence is not None else []
-    asked["wildcards"] = [HEARD_TEXT] if settings.wildcards else []
+    asked["wildcards"] = [KNOWN_TEXT] if settings.wildcards else []
     for setting, names in asked.items():
         for name in names:
             if name not in columns:
@@ -218,7 +231,10 @@ def _rows(table: pl.LazyFrame, settings: SelectSettings) -> pl.DataFrame:
                     f"select.{setting}: the manifest has no column {name!r}; it has {', '.join(columns)}."
                 )
     needed = dict.fromkeys(["call", "speaker", "session", "native", *settings.disjoint, *settings.test_where])
-    selected = table.select(*needed, seconds=_SECONDS, reason=_unwanted(settings, columns).cast(_REASON))
+    unheard = (pl.col(KNOWN_TEXT) == WILDCARD).fill_null(False) if settings.wildcards else pl.lit(False)
+    selected = table.select(
+        *needed, seconds=_SECONDS, reason=_unwanted(settings, columns).cast(_REASON), unheard=unheard
+    )
     rows = selected.collect(engine="streaming").with_row_index("place")
     if rows.is_empty():
         raise SpeechmillError("select: the manifest has no rows.")
@@ -228,7 +244,7 @@ def _rows(table: pl.LazyFrame, settings: SelectSettings) -> pl.DataFrame:
 def _divided(table: pl.LazyFrame, choice: Choice, wildcards: bool) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     """The chosen rows, with their split, and the others (id, recording, seconds, reason), as the manifest has them.
 
-    With `wildcards` the text of aligned training rows is what was understood of it; they are scored on what is written.
+    With `wildcards` the text of aligned training rows is what was understood of it, and what is written is beside it.
     """
     names = [*SCHEMA, *(name for name in table.collect_schema().names() if name not in SCHEMA)]
     for part, rows in slices(table, len(choice.split)):
@@ -236,8 +252,8 @@ def _divided(table: pl.LazyFrame, choice: Choice, wildcards: bool) -> Iterator[t
         reason = _named("reason", choice.reason[part], REASONS)
         chosen = rows.with_columns(split).filter(split.is_not_null()).select(names)
         if wildcards:
-            heard = pl.when(pl.col("split") == "train").then(HEARD_TEXT)
-            chosen = chosen.with_columns(text=pl.coalesce(heard, "text"))
+            known = pl.when(pl.col("split") == "train").then(KNOWN_TEXT)
+            chosen = chosen.with_columns(pl.col("text").alias(WRITTEN_TEXT), text=pl.coalesce(known, "text"))
         yield chosen, rows.select("id", "recording", seconds=_SECONDS).with_columns(reason).filter(reason.is_not_null())
 
 
@@ -298,8 +314,6 @@ def _unwanted(settings: SelectSettings, columns: list[str]) -> pl.Expr:
     rules.append(("too-long", settings.max_seconds < _SECONDS))
     if settings.min_confidence is not None:  # a row that was never aligned has no confidence
         rules.append(("low-confidence", pl.col("confidence").fill_null(0.0) < settings.min_confidence))
-    if settings.wildcards:
-        rules.append(("not-heard", pl.col(HEARD_TEXT) == WILDCARD))
     rules += [("drop-text", pl.col("text").str.contains(pattern)) for pattern in settings.drop_text]
     return pl.coalesce(pl.when(wrong).then(pl.lit(reason)) for reason, wrong in rules)
 

@@ -62,7 +62,7 @@ class SelectSettings(Section):
     min_seconds: Annotated[float, Field(ge=0.0)] = 1.0
     max_seconds: Positive = 60.0
     min_confidence: Share | None = None  # of aligned utterances; None takes all
-    silence_seconds: Annotated[float, Field(ge=0.0)] = 0.0  # left around aligned utterances, where there is so much
+    silence_seconds: Annotated[float, Field(ge=0.0)] = 0.0  # left around aligned utterances, from none to so much
     wildcards: bool = False  # train on aligned utterances with words that were not understood left open
     include: list[str] | str = []  # these calls first, then others
     include_only: list[str] | str = []

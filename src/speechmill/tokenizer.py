@@ -66,7 +66,8 @@ class Tokenizer:
         if self.settings.text == "normalized":
             texts = [normalize(text) for text in texts]
         ids: list[list[int]] = self._pieces.encode(texts, num_threads=cores())
-        return np.array([len(each) for each in ids], dtype=np.int32)
+        lengths = (len(self.encode(text) if WILDCARD in text else each) for text, each in zip(texts, ids, strict=True))
+        return np.fromiter(lengths, np.int32, len(texts))
 
     def decode(self, ids: list[int]) -> str:
         """The text of ids; 0 (unknown) is left out."""

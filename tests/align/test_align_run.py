@@ -65,7 +65,7 @@ def test_utterances_words_sentences_and_ledger(tmp_path: Path, hears: list[Heard
     assert rows["confidence"].min() > 0.9  # type: ignore[operator]
     assert table(source, "words")["word"].to_list() == [*A.split(), *C.split()]
     assert table(source, "words")["extra"].sum() == 0
-    assert rows["heard_text"].to_list() == rows["text"].to_list()
+    assert rows["known_text"].to_list() == rows["text"].to_list()
     kept = table(source, "sentences")["kept"].to_list()
     assert kept == [True, False, True]
     assert table(source, "sentences")["reason"].to_list()[1] == "something-else-spoken"

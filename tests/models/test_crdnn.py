@@ -11,6 +11,7 @@ from speechmill.models.crdnn import CrdnnRecognizer, _Stepping
 from speechmill.models.encoder import reference_encoder
 from speechmill.models.ngram import NgramModel
 from speechmill.settings import CrdnnSettings, FeatureSettings, LossSettings, Recipe, SearchSettings
+from speechmill.tokenizer import ANYTHING
 
 TOKENS = 9
 HPARAMS = Path(__file__).resolve().parents[2] / "hparams"
@@ -70,6 +71,19 @@ def test_without_ctc_its_head_is_not_trained() -> None:
     loss.sum.backward()
     assert model.ctc_head.w.weight.grad is None
     assert model.head.w.weight.grad.any()
+
+
+def test_the_decoder_learns_neither_a_wildcard_nor_what_follows_it() -> None:
+    model = tiny(LossSettings(label_smoothing=0.0)).eval()
+    features, frames, *_ = batch()
+    targets = torch.tensor([[1, 2, ANYTHING, 3], [4, ANYTHING, 0, 0]])
+    loss = model.loss(features, frames, targets, torch.tensor([4, 2]), with_ctc=False)
+    assert loss.count == 4
+    given = torch.tensor([[0, 1, 2, 0, 3], [0, 4, 0, 0, 0]])
+    log_probs = model.decoded(given, model.encoded(features, frames)).log_softmax(-1)
+    learned = log_probs[0, 0, 1] + log_probs[0, 1, 2] + log_probs[0, 4, 0] + log_probs[1, 0, 4]
+    assert loss.sum.item() == pytest.approx(-learned.item(), rel=1e-5)
+    assert model.loss(features, frames, targets, torch.tensor([4, 2]), with_ctc=True).sum.isfinite()
 
 
 def test_the_weights_of_the_joint_loss() -> None:

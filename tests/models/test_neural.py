@@ -13,6 +13,7 @@ from speechmill.group import ALONE
 from speechmill.models.neural import NeuralModel
 from speechmill.models.ngram import NgramModel
 from speechmill.settings import Recipe, SearchSettings
+from speechmill.tokenizer import ANYTHING
 from speechmill.train.language import NEURAL_MODEL_NAME, needs_language_model, train_neural
 
 TOKENS = 6
@@ -55,6 +56,14 @@ def test_the_loss_is_the_mean_over_tokens_and_ends(model: NeuralModel) -> None:
     with torch.no_grad():
         found = model.loss(torch.tensor([[1, 2, 3], [5, 0, 0]]), torch.tensor([3, 1]))
     assert float(found) == pytest.approx(-sum(each) / len(each), abs=1e-5)
+
+
+def test_what_a_wildcard_stands_for_and_what_follows_it_is_not_learned(model: NeuralModel) -> None:
+    """Above all not that a sentence ends where a word is unknown: the ends of sentences are token 0."""
+    with torch.no_grad():
+        found = model.loss(torch.tensor([[1, 2, ANYTHING, 3]]), torch.tensor([4]))
+    learned = [model.score([], 1), model.score([1], 2), model.end([1, 2, 0, 3])]
+    assert float(found) == pytest.approx(-sum(learned) / 3, abs=1e-5)
 
 
 def test_saved_and_loaded(model: NeuralModel, tmp_path: Path) -> None:

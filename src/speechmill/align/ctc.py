@@ -33,7 +33,11 @@ from speechmill.text import normalize
 from speechmill.tokenizer import BLANK
 
 _SEARCH = SearchSettings(kind="beam", beam=8, lm_order=5, lm_weight=0.8, length_bonus=1.5)
-_VERSION = 1
+_PIECE = (
+    2.0,
+    8.0,
+)  # seconds: about as long as the utterances that models are trained on, which begin and end in pauses
+_VERSION = 3
 
 
 class Emitter(Protocol):
@@ -79,14 +83,16 @@ class Ctc:
                     single = len(token.readings[0]) == 1
                     self._written.setdefault(word, token.written if single else word)
         texts = [self._ids(sentence.text) for sentence in sentences]
-        self._language = NgramModel.train(texts, _SEARCH.lm_order, self._emitter.tokens)
+        # A piece of sound begins with a sentence, and others follow each other in it: as one stream, too.
+        stream = [token for text in texts for token in text]
+        self._language = NgramModel.train([*texts, stream], _SEARCH.lm_order, self._emitter.tokens)
 
     def _ids(self, text: str) -> list[int]:
         return [token for word in text.split() for token in self._emitter.encode(word)]
 
     def listen(self, samples: Pcm) -> Iterator[list[Heard]]:
         """See `Aligner.listen`."""
-        for first, last in pieces(levels(samples)):
+        for first, last in pieces(levels(samples), *_PIECE):
             part = samples[first * FRAME : last * FRAME]
             log_probs, step = self._emitter.log_probs(part)
             ids = ctc_beam(log_probs.numpy(), _SEARCH, self._language)
@@ -174,7 +180,7 @@ class RunEmitter:
     def encode(self, word: str) -> list[int]:
         """See `Emitter.encode`."""
         ids = self._recognizing.tokenizer.encode(word)
-        return [] if BLANK in ids else ids
+        return [] if any(token <= BLANK for token in ids) else ids  # unknown characters, or a wildcard
 
     def decode(self, ids: list[int]) -> str:
         """See `Emitter.decode`."""

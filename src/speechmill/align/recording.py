@@ -30,6 +30,7 @@ class TimedToken:
     end: float | None
     heard: bool
     extra: int = 0
+    by_sound: bool = False  # of a sentence that was found by its sound, as a whole
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ def _with_placed(
             Word(word, one.place, number, False, min(max(first, start), end), min(max(last, start), end), True)
             for (word, first, last), number in zip(one.words, numbers, strict=True)
         ]
-        made[one.place] = Outcome(one.place, judge.KEPT, one.confidence, start, end, _tokens(sentence, words))
+        tokens = tuple(replace(token, by_sound=True) for token in _tokens(sentence, words))
+        made[one.place] = Outcome(one.place, judge.KEPT, one.confidence, start, end, tokens)
         spans.append((start, end))
     return tuple(made.get(one.place, one) for one in outcomes), spans
 

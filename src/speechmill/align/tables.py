@@ -13,7 +13,7 @@ from speechmill.align.recording import Aligned, Outcome, TimedToken
 from speechmill.align.transcript import Line
 from speechmill.align.utterances import Utterance, utterances
 from speechmill.corpora.base import identifier
-from speechmill.manifest import HEARD_TEXT, QUIET, SCHEMA
+from speechmill.manifest import KNOWN_TEXT, QUIET, SCHEMA
 from speechmill.settings import AlignSettings
 from speechmill.text import WILDCARD
 
@@ -86,7 +86,7 @@ def failed(rows: pl.DataFrame, found: Sequence[Line], seconds: float, reason: st
     spans = account(seconds, [], [(0.0, seconds, reason)], [])
     return Tables(
         rows.clear().with_columns(
-            *(pl.lit(0.0).alias(name) for name in ("confidence", *QUIET)), pl.lit("").alias(HEARD_TEXT)
+            *(pl.lit(0.0).alias(name) for name in ("confidence", *QUIET)), pl.lit("").alias(KNOWN_TEXT)
         ),
         pl.DataFrame(schema=WORDS),
         sentences_table(rows, found, outcomes, [reason] * len(found), {}),
@@ -142,7 +142,7 @@ def _utterances(
         pl.Series("text", [" ".join(token.written for token in u.tokens) for u in made], pl.String),
         pl.Series("confidence", [utterance.confidence for utterance in made], pl.Float64),
         *(pl.Series(name, [one[side] for one in silence], pl.Float64) for side, name in enumerate(QUIET)),
-        pl.Series(HEARD_TEXT, [heard_text(utterance.tokens) for utterance in made], pl.String),
+        pl.Series(KNOWN_TEXT, [known_text(utterance.tokens) for utterance in made], pl.String),
     )
     if "timed" in table.columns:  # rows were whole recordings without times of their own; these have theirs
         table = table.with_columns(pl.lit(True).alias("timed"))
@@ -150,13 +150,27 @@ def _utterances(
     return table.select([*SCHEMA, *extra])
 
 
-def heard_text(tokens: Sequence[TimedToken]) -> str:
-    """What is written, a wildcard in the place of words that were not heard, and where unwritten ones were heard."""
+def known_text(tokens: Sequence[TimedToken]) -> str:
+    """What is written, a wildcard in the place of words that were not heard, and where unwritten ones were heard.
+
+    What is not said ("--") is left out beside a wildcard. A sentence that was found by its sound as a whole stands as
+    it is written.
+    """
     words: list[str] = []
+    unsaid = 0  # tokens at the end of `words` that are not said
     for token in tokens:
-        for word in [token.written if token.heard else WILDCARD, *([WILDCARD] if token.extra else [])]:
-            if word != WILDCARD or words[-1:] != [WILDCARD]:
-                words.append(word)
+        if token.start is None:
+            if words[-1:] != [WILDCARD]:
+                words.append(token.written)
+                unsaid += 1
+            continue
+        if token.heard or token.by_sound:
+            words.append(token.written)
+            unsaid = 0
+        if token.extra or not (token.heard or token.by_sound):
+            del words[len(words) - unsaid :]
+            unsaid = 0
+            words += [WILDCARD] if words[-1:] != [WILDCARD] else []
     return " ".join(words)
 
 

@@ -7,12 +7,12 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from speechmill.losses import LossSum, ctc_loss, joint, log_softmax, smoothed_nll
+from speechmill.losses import LossSum, ctc_loss, joint, known, log_softmax, smoothed_nll
 from speechmill.models.base import Encoded, Found, Recognizer
 from speechmill.models.joint import StepDecoder, joint_search
 from speechmill.models.language import LanguageModel
 from speechmill.settings import LossSettings, SearchSettings
-from speechmill.tokenizer import BLANK
+from speechmill.tokenizer import ANYTHING, BLANK
 
 _EDGE = BLANK  # BOS and EOS share index 0 with blank, as in the thesis
 
@@ -40,13 +40,15 @@ class AttentionRecognizer(Recognizer):
     ) -> LossSum:
         encoded = self.encoded(features, frames)
         edge = torch.full_like(targets[:, :1], _EDGE)
-        bos = torch.cat([edge, targets.clamp(min=_EDGE)], dim=1)  # after a wildcard the decoder begins anew
+        bos = torch.cat([edge, targets], dim=1)
         eos = torch.cat([targets, edge], dim=1).scatter(1, target_lengths[:, None], _EDGE)
-        log_probs = log_softmax(self.decoded(bos, encoded))
+        # Nothing is learned of what follows a wildcard, as a search knows what is before it.
+        eos = eos.masked_fill(bos == ANYTHING, ANYTHING)
+        log_probs = log_softmax(self.decoded(bos.masked_fill(bos == ANYTHING, BLANK), encoded))
         nll = smoothed_nll(log_probs, eos, target_lengths + 1, self.loss_settings.label_smoothing)
         weight = self.loss_settings.ctc_weight
         if not with_ctc or weight == 0.0:
-            return LossSum(nll.sum, int(target_lengths.sum()))
+            return LossSum(nll.sum, known(targets, target_lengths))
         ctc = ctc_loss(log_softmax(self.ctc_logits(encoded)), encoded.steps, targets, target_lengths)
         return joint([(1.0 - weight, nll), (weight, ctc)], ctc.count)
 

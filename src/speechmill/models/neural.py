@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from speechmill.artefact import written
 from speechmill.errors import SpeechmillError
-from speechmill.tokenizer import BLANK
+from speechmill.tokenizer import ANYTHING, BLANK
 
 _EDGE = BLANK  # stands before the first token and behind the last
 _REMEMBERED = 20_000  # prefixes whose state is kept, for searches that go prefix by prefix
@@ -43,13 +43,14 @@ class NeuralModel(nn.Module):
         """Mean negative log likelihood of a token, in nats, the ends of sentences included.
 
         Args:
-            tokens: [batch, length], padded with 0.
+            tokens: [batch, length], padded with 0; what `ANYTHING` stands for, and what follows it, is not learned.
             lengths: [batch].
         """
         edge = torch.full_like(tokens[:, :1], _EDGE)
-        logits, _ = self.network(torch.cat([edge, tokens], dim=1))
-        following = torch.cat([tokens, edge], dim=1)
+        before, following = torch.cat([edge, tokens], dim=1), torch.cat([tokens, edge], dim=1)
+        logits, _ = self.network(before.clamp(min=_EDGE))
         inside = torch.arange(following.shape[1], device=tokens.device) <= lengths[:, None]
+        inside &= (before != ANYTHING) & (following != ANYTHING)
         return nn.functional.cross_entropy(logits[inside], following[inside])
 
     def forget(self) -> None:

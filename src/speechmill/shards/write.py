@@ -21,7 +21,7 @@ import polars as pl
 from speechmill.artefact import disk_errors, locked, partial_path, publish_all, sha256_file
 from speechmill.audio import decode
 from speechmill.errors import SpeechmillError
-from speechmill.manifest import scan_manifest
+from speechmill.manifest import KNOWN_TEXT, scan_manifest
 from speechmill.progress import Progress
 from speechmill.settings import ShardSettings
 from speechmill.shards.codecs import check_codec, encode
@@ -57,7 +57,7 @@ _END_SLACK = 0.1  # seconds that a row may reach past the recording's end and is
 Groups = list[tuple[int, list[str]]]  # number, names of the shards that are to be written
 
 _TO_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True)
-_NOT_IN_JSON = {"recording", "group", "shard", SOURCE}
+_NOT_IN_JSON = {"recording", "group", "shard", SOURCE, KNOWN_TEXT}
 
 
 @dataclass(frozen=True)

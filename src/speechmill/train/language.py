@@ -53,14 +53,16 @@ def save_language_model(recipe: Recipe, run: Path, index: Index, tokenizer: Toke
                 raise
             except SpeechmillError:
                 continue  # damaged: training counts it when it comes to it
-            yield [max(token, BLANK) for token in tokenizer.encode(text)]  # a wildcard is an unknown word here
+            yield tokenizer.encode(text)
 
     if recipe.search.lm == "neural":
         train_neural(list(sentences()), len(tokenizer), recipe.search, recipe.train.seed, group).save(
             run / NEURAL_MODEL_NAME
         )
     else:
-        NgramModel.train(sentences(), recipe.search.lm_order, len(tokenizer)).save(run / LANGUAGE_MODEL_NAME)
+        # To n-grams a wildcard is an unknown word.
+        given = ([max(token, BLANK) for token in sentence] for sentence in sentences())
+        NgramModel.train(given, recipe.search.lm_order, len(tokenizer)).save(run / LANGUAGE_MODEL_NAME)
 
 
 def train_neural(
