@@ -39,8 +39,8 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths
         targets: [batch, length], token ids or ANYTHING, padded.
         target_lengths: [batch].
     """
-    given = known(targets, target_lengths)
-    if given < int(target_lengths.sum()):
+    given, anything = _counted(targets, target_lengths)
+    if anything:
         # One more token, a constant to the gradient: PyTorch's, made for normalised columns, is right for the others.
         targets = targets.masked_fill(targets == ANYTHING, log_probs.shape[-1])
         log_probs = torch.cat([log_probs, log_probs.detach().amax(-1, keepdim=True)], dim=-1)
@@ -52,7 +52,13 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths
 
 def known(targets: Tensor, target_lengths: Tensor) -> int:
     """Target tokens, [batch, length], that are learned: without wildcards."""
-    return int(target_lengths.sum()) - int((targets == ANYTHING).sum())
+    return _counted(targets, target_lengths)[0]
+
+
+def _counted(targets: Tensor, target_lengths: Tensor) -> tuple[int, int]:
+    """Target tokens, and wildcards among the targets; the device is waited for once."""
+    total, anything = torch.stack([target_lengths.sum(), (targets == ANYTHING).sum()]).tolist()
+    return total - anything, anything
 
 
 def smoothed_nll(log_probs: Tensor, targets: Tensor, target_lengths: Tensor, smoothing: float) -> LossSum:

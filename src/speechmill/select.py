@@ -127,8 +127,8 @@ def select(table: pl.DataFrame, settings: SelectSettings) -> Selection:
 def with_silence(table: pl.LazyFrame, most: float) -> pl.LazyFrame:
     """Rows of which `align` says how much silence is around them, begun and ended up to `most` seconds further out.
 
-    Each side by another share of `most`, so that a model hears speech begin at once and after a while: of one that was
-    always given half a second, two of three first words of test utterances without any were wrong (docs/log.md).
+    Each side by another share of `most`, so that a model hears speech begin sooner and later: of one that was always
+    given half a second, two of three first words of test utterances without any were wrong (docs/log.md).
     """
     if not set(QUIET) <= set(table.collect_schema().names()):
         return table

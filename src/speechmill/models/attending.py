@@ -42,7 +42,7 @@ class AttentionRecognizer(Recognizer):
         edge = torch.full_like(targets[:, :1], _EDGE)
         bos = torch.cat([edge, targets], dim=1)
         eos = torch.cat([targets, edge], dim=1).scatter(1, target_lengths[:, None], _EDGE)
-        # Nothing is learned of what follows a wildcard, as a search knows what is before it.
+        # Nor is what follows a wildcard learned: the decoder is not told which words came before, as in a search it is.
         eos = eos.masked_fill(bos == ANYTHING, ANYTHING)
         log_probs = log_softmax(self.decoded(bos.masked_fill(bos == ANYTHING, BLANK), encoded))
         nll = smoothed_nll(log_probs, eos, target_lengths + 1, self.loss_settings.label_smoothing)
