@@ -36,7 +36,7 @@ from speechmill.corpora.demo.build import HEADER, clock, sentence_id
 RECIPE = Path("hparams/demo.yaml")
 DAMAGE = 20  # %
 PASSES = ("first", "second", "third")  # of alignment and training, each with the recognizer of the one before
-WRITTEN = 0.9  # least confidence of what is trained on without wildcards
+SURE = 0.9  # least confidence of what is likely to be right as it is written
 _METADATA = Path("metadata") / "BizSpeech_MetaData.json"
 
 Transcripts = dict[str, list[Written]]
@@ -63,8 +63,8 @@ def bootstrap(args: Namespace) -> dict[str, Any]:
 
 def training(args: Namespace) -> dict[str, Any]:
     """Test WER on native calls, of ways to come by the text and times that are trained on: the true ones, a first pass
-    over some of the calls, two more over all by the model trained on the one before, all sentences at their rough
-    times.
+    over some of the calls, two more over all by the model trained on the one before, the last one without
+    wildcards (all of it, and what is sure), all sentences at their rough times.
     """
     folder: Path = args.work / "training"
     demo = demo_of(args)
@@ -94,7 +94,7 @@ def training(args: Namespace) -> dict[str, Any]:
         source, aligner, updates = everything, f"ctc:{folder / f'{name}-{few}' / 'run'}", []
     # The last alignment as it is written: all of it, and what is likely to be right.
     found["written"] = _learned(out, f"written-{few}", folder, args, same)
-    found["sure"] = _learned(out, f"sure-{few}", folder, args, [*same, f"select.min_confidence={WRITTEN}"])
+    found["sure"] = _learned(out, f"sure-{few}", folder, args, [*same, f"select.min_confidence={SURE}"])
     found["everything"] = _learned(everything, "everything", folder, args, same)
     true_wer = found["true"]["wer"]
     return found | {f"{name}_over_true": found[name]["wer"] / true_wer for name in (*PASSES, "written", "sure")}

@@ -74,7 +74,7 @@ def test_a_wildcard_swallows_nothing_while_the_model_knows_nothing() -> None:
     ctc_loss(log_probs, torch.tensor([100]), targets, torch.tensor([21])).sum.backward()
     assert log_probs.grad is not None
     lasts = log_probs.detach().exp() - log_probs.grad  # what PyTorch gives is probability less expected frames
-    assert float(lasts[0, :, 1:21].sum()) > 0.9 * 20 / 21 * float(100 - lasts[0, :, 0].detach().sum())
+    assert float(lasts[0, :, 1:21].sum()) > 0.9 * 20 / 21 * float(100 - lasts[0, :, 0].sum())
 
 
 def test_the_gradient_beside_a_wildcard_is_that_of_the_loss() -> None:

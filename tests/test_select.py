@@ -261,6 +261,9 @@ def test_training_text_has_wildcards_where_it_was_not_understood() -> None:
     dropped = chosen({"wildcards": True}, aligned).dropped
     assert set(dropped["reason"]) == {"not-heard"}
     assert len(dropped) == len(plain) - len(found)
+    again = found.with_columns(split=pl.lit(""))
+    assert set(chosen({}, again).table["text"]) <= set(aligned["text"])
+    assert set(chosen({"wildcards": True}, again).table["written_text"]) <= set(aligned["text"])
     with pytest.raises(SpeechmillError, match="wildcards: the manifest has no column 'known_text'"):
         chosen({"wildcards": True})
 

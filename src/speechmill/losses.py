@@ -17,7 +17,7 @@ class LossSum(NamedTuple):
     """A loss before division: its sum and what it is divided by (target tokens), both scalars on the device."""
 
     sum: Tensor  # scalar, attached to the graph
-    count: int  # type: ignore[assignment]  # target tokens; tuple.count is not used
+    count: int  # type: ignore[assignment]  # target tokens without wildcards; tuple.count is not used
 
 
 def log_softmax(logits: Tensor) -> Tensor:
@@ -29,9 +29,10 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths
     """Connectionist temporal classification (Graves et al. 2006), summed over the batch, in nats.
 
     An utterance that has fewer frames than CTC needs for its targets has an infinite loss; it counts as zero, and has
-    no gradient. A target `ANYTHING` is a wildcard (the star of Pratap et al. 2022, here always one): a token that is as
-    likely at each frame as the likeliest of the model's. So it lasts as long as nothing that is known fits better, and
-    of its frames nothing is learned. With a probability of one it would swallow known words while the model is unsure.
+    no gradient. A target `ANYTHING` is a wildcard (after Pratap et al. 2022, star temporal classification): a token
+    that is as likely at each frame as the likeliest of the model's. So it lasts as long as nothing that is known fits
+    better, and of its frames nothing is learned. With a probability of one it would swallow known words while the model
+    is unsure.
 
     Args:
         log_probs: [batch, frames, tokens], log-softmaxed.

@@ -84,7 +84,7 @@ def select_manifest(manifest: Path, out: Path, settings: SelectSettings) -> Sele
     An output that is whole, of the same manifest and settings, is left as it is. Raises SpeechmillError for a manifest
     or a wish that makes no sense: a column or file that is not there, a call asked into two splits, no training data.
     """
-    table = with_silence(scan_manifest(manifest), settings.silence_seconds)
+    table = with_silence(as_written(scan_manifest(manifest)), settings.silence_seconds)
     if manifest.resolve() == out.resolve():
         raise SpeechmillError(f"{out}: select would overwrite the manifest that it reads; choose another output.")
     lists = {name: sorted(_ids(settings, name) or ()) for name in _LISTS}
@@ -115,13 +115,20 @@ def select_manifest(manifest: Path, out: Path, settings: SelectSettings) -> Sele
 
 def select(table: pl.DataFrame, settings: SelectSettings) -> Selection:
     """`select_manifest` of a table in memory: a pure function of the table and the settings."""
-    frame = with_silence(table.lazy(), settings.silence_seconds)
+    frame = with_silence(as_written(table.lazy()), settings.silence_seconds)
     choice = choose(frame, settings)
     parts = list(_divided(frame, choice, settings.wildcards))
     chosen, dropped = (pl.concat([part[k] for part in parts]) for k in (0, 1))
     words = {split: WordCounts() for split in SPLITS}
     _count_words(chosen, words)
     return Selection(chosen, dropped.drop("recording"), choice.wishes, _summary(choice, words))
+
+
+def as_written(table: pl.LazyFrame) -> pl.LazyFrame:
+    """Rows with what is written as their text, where an earlier selection has put wildcards there."""
+    if WRITTEN_TEXT not in table.collect_schema().names():
+        return table
+    return table.with_columns(text=pl.coalesce(WRITTEN_TEXT, "text")).drop(WRITTEN_TEXT)
 
 
 def with_silence(table: pl.LazyFrame, most: float) -> pl.LazyFrame:

@@ -52,8 +52,6 @@ class Tokenizer:
         `ANYTHING`.
         """
         text = normalize(text) if self.settings.text == "normalized" else text
-        if WILDCARD not in text:
-            return list(self._pieces.encode(text))
         ids: list[int] = []
         for number, part in enumerate(text.split(WILDCARD)):
             if number and ids[-1:] != [ANYTHING]:

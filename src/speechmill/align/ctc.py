@@ -33,10 +33,8 @@ from speechmill.text import normalize
 from speechmill.tokenizer import BLANK
 
 _SEARCH = SearchSettings(kind="beam", beam=8, lm_order=5, lm_weight=0.8, length_bonus=1.5)
-_PIECE = (
-    2.0,
-    8.0,
-)  # seconds: about as long as the utterances that models are trained on, which begin and end in pauses
+# Seconds: about as long as the utterances that models are trained on, which begin and end in pauses.
+_PIECE = (2.0, 8.0)
 _VERSION = 3
 
 
