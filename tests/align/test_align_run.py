@@ -55,6 +55,15 @@ def one(folder: Path, hears: list[Heard], texts: Sequence[str]) -> Path:
     return manifest(folder, {"call": (samples, texts)}, ceo=True)
 
 
+def test_words_that_were_not_heard_and_missing_ones_are_left_open(tmp_path: Path, hears: list[Heard]) -> None:
+    written = A.replace("strong demand", "weak results").replace("in europe", "europe")
+    source = one(tmp_path, hears, [f"-- {written}", B, C])
+    align(source)
+    rows = read_manifest(tmp_path / "out.parquet")
+    assert rows["known_text"].to_list() == ["-- we saw ★ europe this year", B, C]
+    assert table(source, "words")["by_sound"].to_list() == [False] * len(table(source, "words"))
+
+
 def test_utterances_words_sentences_and_ledger(tmp_path: Path, hears: list[Heard]) -> None:
     source = one(tmp_path, hears, [A, "nobody ever said anything about oranges", C])
     report = align(source).report

@@ -27,6 +27,7 @@ import polars as pl
 from speechmill.align import judge, ledger
 from speechmill.align.aligners import open_aligner
 from speechmill.align.base import Aligner
+from speechmill.align.known import count, telling, with_known_text
 from speechmill.align.recording import align_recording
 from speechmill.align.tables import Tables, failed, tables
 from speechmill.align.transcript import lines, recordings
@@ -51,7 +52,7 @@ from speechmill.progress import Progress
 from speechmill.settings import AlignSettings
 from speechmill.workers import ALONE, Worker, cores, end_with_parent
 
-_VERSION = 13  # of what align does: raise it where the same input would give other rows
+_VERSION = 14  # of what align does: raise it where the same input would give other rows
 _TABLES = ("utterances", "words", "sentences", "spans")
 _KILLED = 4  # recordings in a row at each of which a process is killed: that is the machine
 _MERGING = 3600.0  # seconds that a worker waits for another one's merging
@@ -333,7 +334,7 @@ def _merge(jobs: Sequence[_Job], out: Path, name: str) -> dict[str, Any]:
             pl.scan_parquet([folder / f"{table}.parquet" for folder in folders]).sink_parquet(
                 partial, compression="zstd", maintain_order=True
             )
-    utterances = pl.concat([pl.read_parquet(folder / "utterances.parquet") for folder in folders], how="vertical")
+    utterances = _utterances(folders)
     write_manifest(utterances, out)
     write_ledger(_ledger(pl.scan_parquet(_beside(out, "spans")), utterances), ledger_path(out))
     made = [_state(job) for job in jobs]
@@ -343,6 +344,17 @@ def _merge(jobs: Sequence[_Job], out: Path, name: str) -> dict[str, Any]:
     write_json(report_path(out), report)
     shutil.rmtree(out.with_suffix(".parts"), ignore_errors=True)
     return report
+
+
+def _utterances(folders: Sequence[Path]) -> pl.DataFrame:
+    """Of all recordings: how well each voice was understood beside the others tells what of its text is known."""
+
+    def words(folder: Path) -> pl.DataFrame:
+        return pl.read_parquet(folder / "words.parquet")
+
+    found = [(folder, pl.read_parquet(folder / "utterances.parquet")) for folder in folders]
+    tells = telling(pl.concat([count(words(folder), table) for folder, table in found]))
+    return pl.concat([with_known_text(table, words(folder), tells) for folder, table in found], how="vertical")
 
 
 def _ledger(spans: pl.LazyFrame, utterances: pl.DataFrame) -> pl.DataFrame:

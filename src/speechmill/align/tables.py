@@ -9,13 +9,12 @@ import polars as pl
 
 from speechmill.align import judge
 from speechmill.align.ledger import KEPT, SILENCE, SPANS, Span, account, check
-from speechmill.align.recording import Aligned, Outcome, TimedToken
+from speechmill.align.recording import Aligned, Outcome
 from speechmill.align.transcript import Line
 from speechmill.align.utterances import Utterance, utterances
 from speechmill.corpora.base import identifier
-from speechmill.manifest import KNOWN_TEXT, QUIET, SCHEMA
+from speechmill.manifest import QUIET, SCHEMA
 from speechmill.settings import AlignSettings
-from speechmill.text import WILDCARD
 
 WORDS: dict[str, pl.DataType] = {
     "id": pl.String(),  # of the utterance
@@ -25,6 +24,7 @@ WORDS: dict[str, pl.DataType] = {
     "end": pl.Float64(),
     "heard": pl.Boolean(),  # false where something else was understood: a damaged word, or a hard one
     "extra": pl.Int32(),  # words heard after it, up to the next one heard, beyond those written there
+    "by_sound": pl.Boolean(),  # its sentence was found by its sound, as a whole; then no word of it is `heard`
 }
 SENTENCES: dict[str, pl.DataType] = {
     "id": pl.String(),  # of the manifest's row; of a part of running text "ID-3"
@@ -85,9 +85,7 @@ def failed(rows: pl.DataFrame, found: Sequence[Line], seconds: float, reason: st
     outcomes = [Outcome(line.sentence.place, reason, 0.0) for line in found]
     spans = account(seconds, [], [(0.0, seconds, reason)], [])
     return Tables(
-        rows.clear().with_columns(
-            *(pl.lit(0.0).alias(name) for name in ("confidence", *QUIET)), pl.lit("").alias(KNOWN_TEXT)
-        ),
+        rows.clear().with_columns(*(pl.lit(0.0).alias(name) for name in ("confidence", *QUIET))),
         pl.DataFrame(schema=WORDS),
         sentences_table(rows, found, outcomes, [reason] * len(found), {}),
         spans_table(rows["recording"][0], spans),
@@ -142,36 +140,11 @@ def _utterances(
         pl.Series("text", [" ".join(token.written for token in u.tokens) for u in made], pl.String),
         pl.Series("confidence", [utterance.confidence for utterance in made], pl.Float64),
         *(pl.Series(name, [one[side] for one in silence], pl.Float64) for side, name in enumerate(QUIET)),
-        pl.Series(KNOWN_TEXT, [known_text(utterance.tokens) for utterance in made], pl.String),
     )
     if "timed" in table.columns:  # rows were whole recordings without times of their own; these have theirs
         table = table.with_columns(pl.lit(True).alias("timed"))
     extra = [name for name in table.columns if name not in SCHEMA]
     return table.select([*SCHEMA, *extra])
-
-
-def known_text(tokens: Sequence[TimedToken]) -> str:
-    """What is written, a wildcard in the place of words that were not heard, and where unwritten ones were heard.
-
-    What is not said ("--") is left out beside a wildcard. A sentence that was found by its sound as a whole stands as
-    it is written.
-    """
-    words: list[str] = []
-    unsaid = 0  # tokens at the end of `words` that are not said
-    for token in tokens:
-        if token.start is None:
-            if words[-1:] != [WILDCARD]:
-                words.append(token.written)
-                unsaid += 1
-            continue
-        if token.heard or token.by_sound:
-            words.append(token.written)
-            unsaid = 0
-        if token.extra or not (token.heard or token.by_sound):
-            del words[len(words) - unsaid :]
-            unsaid = 0
-            words += [WILDCARD] if words[-1:] != [WILDCARD] else []
-    return " ".join(words)
 
 
 def _silence(made: Sequence[Utterance], spans: Sequence[Span]) -> list[tuple[float, float]]:
@@ -188,7 +161,7 @@ def _silence(made: Sequence[Utterance], spans: Sequence[Span]) -> list[tuple[flo
 
 def _words(made: Sequence[Utterance], names: Sequence[str]) -> pl.DataFrame:
     rows = [
-        (name, place, token.written, token.start, token.end, token.heard, token.extra)
+        (name, place, token.written, token.start, token.end, token.heard, token.extra, token.by_sound)
         for utterance, name in zip(made, names, strict=True)
         for place, token in enumerate(utterance.tokens)
     ]
