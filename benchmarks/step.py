@@ -9,6 +9,10 @@ Both sides have the same weights and the same audio. First their losses and all 
 dropout and in float64; a difference ends the program. Then whole steps are timed in turns: features, forward, backward,
 clipping, optimizer. `..._vs_speechbrain` is the median of the ratios of the rounds, in each of which both sides made a
 step; the ratio of the fastest steps, which others on the machine disturb least, is beside it.
+On a CPU each side steps in a process of its own, as its training does: ours has malloc keep what is freed
+(`speechmill.heap`, which `speechmill train` calls), SpeechBrain's has what Python starts with. A third one,
+SpeechBrain's steps with our setting, tells what of the ratio is due to that: `..._vs_speechbrain_same_heap`. So three
+models and their steps' memory stand beside each other.
 `full_..._share_of_limit`: the arithmetic of the recipe (see `arithmetic`) per second, as a share of what a product of
 square matrices reaches here in the same run; filtering needs fewer products than it counts, and may bring it above 1.
 """
@@ -21,7 +25,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +46,7 @@ from benchmarks.brain import (
 from benchmarks.machine import machine
 from speechmill.artefact import read_json, write_json, write_text
 from speechmill.config import load_recipe
+from speechmill.heap import give_back, keep_freed
 from speechmill.loader import Batch
 from speechmill.models import build_model
 from speechmill.models.crdnn import CrdnnRecognizer
@@ -54,15 +61,17 @@ PROFILES = {
 }
 HPARAMS = Path(__file__).resolve().parents[1] / "hparams"
 RECIPES = {"full": "train.yaml", "demo": "demo_aed.yaml"}
+Shape = tuple[int, float, int]
 # Utterances of a step, seconds and target tokens of each: on a CPU as many as fit a short measurement, on a GPU as
 # many as the recipe's batches have.
 SHAPES = {"cpu": {"full": (4, 8.0, 24), "demo": (6, 5.0, 40)}, "cuda": {"full": (22, 8.0, 24), "demo": (6, 5.0, 40)}}
+SAME_HEAP = "speechbrain, our malloc"
 TOLERANCE = 1e-8  # of each tensor's largest number, in float64
 NOT_MEASURED = "not measured"
 CUDA_KEYS = ("full_cuda_bf16_vs_speechbrain", "full_cuda_tf32_vs_speechbrain", "cuda_mfu")
 
 
-def random_batch(recipe: Recipe, shape: tuple[int, float, int]) -> Batch:
+def random_batch(recipe: Recipe, shape: Shape) -> Batch:
     """Noise in the bands of speech, of one length, with random targets."""
     size, seconds, tokens = shape
     rng = np.random.default_rng(0)
@@ -80,13 +89,12 @@ class Sides:
     """Our strategy and their Brain, alike."""
 
     def __init__(
-        self, name: str, device: str, precision: str = "float32", dropout: float | None = None,
-        shape: tuple[int, float, int] | None = None,
-    ) -> None:  # fmt: skip
+        self, recipe: str, shape: Shape, device: str, precision: str = "float32", dropout: float | None = None
+    ) -> None:
         overrides = [f"train.precision={precision}", f"train.device={device}"]
         overrides += [] if dropout is None else [f"model.dropout={dropout}"]
-        self.recipe = load_recipe(HPARAMS / RECIPES[name], overrides)
-        self.batch = random_batch(self.recipe, shape or SHAPES[device][name])
+        self.recipe = load_recipe(HPARAMS / recipe, overrides)
+        self.batch = random_batch(self.recipe, shape)
         tokens = self.recipe.tokenizer.size
         torch.manual_seed(0)
         model = build_model(self.recipe, tokens).to(device).train()
@@ -107,6 +115,7 @@ class Sides:
 
     @property
     def seconds(self) -> float:
+        """Of audio in a step."""
         return float(self.batch.lengths.sum()) / self.recipe.features.sample_rate
 
     def our_step(self) -> None:
@@ -122,7 +131,7 @@ def check(name: str, device: str) -> dict[str, float]:
     In float64: in float32 two places of a pool are now and then the same but for rounding, and which of them is taken
     moves the gradients of the convolutions by some thousandths, SpeechBrain's against its own in float64 too.
     """
-    sides = Sides(name, device, "float64", dropout=0.0, shape=(2, 1.0, 4))
+    sides = Sides(RECIPES[name], (2, 1.0, 4), device, "float64", dropout=0.0)
     brain, model = sides.theirs, sides.model
     brain.modules.double()
     brain.modules["normalize"].glob_mean = model.log_mel.mean.clone()
@@ -169,26 +178,83 @@ def timed(step: Callable[[], None], device: str) -> float:
     return begin.elapsed_time(end) / 1000
 
 
+Steps = dict[str, Callable[[], float]]  # each makes one step and returns its seconds
+
+
 def compare(name: str, device: str, rounds: int, precision: str = "float32") -> dict[str, Any]:
-    """Both sides in turns; the first round warms up."""
-    sides = Sides(name, device, precision)
-    times: dict[str, list[float]] = {"ours": [], "speechbrain": []}
-    for number in range(rounds + 1):
-        for label, step in (("ours", sides.our_step), ("speechbrain", sides.their_step)):
-            spent = timed(step, device)
-            if number:
-                times[label].append(spent)
-    best = {label: min(found) for label, found in times.items()}
-    medians = {label: statistics.median(found) for label, found in times.items()}
-    of_rounds = [theirs / ours for ours, theirs in zip(times["ours"], times["speechbrain"], strict=True)]
-    return {
-        "ratio": round(statistics.median(of_rounds), 3),
-        "ratio_of_fastest": round(best["speechbrain"] / best["ours"], 3),
-        "realtime": round(sides.seconds / medians["ours"], 2),
-        "realtime_speechbrain": round(sides.seconds / medians["speechbrain"], 2),
-        "seconds": {label: [round(one, 4) for one in found] for label, found in times.items()},
-        "gflop_per_audio_second": round(arithmetic(sides.recipe) / 1e9, 2),
+    """The contenders in turns; the first round warms up."""
+    with on_device(name, device, precision) if device == "cuda" else in_processes(name, precision) as steps:
+        times: dict[str, list[float]] = {label: [] for label in steps}
+        for number in range(rounds + 1):
+            for label, step in steps.items():
+                spent = step()
+                if number:
+                    times[label].append(spent)
+    recipe = load_recipe(HPARAMS / RECIPES[name])
+    size, length, _ = SHAPES[device][name]
+    medians = {label: statistics.median(seconds) for label, seconds in times.items()}
+    found = {
+        "ratio": ratio(times, "speechbrain"),
+        "ratio_of_fastest": round(min(times["speechbrain"]) / min(times["ours"]), 3),
+        "realtime": round(size * length / medians["ours"], 2),
+        "realtime_speechbrain": round(size * length / medians["speechbrain"], 2),
+        "seconds": {label: [round(one, 4) for one in seconds] for label, seconds in times.items()},
+        "gflop_per_audio_second": round(arithmetic(recipe) / 1e9, 2),
     }
+    return found | ({"ratio_same_heap": ratio(times, SAME_HEAP)} if SAME_HEAP in times else {})
+
+
+def ratio(times: dict[str, list[float]], label: str) -> float:
+    """The median of the rounds' ratios to ours."""
+    of_rounds = [theirs / ours for ours, theirs in zip(times["ours"], times[label], strict=True)]
+    return round(statistics.median(of_rounds), 3)
+
+
+@contextmanager
+def on_device(name: str, device: str, precision: str) -> Iterator[Steps]:
+    sides = Sides(RECIPES[name], SHAPES[device][name], device, precision)
+    yield {"ours": lambda: timed(sides.our_step, device), "speechbrain": lambda: timed(sides.their_step, device)}
+
+
+@contextmanager
+def in_processes(name: str, precision: str) -> Iterator[Steps]:
+    """A process for each contender, which makes a step when it is told to."""
+    base = [sys.executable, "-m", "benchmarks.step", "--steps-of", RECIPES[name], "--precision", precision]
+    base += ["--shape", *map(str, SHAPES["cpu"][name]), "--threads", str(torch.get_num_threads())]
+    with ExitStack() as stack:
+        asked = {
+            label: stack.enter_context(
+                subprocess.Popen([*base, "--side", label], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            for label in ("ours", "speechbrain", SAME_HEAP)
+        }
+        yield {label: partial(_ask, label, process) for label, process in asked.items()}
+
+
+def _ask(label: str, process: subprocess.Popen[str]) -> float:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    answer = ""
+    with suppress(OSError):  # it is gone
+        process.stdin.write("\n")
+        process.stdin.flush()
+        answer = process.stdout.readline()
+    if not answer:
+        with suppress(OSError):
+            process.stdin.close()
+        raise SystemExit(f"step: the process of {label} has ended with status {process.wait()}.")
+    return float(answer)
+
+
+def _answer(recipe: str, shape: Sequence[str], precision: str, side: str) -> None:
+    """A contender's process: a step for each line that comes, until none comes any more."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
+    if side != "speechbrain":
+        keep_freed()
+    sides = Sides(recipe, (int(shape[0]), float(shape[1]), int(shape[2])), "cpu", precision)
+    step = sides.our_step if side == "ours" else sides.their_step
+    for _ in sys.stdin:
+        print(timed(step, "cpu"), file=answers, flush=True)
 
 
 def arithmetic(recipe: Recipe) -> float:
@@ -229,7 +295,9 @@ def memory_per_second(name: str, side: str) -> float:
 
 
 def _memory(name: str, side: str) -> float:
-    sides = Sides(name, "cpu")
+    if side == "ours":
+        keep_freed()
+    sides = Sides(RECIPES[name], SHAPES["cpu"][name], "cpu")
     step = sides.our_step if side == "ours" else sides.their_step
     small = sides.batch._replace(ids=sides.batch.ids[:1], audio=sides.batch.audio[:1, :16000])
     small = small._replace(
@@ -239,6 +307,7 @@ def _memory(name: str, side: str) -> float:
     sides.batch, sides.their_batch = small, brain_batch(small)
     step()  # gradients and the optimizer's state are there from now on
     sides.batch, sides.their_batch = whole, theirs
+    give_back()  # what is kept would be taken again without a sign
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = _peak()
     step()
@@ -252,10 +321,12 @@ def _peak() -> int:
 
 def profiles(name: str, device: str) -> str:
     """Where the time of a step goes, operation by operation, on both sides."""
-    sides = Sides(name, device)
+    sides = Sides(RECIPES[name], SHAPES[device][name], device)
     parts = []
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])
-    for label, step in (("ours", sides.our_step), ("SpeechBrain", sides.their_step)):
+    for label, step in (("SpeechBrain", sides.their_step), ("ours", sides.our_step)):
+        if label == "ours" and device == "cpu":
+            keep_freed()
         step()
         with profile(activities=activities) as watched:
             step()
@@ -279,6 +350,7 @@ def on_cpu(quick: bool) -> dict[str, Any]:
     figures |= {
         "full_cpu_vs_speechbrain": full["ratio"],
         "demo_cpu_vs_speechbrain": found["demo"]["ratio"],
+        **{f"{name}_cpu_vs_speechbrain_same_heap": found[name]["ratio_same_heap"] for name in RECIPES},
         "full_cpu_share_of_limit": round(share, 3),
         "matmul_gflops": round(peak / 1e9, 1),
         **found,
@@ -319,12 +391,18 @@ def main() -> None:
     parser.add_argument("--json", metavar="PATH", type=Path, default=RESULT, help="-: print it (default: %(default)s)")
     parser.add_argument("--only", choices=("times", "memory", "profile"), help="the other parts stay as they are")
     parser.add_argument("--memory-of", choices=tuple(RECIPES), help=argparse.SUPPRESS)
+    parser.add_argument("--steps-of", metavar="RECIPE", help=argparse.SUPPRESS)
+    parser.add_argument("--shape", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--precision", default="float32", help=argparse.SUPPRESS)
     parser.add_argument("--side", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.memory_of:
         print(_memory(args.memory_of, args.side))
+        return
+    if args.steps_of:
+        _answer(args.steps_of, args.shape, args.precision, args.side)
         return
     printed, on_gpu = str(args.json) == "-", args.device == "cuda"
     if on_gpu and not torch.cuda.is_available() and not printed:

@@ -16,7 +16,7 @@ WITHOUT_GRADIENT = ("encoder.DNN.block_0.linear.w.bias", "encoder.DNN.block_1.li
 
 def sides(monkeypatch: pytest.MonkeyPatch, precision: str) -> Sides:
     monkeypatch.setattr(torch.nn.init, "orthogonal_", lambda weights: weights)  # takes seconds
-    found = Sides("full", "cpu", precision, dropout=0.0, shape=SHAPE)
+    found = Sides("train.yaml", SHAPE, "cpu", precision, dropout=0.0)
     if precision == "float64":
         model, brain = found.model, found.theirs
         brain.modules.double()

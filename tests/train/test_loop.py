@@ -108,10 +108,15 @@ def test_a_finished_run_returns_at_once(recipe: Recipe, undisturbed: Path, monke
     assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path in before} == before
 
 
-def test_a_finished_run_goes_on_to_more_updates(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_finished_run_goes_on_to_more_updates(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[bool] = []
+    monkeypatch.setattr("speechmill.train.loop.keep_freed", lambda: kept.append(True))
     run, constant = tmp_path / "run", override_recipe(recipe, ["optim.schedule=constant", "train.updates=4"])
     assert train(constant, run).finished
     assert train(override_recipe(constant, ["train.updates=6"]), run).finished
+    assert kept == [True, True]  # what each frees is kept, see heap.py
     records = read_metrics(run)
     assert [r["update"] for r in records if r["event"] == "end"] == [6]
     assert [r["update"] for r in records if r["event"] == "train"] == [3, 6]

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from speechmill.errors import SpeechmillError
+from speechmill.heap import keep_freed
 from speechmill.loader import Batch, batches
 from speechmill.models.base import Recognizer
 from speechmill.settings import Recipe
@@ -48,6 +49,8 @@ def work(rank: int, task: Task, pipe: Connection) -> None:
         signal.signal(number, signal.SIG_IGN)  # the command decides when to stop
     end_with_parent()
     torch.set_num_threads(threads_of(task.recipe, task.recipe.train.processes))
+    if task.device == "cpu":
+        keep_freed()
     counters = Counters(task.counters, task.recipe.train.processes)
     worker = Worker(rank, task, counters)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 
 from speechmill.errors import SpeechmillError
+from speechmill.heap import give_back
 from speechmill.loader import Batch
 from speechmill.models import build_model
 from speechmill.settings import Recipe
@@ -174,8 +174,7 @@ def _forget_peak(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
     else:
         # What steps before have freed would be taken again without a sign.
-        if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
-            trim(0)
+        give_back()
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux: VmHWM begins anew
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from speechmill.artefact import locked, tidy
 from speechmill.errors import SpeechmillError
 from speechmill.group import ALONE, check_size, is_rank, joined
+from speechmill.heap import keep_freed
 from speechmill.launch import launch
 from speechmill.loader import Batch, Damage, batches
 from speechmill.metrics import read_metrics
@@ -99,6 +100,8 @@ def _launched(recipe: Recipe, run: Path) -> TrainReport:
 
 def _train(work: Training, stop: StopRequest) -> TrainReport:
     run, group = work.run, work.group
+    if work.device.type == "cpu":
+        keep_freed()
     state, settings, strategy = work.state, work.recipe.train, work.strategy
     log = RunLog(run, state.update, state.validation_due) if group.leads else NoLog()
     with (
