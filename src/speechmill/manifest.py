@@ -30,7 +30,7 @@ SPLITS = ("train", "valid", "test")
 _SLICE = 1 << 18  # rows in memory at a time where a manifest is read in slices
 # A column that an importer may add: false where the row is a whole recording with its whole transcript, to be aligned.
 TIMED = "timed"
-KNOWN_TEXT = "known_text"  # an aligned utterance's text, wildcards in the place of what was not understood as written
+KNOWN_TEXT = "known_text"  # an aligned utterance's text, wildcards in the place of what is not known (align.known)
 WRITTEN_TEXT = "written_text"  # what is written, in rows whose text was made KNOWN_TEXT by select
 QUIET = ("quiet_before", "quiet_after")  # seconds of silence around an aligned utterance that no other one has
 

@@ -63,7 +63,7 @@ class SelectSettings(Section):
     max_seconds: Positive = 60.0
     min_confidence: Share | None = None  # of aligned utterances; None takes all
     silence_seconds: Annotated[float, Field(ge=0.0)] = 0.0  # left around aligned utterances, from none to so much
-    wildcards: bool = False  # train on aligned utterances with words that were not understood left open
+    wildcards: bool = False  # train on aligned utterances' known text: what may not be said as written left open
     include: list[str] | str = []  # these calls first, then others
     include_only: list[str] | str = []
     exclude: list[str] | str = []

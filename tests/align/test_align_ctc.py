@@ -1,6 +1,7 @@
 """Alignment over the outputs of a CTC model, with models that are not trained but told what to say."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,12 +10,13 @@ from scripted import PAUSE, WORD, said
 from torch import Tensor
 
 from speechmill.align.base import Sentence
-from speechmill.align.ctc import Ctc, place_tokens
+from speechmill.align.ctc import Ctc, RunEmitter, place_tokens
 from speechmill.align.mms import Mms, spell
 from speechmill.align.recording import align_recording
 from speechmill.align.sound import FRAME
 from speechmill.audio import RATE, Pcm
 from speechmill.errors import SpeechmillError
+from speechmill.tokenizer import ANYTHING, BLANK
 
 A = "we saw strong demand in europe"
 B = "margins were a little lower"
@@ -130,3 +132,10 @@ def test_mms_without_weights_is_one_clear_line() -> None:
 def test_words_are_spelled_from_letters() -> None:
     letters = [(letter, 0.1 * number) for number, letter in enumerate("wesawzzzdemanf")]
     assert [word.word for word in spell(["we", "saw", "demand", "oil"], letters)] == ["we", "saw", "?", "demand", "?"]
+
+
+def test_a_run_does_not_spell_what_its_tokens_cannot() -> None:
+    spelled = {"we": [3, 4], "\u2605": [ANYTHING], "a\u2605": [5, ANYTHING], "\u00df": [BLANK]}
+    emitter = object.__new__(RunEmitter)
+    emitter._recognizing = SimpleNamespace(tokenizer=SimpleNamespace(encode=spelled.__getitem__))  # type: ignore[assignment]
+    assert [emitter.encode(word) for word in spelled] == [[3, 4], [], [], []]

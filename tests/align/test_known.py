@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from speechmill.align.known import count, known_text, telling, with_known_text
+from speechmill.align.known import Telling, Token, count, known_text, telling, with_known_text
 from speechmill.align.tables import WORDS
 
 WORDS_EACH = 40  # of an utterance
@@ -74,6 +74,43 @@ def test_sentences_that_were_found_by_their_sound_stand_and_count_for_nothing() 
     )
 
 
+def test_voices_with_utterances_of_two_words_are_judged_as_all_are() -> None:
+    best, all_ = {"clear": 0.01}, {"clear": 0.01, "a": 0.4, "b": 0.4, "c": 0.4, "d": 0.4}
+    other, two = spoken({"short": 0.0}, utterances=1)
+    two = two.filter(pl.col("place") < 2).with_columns(heard=pl.col("place") == 0)
+    for voices, opened in ((best, True), (all_, False)):
+        utterances, words = spoken(voices)
+        words = words.with_columns(heard=pl.col("heard") | (pl.col("place") == WORDS_EACH - 1))  # last ones are heard
+        found = open_words(pl.concat([utterances, other]), pl.concat([words, two]))
+        assert found.filter(speaker="short")["opened"].item() == opened
+
+
+def test_what_is_missing_is_told_of_behind_words_that_were_heard() -> None:
+    utterances, words = spoken({"one": 0.0}, utterances=1)
+    words = words.filter(pl.col("place") < 4).with_columns(
+        word=pl.Series(["a", "b", "c", "d"]), heard=pl.Series([True, False, True, True]),
+        extra=pl.Series([1, 1, 0, 1], dtype=pl.Int32),
+    )  # fmt: skip
+
+    def known(voices: frozenset[tuple[str, str | None]], *places: str) -> str:
+        text: str = with_known_text(utterances, words, Telling(voices, frozenset(places)))["known_text"].item()
+        return text
+
+    voice = frozenset({("one.wav", "one")})
+    assert known(voice, "first", "inside", "last") == known(voice, "inside") == "a ★ c d ★"
+    assert known(voice) == "a ★ b c d ★"  # b may be there; what follows it was not asked
+    assert known(frozenset(), "inside") == utterances["text"].item()
+
+
+def test_voices_without_a_name() -> None:
+    utterances, words = spoken({"clear": 0.03, "hard": 0.45})
+    for dtype in (pl.String, pl.Null):
+        nameless = utterances.with_columns(speaker=pl.lit(None, dtype))
+        found = with_known_text(nameless, words, telling(count(words, nameless)))
+        opened = found.group_by("recording").agg(pl.col("known_text").str.contains("★").any())
+        assert dict(opened.iter_rows()) == {"clear.wav": True, "hard.wav": False}
+
+
 def test_one_recording_of_one_voice() -> None:
     utterances, words = spoken({"one": 0.2}, first=0.2)
     found = open_words(utterances, words)
@@ -90,10 +127,10 @@ def test_nothing_was_kept() -> None:
 
 
 def test_wildcards_stand_for_words_that_are_open_and_for_missing_ones() -> None:
-    def token(written: str, known: bool = True, more: bool = False) -> tuple[str, bool, bool, bool]:
-        return written, written not in ("--", "[laughter]"), known, more
-
-    assert known_text([token("--"), token("we", False), token("--"), token("saw")]) == "★ saw"
-    assert known_text([token("we"), token("--"), token("[laughter]"), token("saw", False)]) == "we ★"
-    assert known_text([token("we", more=True), token("--"), token("saw", False), token("it")]) == "we ★ it"
-    assert known_text([token("we"), token("--"), token("saw")]) == "we -- saw"
+    we, open_we, it = Token("we"), Token("we", known=False), Token("it")
+    saw, open_saw = Token("saw"), Token("saw", known=False)
+    pause, laughter = Token("--", said=False), Token("[laughter]", said=False)
+    assert known_text([pause, open_we, pause, saw]) == "★ saw"
+    assert known_text([we, pause, laughter, open_saw]) == "we ★"
+    assert known_text([Token("we", more=True), pause, open_saw, it]) == "we ★ it"
+    assert known_text([we, pause, saw]) == "we -- saw"

@@ -24,7 +24,7 @@ WORDS: dict[str, pl.DataType] = {
     "end": pl.Float64(),
     "heard": pl.Boolean(),  # false where something else was understood: a damaged word, or a hard one
     "extra": pl.Int32(),  # words heard after it, up to the next one heard, beyond those written there
-    "by_sound": pl.Boolean(),  # its sentence was found by its sound, as a whole; then no word of it is `heard`
+    "by_sound": pl.Boolean(),  # its sentence was found by its sound, as a whole: `heard` says nothing then
 }
 SENTENCES: dict[str, pl.DataType] = {
     "id": pl.String(),  # of the manifest's row; of a part of running text "ID-3"
