@@ -28,6 +28,30 @@ def test_sentences_get_the_times_at_which_they_were_said() -> None:
         assert all(token.heard for token in outcome.tokens)
 
 
+@pytest.mark.parametrize("late", [0.15, -0.15])
+def test_words_beside_a_pause_are_on_their_sides_of_it(late: float) -> None:
+    samples, heard, spans = said([A, B])
+    after = len(A.split())  # the last word of one goes on into the next, or that begins in the last one
+    last, first = heard[after - 1], heard[after]
+    meet = first.start + late if late > 0 else last.end + late
+    heard[after - 1 : after + 1] = [last._replace(end=meet), first._replace(start=meet)]
+    found = align_recording(Scripted(heard), samples, sentences([A, B]))
+    for outcome, (start, end) in zip(found.outcomes, spans, strict=True):
+        assert outcome.start == pytest.approx(start, abs=0.02)
+        assert outcome.end == pytest.approx(end, abs=0.02)
+    assert found.outcomes[0].tokens[-1].end == pytest.approx(spans[0][1], abs=0.16)
+    assert found.outcomes[1].tokens[0].start == pytest.approx(spans[1][0], abs=0.16)
+
+
+def test_a_short_word_between_two_pauses_stays() -> None:
+    samples, heard, spans = said([A, "yes", B])
+    place = len(A.split())
+    heard[place] = heard[place]._replace(start=heard[place - 1].end, end=heard[place + 1].start)
+    found = align_recording(Scripted(heard), samples, sentences([A, "yes", B]))
+    assert found.outcomes[1].start == pytest.approx(spans[1][0], abs=0.02)
+    assert found.outcomes[1].end == pytest.approx(spans[1][1], abs=0.02)
+
+
 def test_reasons() -> None:
     samples, heard, _ = said([A, B, C])
     texts = [A, "nobody ever said anything about oranges", "Operator Instructions", C, "[music]"]

@@ -14,6 +14,7 @@ from scripted import Scripted, manifest, said
 
 from speechmill.align import run
 from speechmill.align.base import Heard
+from speechmill.align.known import Telling
 from speechmill.align.run import align_manifest
 from speechmill.audio import RATE, Pcm
 from speechmill.cli import main
@@ -203,6 +204,22 @@ def test_only_what_is_new_or_changed_is_aligned(
     pl.read_parquet(source).with_columns(speaker=who).write_parquet(source)
     align(source)
     assert listened == ["c"]
+
+
+def test_what_is_made_of_all_together_is_made_anew_without_listening(
+    tmp_path: Path, hears: list[Heard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = one(tmp_path, hears, [A.replace("strong demand", "weak results"), B, C])
+    align(source)
+    assert "★" in read_manifest(tmp_path / "out.parquet")["known_text"][0]
+    listened: list[str] = []
+    count_recordings(monkeypatch, listened)
+    monkeypatch.setattr(run, "_MERGING_VERSION", run._MERGING_VERSION + 1)
+    monkeypatch.setattr(run, "telling", lambda _: Telling(frozenset(), frozenset()))
+    align(source)
+    rows = read_manifest(tmp_path / "out.parquet")
+    assert listened == []
+    assert rows["known_text"].to_list() == rows["text"].to_list()
 
 
 def test_a_merge_that_was_cut_off_leaves_nothing_that_counts_as_whole(

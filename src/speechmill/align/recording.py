@@ -13,7 +13,7 @@ from speechmill.align.base import Aligner, Heard, Sentence
 from speechmill.align.match import Match, match
 from speechmill.align.outer import lay_outer_words
 from speechmill.align.place import Word, fit_words, rewrite, trusted
-from speechmill.align.sound import SECONDS, Levels, edges, levels
+from speechmill.align.sound import SECONDS, Levels, edges, levels, long_pauses, part
 from speechmill.align.verify import Placed, find_by_sound
 from speechmill.audio import RATE, Pcm
 
@@ -92,7 +92,7 @@ def align_recording(aligner: Aligner, samples: Pcm, sentences: Sequence[Sentence
     placed = find_by_sound(aligner, samples, sentences, heard, kept, found_levels)
     words = fit_words(aligner, samples, rewrite(heard, kept, seconds))
     taken = [(one.start, one.end) for one in placed]
-    words = lay_outer_words(aligner, samples, sentences, words, taken, found_levels)
+    words = _parted(lay_outer_words(aligner, samples, sentences, words, taken, found_levels), found_levels)
     outcomes = _outcomes(sentences, found, given, words, found_levels)
     outcomes = tuple(
         replace(outcome, start=heard[candidate.first].start, end=heard[candidate.last - 1].end)
@@ -184,6 +184,18 @@ def _outcomes(
         tokens = _tokens(sentence, [words[place] for place in mine])
         outcomes.append(Outcome(sentence.place, reason, sure, start, end, tokens))
     return tuple(outcomes)
+
+
+def _parted(words: Sequence[Word], found_levels: Levels) -> list[Word]:
+    """The words, the last of each sentence and the one after it on their sides of the pause between them."""
+    parted = list(words)
+    long = long_pauses(found_levels)
+    for place in range(len(words) - 1):
+        before, after = parted[place], parted[place + 1]
+        if before.sentence != after.sentence:
+            end, start = part(long, (before.start, before.end), (after.start, after.end))
+            parted[place], parted[place + 1] = replace(before, end=end), replace(after, start=start)
+    return parted
 
 
 def _tokens(sentence: Sentence, words: Sequence[Word]) -> tuple[TimedToken, ...]:

@@ -48,11 +48,12 @@ from speechmill.corpora.base import identifier
 from speechmill.errors import SpeechmillError, StorageError
 from speechmill.ledger import KEPT, OVERLAP, account, ledger_path, write_ledger
 from speechmill.manifest import read_manifest, write_manifest
-from speechmill.progress import Progress
+from speechmill.progress import Progress, track
 from speechmill.settings import AlignSettings
 from speechmill.workers import ALONE, Worker, cores, end_with_parent
 
-_VERSION = 14  # of what align does: raise it where the same input would give other rows
+_VERSION = 15  # of what align does: raise it where the same input would give other rows
+_MERGING_VERSION = 1  # the same, of what is made of all recordings together: then they need not be aligned again
 _TABLES = ("utterances", "words", "sentences", "spans")
 _KILLED = 4  # recordings in a row at each of which a process is killed: that is the machine
 _MERGING = 3600.0  # seconds that a worker waits for another one's merging
@@ -126,7 +127,7 @@ def align_manifest(
     if processes is not None and processes < 1:
         raise SpeechmillError(f"align: {processes} processes; at least 1 is needed.")
     jobs = _jobs(table, out, settings, aligner, open_aligner(aligner).version)
-    whole = fingerprint([job.name for job in jobs])
+    whole = fingerprint([_MERGING_VERSION, *(job.name for job in jobs)])
     if report := _finished(out, whole):
         tidy(out)
         return AlignReport(out, len(jobs), len(jobs), True, report)
@@ -354,7 +355,11 @@ def _utterances(folders: Sequence[Path]) -> pl.DataFrame:
 
     found = [(folder, pl.read_parquet(folder / "utterances.parquet")) for folder in folders]
     tells = telling(pl.concat([count(words(folder), table) for folder, table in found]))
-    return pl.concat([with_known_text(table, words(folder), tells) for folder, table in found], how="vertical")
+    known = [
+        with_known_text(table, words(folder), tells)
+        for folder, table in track(found, "merge", len(found), "recordings")
+    ]
+    return pl.concat(known, how="vertical")
 
 
 def _ledger(spans: pl.LazyFrame, utterances: pl.DataFrame) -> pl.DataFrame:

@@ -14,6 +14,8 @@ SILENT = 20.0  # dB: a frame below it (a mean amplitude of 10 of 32,768) holds n
 _BLOCK = 6000  # frames turned into energies at a time: a minute
 _RANGE = 40.0  # dB under the peak that still count as speech
 _QUIET, _PAUSE = 25.0, 6  # dB under loud speech, and frames, that make a pause
+_BETWEEN = 20  # frames of a pause that is between words and not in one
+_LEAST = 0.03  # seconds that a word has on its side of it
 
 
 def levels(samples: Pcm) -> Levels:
@@ -42,11 +44,38 @@ def pauses(found: Levels) -> npt.NDArray[np.float64]:
     """The middles (seconds) of stretches of 60 ms or more that are 25 dB below the loud tenth of a recording."""
     if not len(found):
         return np.zeros(0)
-    quiet = np.concatenate([[False], found < np.quantile(found, 0.9) - _QUIET, [False]])
-    turns = np.flatnonzero(quiet[1:] != quiet[:-1]).reshape(-1, 2)
+    turns = quiet_runs(found)
     long = turns[turns[:, 1] - turns[:, 0] >= _PAUSE]
     middles: npt.NDArray[np.float64] = long.mean(axis=1) * SECONDS
     return middles
+
+
+def quiet_runs(found: Levels) -> npt.NDArray[np.int64]:
+    """`[runs, 2]`: first frame, last without, of stretches 25 dB below the loud tenth of a recording."""
+    quiet = np.concatenate([[False], found < np.quantile(found, 0.9) - _QUIET, [False]])
+    return np.flatnonzero(quiet[1:] != quiet[:-1]).reshape(-1, 2)
+
+
+def long_pauses(found: Levels) -> npt.NDArray[np.float64]:
+    """`[pauses, 2]`: starts and ends (seconds) of stretches that are too long and too quiet to be inside a word."""
+    if not len(found):
+        return np.zeros((0, 2))
+    runs = quiet_runs(found)
+    long: npt.NDArray[np.float64] = runs[runs[:, 1] - runs[:, 0] >= _BETWEEN].astype(np.float64) * SECONDS
+    return long
+
+
+def part(long: npt.NDArray[np.float64], first: tuple[float, float], second: tuple[float, float]) -> tuple[float, float]:
+    """The end of one word and the start of the one after it, each on its side of the longest pause in the two of them.
+
+    A CTC model that knows sentences alone keeps the last word of one going until the next begins, and takes the
+    beginning of that for it. Where there is no such pause, they stay.
+    """
+    inside = long[(long[:, 0] >= first[0] + _LEAST) & (long[:, 1] <= second[1] - _LEAST)]
+    if not len(inside):
+        return first[1], second[0]
+    quiet, loud = inside[np.argmax(inside[:, 1] - inside[:, 0])].tolist()
+    return min(first[1], quiet), max(second[0], loud)
 
 
 def edges(found: Levels, start: float, end: float, earliest: float, latest: float) -> tuple[float, float]:
