@@ -36,6 +36,7 @@ from speechmill.corpora.demo.build import HEADER, clock, sentence_id
 RECIPE = Path("hparams/demo.yaml")
 DAMAGE = 20  # %
 PASSES = ("first", "second", "third")  # of alignment and training, each with the recognizer of the one before
+SILENCE = 1.0  # seconds, at most, around half of the utterances: sentences follow pauses in what is aligned next
 SURE = 0.9  # least confidence of what is likely to be right as it is written
 _METADATA = Path("metadata") / "BizSpeech_MetaData.json"
 
@@ -81,7 +82,7 @@ def training(args: Namespace) -> dict[str, Any]:
     for split in ("valid", "test"):
         listed(folder / f"{split}.txt", sorted(selected.filter(pl.col("split") == split)["call"]))
     same = [f"select.{split}_calls={folder / f'{split}.txt'}" for split in ("valid", "test")]
-    open_words = [*same, "select.wildcards=true"]
+    open_words = [*same, "select.wildcards=true", f"select.silence_seconds={SILENCE}"]
 
     few = f"{args.first_calls}-calls"
     source, aligner = folder / f"{few}.parquet", args.aligner
@@ -93,8 +94,9 @@ def training(args: Namespace) -> dict[str, Any]:
         found[name] = _learned(out, f"{name}-{few}", folder, args, open_words + updates) | kept_of(out, transcripts)
         source, aligner, updates = everything, f"ctc:{folder / f'{name}-{few}' / 'run'}", []
     # The last alignment as it is written: all of it, and what is likely to be right.
-    found["written"] = _learned(out, f"written-{few}", folder, args, same)
-    found["sure"] = _learned(out, f"sure-{few}", folder, args, [*same, f"select.min_confidence={SURE}"])
+    as_written = [*same, f"select.silence_seconds={SILENCE}"]
+    found["written"] = _learned(out, f"written-{few}", folder, args, as_written)
+    found["sure"] = _learned(out, f"sure-{few}", folder, args, [*as_written, f"select.min_confidence={SURE}"])
     found["everything"] = _learned(everything, "everything", folder, args, same)
     true_wer = found["true"]["wer"]
     return found | {f"{name}_over_true": found[name]["wer"] / true_wer for name in (*PASSES, "written", "sure")}

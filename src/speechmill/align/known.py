@@ -20,7 +20,7 @@ from speechmill.text import WILDCARD
 
 # Unheard words are left open of voices that miss, inside utterances, at most so many times what the best do: the voice
 # below which this share of all words is. At the edges, where these voices together miss no more than that.
-_TELLING, _BEST = 4.0, 0.1
+_TELLING, _BEST = 4.0, 0.25
 _PRIOR = 20.0  # words: a voice with fewer is judged rather as all are
 _VOICE = ("recording", "speaker")
 _FIRST, _INSIDE, _LAST = "first", "inside", "last"  # of the said words of an utterance
