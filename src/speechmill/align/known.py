@@ -2,7 +2,7 @@
 the transcript and not of who listened.
 
 A written word that was not heard was not said, or it was hard to hear. How often words of one kind are not heard tells
-which, as far as a transcript is about as wrong for all voices: what a voice misses beyond those that are heard best is
+which, as far as a transcript is about as wrong for all voices: what a voice misses beyond those that are heard well is
 then not the transcript's. The same goes for words at the edges of utterances. To leave them open would keep a model
 that is trained on the text from ever learning what it hears badly (figures in docs/log.md).
 """
@@ -18,7 +18,7 @@ import polars as pl
 from speechmill.manifest import KNOWN_TEXT
 from speechmill.text import WILDCARD
 
-# Unheard words are left open of voices that miss, inside utterances, at most so many times what the best do: the voice
+# Unheard words are left open of voices that miss, inside utterances, at most so many times what a good one does: the one
 # below which this share of all words is. At the edges, where these voices together miss no more than that.
 _TELLING, _BEST = 4.0, 0.25
 _PRIOR = 20.0  # words: a voice with fewer is judged rather as all are
