@@ -18,7 +18,7 @@ import polars as pl
 from speechmill.manifest import KNOWN_TEXT
 from speechmill.text import WILDCARD
 
-# Unheard words are left open of voices that miss, inside utterances, at most so many times what a good one does: the one
+# Unheard words are left open of voices that miss, inside utterances, at most so many times what a good one does: that
 # below which this share of all words is. At the edges, where these voices together miss no more than that.
 _TELLING, _BEST = 4.0, 0.25
 _PRIOR = 20.0  # words: a voice with fewer is judged rather as all are
