@@ -10,9 +10,7 @@ start of what is said, and of a false sentence the end of what was said before. 
     WORK/training/damaged/      the native calls alone
     WORK/training/first-N-calls*    pocketsphinx on some of them, and a ctc model trained on what it kept
     WORK/training/second-N-calls*   all of them, aligned by that model, and a model trained on that
-    WORK/training/third-N-calls*    the same once more, by the second model
-    WORK/training/{written,sure}-N-calls/   models trained on the third alignment as it is written, all of it, and what
-                                    has a high confidence
+    WORK/training/third-N-calls*    the same once more, by the second model; and so on
     WORK/training/{true,everything}/    models trained on true times and clean text, and without rejection
 """
 
@@ -35,9 +33,14 @@ from speechmill.corpora.demo.build import HEADER, clock, sentence_id
 
 RECIPE = Path("hparams/demo.yaml")
 DAMAGE = 20  # %
-PASSES = ("first", "second", "third")  # of alignment and training, each with the recognizer of the one before
+PASSES = (
+    "first",
+    "second",
+    "third",
+    "fourth",
+    "fifth",
+)  # of alignment and training, each with the recognizer of the one before
 SILENCE = 1.0  # seconds, at most, around half of the utterances: sentences follow pauses in what is aligned next
-SURE = 0.9  # least confidence of what is likely to be right as it is written
 _METADATA = Path("metadata") / "BizSpeech_MetaData.json"
 
 Transcripts = dict[str, list[Written]]
@@ -64,8 +67,7 @@ def bootstrap(args: Namespace) -> dict[str, Any]:
 
 def training(args: Namespace) -> dict[str, Any]:
     """Test WER on native calls, of ways to come by the text and times that are trained on: the true ones, a first pass
-    over some of the calls, two more over all by the model trained on the one before, the last one without
-    wildcards (all of it, and what is sure), all sentences at their rough times.
+    over some of the calls, more over all by the model trained on the one before, all sentences at their rough times.
     """
     folder: Path = args.work / "training"
     demo = demo_of(args)
@@ -93,13 +95,9 @@ def training(args: Namespace) -> dict[str, Any]:
         speechmill("align", source, out, "--aligner", aligner)
         found[name] = _learned(out, f"{name}-{few}", folder, args, open_words + updates) | kept_of(out, transcripts)
         source, aligner, updates = everything, f"ctc:{folder / f'{name}-{few}' / 'run'}", []
-    # The last alignment as it is written: all of it, and what is likely to be right.
-    as_written = [*same, f"select.silence_seconds={SILENCE}"]
-    found["written"] = _learned(out, f"written-{few}", folder, args, as_written)
-    found["sure"] = _learned(out, f"sure-{few}", folder, args, [*as_written, f"select.min_confidence={SURE}"])
     found["everything"] = _learned(everything, "everything", folder, args, same)
     true_wer = found["true"]["wer"]
-    return found | {f"{name}_over_true": found[name]["wer"] / true_wer for name in (*PASSES, "written", "sure")}
+    return found | {f"{name}_over_true": found[name]["wer"] / true_wer for name in PASSES}
 
 
 def _learned(manifest: Path, name: str, folder: Path, args: Namespace, settings: list[str]) -> dict[str, Any]:

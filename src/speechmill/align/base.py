@@ -15,6 +15,9 @@ from speechmill.audio import Pcm
 Floats = npt.NDArray[np.float32]
 
 
+UNKNOWN = "?"  # a heard word: something was said there, one cannot tell what; no transcript has it as a word
+
+
 class Heard(NamedTuple):
     """A spoken word with its times in seconds from the start of the samples that it was heard in."""
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from speechmill.align.base import Heard, Passage, Sentence
+from speechmill.align.base import UNKNOWN, Heard, Passage, Sentence
 from speechmill.align.sound import FRAME, SECONDS, levels, pieces
 from speechmill.align.spoken import Token
 from speechmill.artefact import fingerprint
@@ -35,7 +35,9 @@ from speechmill.tokenizer import BLANK
 _SEARCH = SearchSettings(kind="beam", beam=8, lm_order=5, lm_weight=0.8, length_bonus=1.5)
 # Seconds: about as long as the utterances that models are trained on, which begin and end in pauses.
 _PIECE = (2.0, 8.0)
-_VERSION = 3
+# Of log P, which UNKNOWN has less than the likeliest token: of equal ways `forced_align` may take one that is worse.
+_LESS = 0.01
+_VERSION = 4
 
 
 class Emitter(Protocol):
@@ -52,6 +54,14 @@ class Emitter(Protocol):
 
     def decode(self, ids: list[int]) -> str:
         """The text of token ids, words parted by blanks."""
+
+
+class Spelled(NamedTuple):
+    """A word as written, from one step of the model's outputs to the one after its last."""
+
+    word: str
+    first: int
+    last: int
 
 
 def as_written(text: str) -> list[Token]:
@@ -93,15 +103,21 @@ class Ctc:
         for first, last in pieces(levels(samples), *_PIECE):
             part = samples[first * FRAME : last * FRAME]
             log_probs, step = self._emitter.log_probs(part)
-            ids = ctc_beam(log_probs.numpy(), _SEARCH, self._language)
+            words = self._decoded(log_probs)
             shift = first * SECONDS
             yield [
-                Heard(word, start + shift, end + shift)
-                for written, start, end in self._times(log_probs, step, self._emitter.decode(ids).split())
+                Heard(word, start * step + shift, end * step + shift)
+                for written, start, end in with_unknown(words, log_probs)
                 for word in self._normal(written)
             ]
 
+    def _decoded(self, log_probs: Tensor) -> list[Spelled]:
+        ids = ctc_beam(log_probs.numpy(), _SEARCH, self._language)
+        return self._spelled(log_probs, self._emitter.decode(ids).split())
+
     def _normal(self, written: str) -> list[str]:
+        if written == UNKNOWN:
+            return [UNKNOWN]
         words = normalize(written).lower().split()
         if len(words) == 1:
             self._written.setdefault(words[0], written)
@@ -125,24 +141,47 @@ class Ctc:
         if len(samples) < RATE // 10 or not words:
             return None
         log_probs, step = self._emitter.log_probs(samples)
-        found = self._times(log_probs, step, [self._written.get(word, word) for word in words])
+        found = self._spelled(log_probs, [self._written.get(word, word) for word in words])
         if len(found) != len(words):
             return None
-        return [Heard(word, start, end) for word, (_, start, end) in zip(words, found, strict=True)]
+        return [Heard(word, one.first * step, one.last * step) for word, one in zip(words, found, strict=True)]
 
-    def _times(self, log_probs: Tensor, step: float, written: Sequence[str]) -> list[tuple[str, float, float]]:
-        """Start and end of each word in seconds; none where they do not fit."""
-        coded = [(word, self._emitter.encode(word)) for word in written]
+    def _spelled(self, log_probs: Tensor, written: Sequence[str]) -> list[Spelled]:
+        """The words that the model can spell, in their places; none where they do not fit."""
+        anything = log_probs.shape[1]
+        coded = [(word, [anything] if word == UNKNOWN else self._emitter.encode(word)) for word in written]
         coded = [(word, ids) for word, ids in coded if ids]
+        if any(word == UNKNOWN for word, _ in coded):
+            log_probs = torch.cat([log_probs, log_probs.amax(1, keepdim=True) - _LESS], 1)
         steps = place_tokens(log_probs, [token for _, ids in coded for token in ids])
         if steps is None:
             return []
         found = []
         place = 0
         for word, ids in coded:
-            found.append((word, steps[place][0] * step, steps[place + len(ids) - 1][1] * step))
+            found.append(Spelled(word, steps[place][0], steps[place + len(ids) - 1][1]))
             place += len(ids)
         return found
+
+
+def with_unknown(words: Sequence[Spelled], log_probs: Tensor) -> list[Spelled]:
+    """The words, and UNKNOWN between them wherever another token than blank is the likeliest.
+
+    The search that gave the words believes in what is written, and passes over a word that was left out there.
+
+    Args:
+        log_probs: [steps, tokens].
+    """
+    best = log_probs.argmax(1).numpy()
+    found: list[Spelled] = []
+    done = 0
+    for word in (*words, Spelled("", len(best), len(best))):
+        more = done + np.flatnonzero(best[done : word.first] != BLANK)
+        if len(more):
+            found.append(Spelled(UNKNOWN, int(more[0]), int(more[-1]) + 1))
+        found.append(word)
+        done = word.last
+    return found[:-1]
 
 
 class RunEmitter:
