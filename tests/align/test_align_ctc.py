@@ -9,8 +9,8 @@ import torch
 from scripted import PAUSE, WORD, said
 from torch import Tensor
 
-from speechmill.align.base import UNKNOWN, Sentence
-from speechmill.align.ctc import Ctc, RunEmitter, Spelled, place_tokens, with_unknown
+from speechmill.align.base import Sentence
+from speechmill.align.ctc import Ctc, RunEmitter, Spelled, passed_over, place_tokens
 from speechmill.align.mms import Mms, spell
 from speechmill.align.recording import align_recording
 from speechmill.align.sound import FRAME
@@ -77,38 +77,30 @@ def test_tokens_are_placed() -> None:
     assert place_tokens(log_probs, []) is None
 
 
-def test_a_token_that_no_word_has_is_an_unknown_word() -> None:
-    likeliest = [1, 0, 2, 2, 0, 0, 1, 0, 2, 0, 1]
-    log_probs = torch.full((len(likeliest), 3), -9.0)
-    log_probs[range(len(likeliest)), likeliest] = 0.0
-    words = [Spelled("we", 2, 4), Spelled("saw", 8, 9)]
-    assert with_unknown(words, log_probs) == [
-        (UNKNOWN, 0, 1), ("we", 2, 4), (UNKNOWN, 6, 7), ("saw", 8, 9), (UNKNOWN, 10, 11)
-    ]  # fmt: skip
-    assert with_unknown([Spelled("we", 0, 9)], log_probs[:9]) == [("we", 0, 9)]
-    assert with_unknown([], log_probs[4:6]) == []
+def test_what_the_search_passed_over_is_told_of() -> None:
+    log_probs = torch.tensor([[0.0, -9.0]] * 8)
+    words = [Spelled("we", 1, 2), Spelled("saw", 4, 5), Spelled("demand", 6, 7)]
+    assert passed_over(words, log_probs) == [False, False, False]
+    log_probs[3] = torch.tensor([-0.7, -0.6])  # as likely as not
+    log_probs[[0, 1, 7]] = torch.tensor([-9.0, 0.0])  # not between two words
+    assert passed_over(words, log_probs) == [False, False, False]
+    log_probs[3] = torch.tensor([-2.0, -0.2])
+    assert passed_over(words, log_probs) == [True, False, False]
+    assert passed_over([], log_probs) == []
 
 
-def test_a_word_that_was_left_out_of_the_transcript_is_told_of() -> None:
+@pytest.mark.parametrize("left_out", ["strong ", "we ", ""])
+def test_a_word_that_the_transcript_lacks_is_told_of(left_out: str) -> None:
     samples, _, _ = said([A, B])
     aligner = Ctc("ctc", Spelling(samples, [A, B]))
-    texts = [A.replace("strong ", ""), B]
-    aligner._emitter.decode = lambda _: " ".join(texts)  # type: ignore[method-assign]  # believes what is written
-    given = [Sentence(place, text, tuple(aligner.read(text))) for place, text in enumerate(texts)]
+    written = A.replace(left_out, "").strip()
+    heard = iter([written.split(), B.split()])
+    aligner._decoded = lambda _: next(heard)  # type: ignore[method-assign]  # believes what is written
+    given = [Sentence(place, text, tuple(aligner.read(text))) for place, text in enumerate([written, B])]
     found = align_recording(aligner, samples, given).outcomes
-    assert [[(token.written, token.extra) for token in outcome.tokens if token.extra] for outcome in found] == [
-        [("saw", 1)], []
-    ]  # fmt: skip
-
-
-def test_an_unknown_word_takes_up_the_sound_that_is_no_words() -> None:
-    samples, _, _ = said([A])
-    aligner = Ctc("ctc", Spelling(samples, [A]))
-    fitted = aligner.fit(samples, ["we", UNKNOWN, "in", "europe"])
-    assert fitted is not None
-    assert [word.word for word in fitted] == ["we", UNKNOWN, "in", "europe"]
-    assert fitted[0].end < 0.5 + WORD
-    assert fitted[2].start == pytest.approx(0.5 + 4 * WORD, abs=0.05)
+    inside = left_out == "strong "  # nothing is told of before the first word
+    assert [(token.written, token.extra) for token in found[0].tokens if token.extra] == [("saw", 1)] * inside
+    assert not any(token.extra for token in found[1].tokens)
 
 
 def test_a_ctc_model_aligns_what_it_hears() -> None:

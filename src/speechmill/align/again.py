@@ -114,6 +114,6 @@ def listen_again(
         if words is None:
             return None
         better += heard[index : gap.first]
-        better += [Heard(word, start + gap.start, end + gap.start) for word, start, end in words]
+        better += [word._replace(start=word.start + gap.start, end=word.end + gap.start) for word in words]
         index = gap.last
     return [*better, *heard[index:]]

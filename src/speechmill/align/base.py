@@ -15,15 +15,16 @@ from speechmill.audio import Pcm
 Floats = npt.NDArray[np.float32]
 
 
-UNKNOWN = "?"  # a heard word: something was said there, one cannot tell what; no transcript has it as a word
-
-
 class Heard(NamedTuple):
-    """A spoken word with its times in seconds from the start of the samples that it was heard in."""
+    """A spoken word with its times in seconds from the start of the samples that it was heard in.
+
+    `more`: between it and the next one something was said that was not understood.
+    """
 
     word: str
     start: float
     end: float
+    more: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ tens of seconds, so that memory does not grow with the recording.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from speechmill.align.base import UNKNOWN, Heard, Passage, Sentence
+from speechmill.align.base import Heard, Passage, Sentence
 from speechmill.align.sound import FRAME, SECONDS, levels, pieces
 from speechmill.align.spoken import Token
 from speechmill.artefact import fingerprint
@@ -35,8 +36,8 @@ from speechmill.tokenizer import BLANK
 _SEARCH = SearchSettings(kind="beam", beam=8, lm_order=5, lm_weight=0.8, length_bonus=1.5)
 # Seconds: about as long as the utterances that models are trained on, which begin and end in pauses.
 _PIECE = (2.0, 8.0)
-# Of log P, which UNKNOWN has less than the likeliest token: of equal ways `forced_align` may take one that is worse.
-_LESS = 0.01
+# Natural logarithm: how much likelier than blank other tokens are, between two words, where something was said there.
+_CLEAR = 1.0
 _VERSION = 4
 
 
@@ -103,21 +104,19 @@ class Ctc:
         for first, last in pieces(levels(samples), *_PIECE):
             part = samples[first * FRAME : last * FRAME]
             log_probs, step = self._emitter.log_probs(part)
-            words = self._decoded(log_probs)
-            shift = first * SECONDS
-            yield [
-                Heard(word, start * step + shift, end * step + shift)
-                for written, start, end in with_unknown(words, log_probs)
-                for word in self._normal(written)
-            ]
+            words = self._spelled(log_probs, self._decoded(log_probs))
+            heard: list[Heard] = []
+            for one, more in zip(words, passed_over(words, log_probs), strict=True):
+                start, end = (first * SECONDS + edge * step for edge in (one.first, one.last))
+                heard += [Heard(word, start, end) for word in self._normal(one.word)]
+                if more and heard:
+                    heard[-1] = heard[-1]._replace(more=True)
+            yield heard
 
-    def _decoded(self, log_probs: Tensor) -> list[Spelled]:
-        ids = ctc_beam(log_probs.numpy(), _SEARCH, self._language)
-        return self._spelled(log_probs, self._emitter.decode(ids).split())
+    def _decoded(self, log_probs: Tensor) -> list[str]:
+        return self._emitter.decode(ctc_beam(log_probs.numpy(), _SEARCH, self._language)).split()
 
     def _normal(self, written: str) -> list[str]:
-        if written == UNKNOWN:
-            return [UNKNOWN]
         words = normalize(written).lower().split()
         if len(words) == 1:
             self._written.setdefault(words[0], written)
@@ -148,11 +147,8 @@ class Ctc:
 
     def _spelled(self, log_probs: Tensor, written: Sequence[str]) -> list[Spelled]:
         """The words that the model can spell, in their places; none where they do not fit."""
-        anything = log_probs.shape[1]
-        coded = [(word, [anything] if word == UNKNOWN else self._emitter.encode(word)) for word in written]
+        coded = [(word, self._emitter.encode(word)) for word in written]
         coded = [(word, ids) for word, ids in coded if ids]
-        if any(word == UNKNOWN for word, _ in coded):
-            log_probs = torch.cat([log_probs, log_probs.amax(1, keepdim=True) - _LESS], 1)
         steps = place_tokens(log_probs, [token for _, ids in coded for token in ids])
         if steps is None:
             return []
@@ -164,24 +160,17 @@ class Ctc:
         return found
 
 
-def with_unknown(words: Sequence[Spelled], log_probs: Tensor) -> list[Spelled]:
-    """The words, and UNKNOWN between them wherever another token than blank is the likeliest.
+def passed_over(words: Sequence[Spelled], log_probs: Tensor) -> list[bool]:
+    """For each word whether the model hears something between it and the next one; False for the last.
 
     The search that gave the words believes in what is written, and passes over a word that was left out there.
 
     Args:
-        log_probs: [steps, tokens].
+        log_probs: [steps, tokens], natural logarithms.
     """
-    best = log_probs.argmax(1).numpy()
-    found: list[Spelled] = []
-    done = 0
-    for word in (*words, Spelled("", len(best), len(best))):
-        more = done + np.flatnonzero(best[done : word.first] != BLANK)
-        if len(more):
-            found.append(Spelled(UNKNOWN, int(more[0]), int(more[-1]) + 1))
-        found.append(word)
-        done = word.last
-    return found[:-1]
+    clearer = (log_probs.amax(1) - log_probs[:, BLANK]).numpy()
+    between = [float(clearer[word.last : after.first].sum()) for word, after in itertools.pairwise(words)]
+    return [said >= _CLEAR for said in between] + [False] * bool(words)
 
 
 class RunEmitter:

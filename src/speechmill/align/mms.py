@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from speechmill.align.base import UNKNOWN, Heard, Sentence
+from speechmill.align.base import Heard, Sentence
 from speechmill.align.ctc import Ctc
 from speechmill.align.sound import FRAME, SECONDS, levels, pieces
 from speechmill.align.spoken import Token, first_reading, read_aloud
@@ -103,7 +103,7 @@ class Mms(Ctc):
 
 
 def spell(words: Sequence[str], letters: Sequence[tuple[str, float]]) -> list[Heard]:
-    """Words of a transcript whose letters were heard, and UNKNOWN for each run of letters that are no word's."""
+    """Words of a transcript whose letters were heard, and "?" for each run of letters that are no word's."""
     owners = [number for number, word in enumerate(words) for _ in word]
     hits: dict[int, list[int]] = {}
     ours = theirs = 0
@@ -121,9 +121,9 @@ def spell(words: Sequence[str], letters: Sequence[tuple[str, float]]) -> list[He
     done = 0
     for first, last, word in sorted(spans):
         if first > done:
-            heard.append(Heard(UNKNOWN, letters[done][1], letters[first - 1][1]))
+            heard.append(Heard("?", letters[done][1], letters[first - 1][1]))
         heard.append(Heard(word, letters[first][1], letters[last][1] + 0.02))
         done = last + 1
     if done < len(letters):
-        heard.append(Heard(UNKNOWN, letters[done][1], letters[-1][1]))
+        heard.append(Heard("?", letters[done][1], letters[-1][1]))
     return heard

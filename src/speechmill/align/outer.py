@@ -95,7 +95,7 @@ def _laid(
         there = stretch.times(text, *(float(cuts[number]) - low for number in divmod(place, len(cuts))))
         if not there:
             continue
-        laid = [Heard(word, begin + low, until + low) for word, begin, until in there]
+        laid = [Heard(one.word, one.start + low, one.end + low) for one in there]
         stay = [abs(laid[word].start - own[word].start) <= _ASTRAY for word in agree]
         if 2 * sum(stay) > len(stay):
             if best is None:

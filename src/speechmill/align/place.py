@@ -65,8 +65,8 @@ def rewrite(heard: Sequence[Heard], found: Sequence[Match | None], seconds: floa
     while index < len(heard):
         claim = claims.get(index)
         if claim is None:
-            word, start, end = heard[index]
-            words.append(Word(word, -1, -1, True, start, end))
+            one = heard[index]
+            words.append(Word(one.word, -1, -1, True, one.start, one.end))
             index += 1
         else:
             start = _free(words[-1].end if words else 0.0, claim, heard, pace)
@@ -196,13 +196,16 @@ def _of_sentence(claim: _Claim, heard: Sequence[Heard], clock: float, limit: flo
             words.append(Word(word, claim.place, token, False, begin, begin + width))
         pending.clear()
 
-    for (word, token, index), extra in zip(claim.match.words, claim.match.extras(), strict=True):
+    after = [index for _, _, index in claim.match.words[1:]] + [-1]
+    for (word, token, index), extra, following in zip(claim.match.words, claim.match.extras(), after, strict=True):
         if index < 0:
             pending.append((word, token))
             continue
-        spread(heard[index].start)
-        words.append(Word(word, claim.place, token, True, heard[index].start, heard[index].end, extra=extra))
-        clock = heard[index].end
+        one = heard[index]
+        spread(one.start)
+        more = one.more and following == index + 1  # else unheard words of the sentence may be what was said
+        words.append(Word(word, claim.place, token, True, one.start, one.end, extra=extra + more))
+        clock = one.end
     spread(limit)
     return words
 

@@ -126,7 +126,7 @@ def _with_placed(
         numbers = [number for number, token in enumerate(sentence.tokens) for _ in token.readings[0]]
         words = [
             Word(word, one.place, number, False, min(max(first, start), end), min(max(last, start), end), True)
-            for (word, first, last), number in zip(one.words, numbers, strict=True)
+            for (word, first, last, _), number in zip(one.words, numbers, strict=True)
         ]
         tokens = tuple(replace(token, by_sound=True) for token in _tokens(sentence, words))
         made[one.place] = Outcome(one.place, judge.KEPT, one.confidence, start, end, tokens)

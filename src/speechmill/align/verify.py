@@ -87,7 +87,7 @@ def find_by_sound(
             fits = _best(stretch, words, rivals.of(words), cuts, paces.get(speaker, paces[""]))
             strict = place not in order or len(words) < _FEW
             if fits and fits[0] >= (_MARGIN_ASTRAY if strict else _MARGIN):
-                there = tuple(Heard(word, first + low, last + low) for word, first, last in fits[1])
+                there = tuple(Heard(one.word, one.start + low, one.end + low) for one in fits[1])
                 one = Placed(sentences[place].place, fits[0], there)
                 candidates.setdefault(place, []).append((place in order, fits[0], one))
     # In its place rather than out of order, whatever fits better.
