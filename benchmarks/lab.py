@@ -4,11 +4,12 @@
     python -m benchmarks.lab --table        what --out has, as Markdown
 
 Every training process has one thread, and one run is on the machine at a time; with --at-once 2, runs of one process
-go beside one another, two at a time (their records tell it; two commands that share nothing get 1.98 times the work of
+go beside one another, two at a time (their records tell it; two commands that share nothing get 1.95 times the work of
 one done on two cores, says benchmarks.scaling). Runs are done seed by seed, so that an unfinished laboratory has whole
-comparisons. --out is written after each run, one record a run, and what it holds of
-the same recipe is not repeated: the laboratory goes on where --work is gone, too, on the next day or the next machine
-(each record tells its own). Under --work a run that was cut off goes on from its checkpoint.
+comparisons. --out is written after each run, one record a run, and what it holds of the same recipe is not repeated:
+the laboratory goes on where --work is gone, too, on the next day or the next machine (each record tells its own). A
+record of another recipe (one setting more is another) stays until its run was made again. Under --work a run that was
+cut off goes on from its checkpoint.
 
 Experiment `strategy`: the recipe's batches, the same ones in the same order, in each of the ways of CONDITIONS. G
 batches per update mean G times fewer updates; with smaller batches there are updates until as much audio was heard. The
@@ -145,7 +146,7 @@ def main() -> None:
         print(table(read_json(args.out)))
         return
     recipes = {corpus: fingerprint(corpus, args.overrides) for corpus in RECIPES}
-    known = recorded(args.out, recipes)
+    known, older = recorded(args.out, recipes)
     todo = [run for run in planned(args.corpora, args.seeds) if run.key not in known][: args.most]
     for runs, beside in turns(todo, args.at_once):
         for run in runs:
@@ -153,9 +154,9 @@ def main() -> None:
         with ThreadPoolExecutor(beside) as pool:
             for one in pool.map(lambda run: made(run, args.work, recipes, args.overrides), runs):
                 known[tuple(one[name] for name in KEY)] = {**one, "at_once": beside}
-                write_json(args.out, told(known))
-    write_json(args.out, told(known))
-    print(table(told(known)))
+                write_json(args.out, told({**older, **known}))
+    write_json(args.out, told({**older, **known}))
+    print(table(told({**older, **known})))
 
 
 def turns(runs: Iterable[Run], at_once: int) -> Iterator[tuple[list[Run], int]]:
@@ -184,7 +185,7 @@ def told(known: dict[Key, dict[str, Any]]) -> list[dict[str, Any]]:
         for one in records
         if (one["experiment"], one["corpus"], one["strategy"]) == ("strategy", "demo", CONDITIONS[0].name)
     ]
-    ways = [way.name for way in CONDITIONS]
+    ways = list(dict.fromkeys([*(way.name for way in CONDITIONS), *(one["strategy"] for one in records)]))
     order = ("strategy", "scale")
     records.sort(
         key=lambda one: (
@@ -200,15 +201,18 @@ def fingerprint(corpus: str, overrides: list[str]) -> str:
     return hashlib.sha256(recipe_text(load_recipe(RECIPES[corpus], overrides)).encode()).hexdigest()[:12]
 
 
-def recorded(out: Path, recipes: dict[str, str]) -> dict[Key, dict[str, Any]]:
-    """What --out holds of these recipes; of others (a changed recipe, other overrides) it is left out, and said so."""
+def recorded(out: Path, recipes: dict[str, str]) -> tuple[dict[Key, dict[str, Any]], dict[Key, dict[str, Any]]]:
+    """What --out holds of these recipes, and of others (a changed recipe, other overrides), which is told."""
     found = read_json(out) if out.is_file() else []
-    ways = [way.name for way in CONDITIONS]
-    fresh = [one for one in found if one.get("recipe") == recipes[one["corpus"]] and one["strategy"] in ways]
-    if len(fresh) < len(found):
-        print(f"{out}: {len(found) - len(fresh)} records are of other recipes or ways: left out", file=sys.stderr)
     # All hours of experiment `scale` are told again by `told`.
-    return {tuple(one[name] for name in KEY): one for one in fresh if (one["experiment"], one["share"]) != _TWIN}
+    found = [one for one in found if (one["experiment"], one["share"]) != _TWIN]
+    known, older = (
+        {tuple(one[name] for name in KEY): one for one in found if (one["recipe"] == recipes[one["corpus"]]) is same}
+        for same in (True, False)
+    )
+    if older:
+        print(f"{out}: {len(older)} records are of other recipes: their runs are made again", file=sys.stderr)
+    return known, older
 
 
 def planned(corpora: list[str], seeds: int) -> Iterator[Run]:
@@ -356,7 +360,8 @@ def of_calls(path: Path) -> dict[str, list[int]]:
 
 def table(found: list[dict[str, Any]]) -> str:
     """Markdown: each way beside its baseline on the seeds that both have; then what more hours bring."""
-    lines = []
+    mixed = [corpus for corpus in RECIPES if len({one["recipe"] for one in found if one["corpus"] == corpus}) > 1]
+    lines = [f"**{corpus}: runs of several recipes are compared with one another.**" for corpus in mixed]
     for corpus in RECIPES:
         runs = [one for one in found if (one["experiment"], one["corpus"]) == ("strategy", corpus)]
         ways = list(dict.fromkeys((one["strategy"], one["processes"]) for one in runs))

@@ -6,7 +6,9 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,9 +17,10 @@ _LIBRARIES = ("torch", "numpy", "polars", "pyarrow", "soundfile", "sentencepiece
 
 
 def machine(command: list[str] | None = None) -> dict[str, Any]:
-    """Command, date, hardware and versions."""
+    """Command, commit, date, hardware and versions."""
     return {
         "command": " ".join(["python", "-m", *(command or _command())]),
+        "commit": _commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "cores": os.cpu_count(),
         "cpu": _cpu(),
@@ -30,6 +33,13 @@ def machine(command: list[str] | None = None) -> dict[str, Any]:
 def _command() -> list[str]:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return [spec.name if spec else sys.argv[0], *sys.argv[1:]]
+
+
+def _commit() -> str:
+    """Of the sources, with a + where they were changed since; "unknown" outside of a git checkout."""
+    ask = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*"]
+    done = subprocess.run(ask, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
 
 
 def _cpu() -> str:

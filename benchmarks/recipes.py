@@ -24,6 +24,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,7 @@ class Run:
         mixed = {"name": variant.model, "model": other.model, "loss": other.loss, "optim": optim}
         return recipe_from_plain(ours.model_copy(update=mixed).plain(), base)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Of all that the run is trained and evaluated with, but seed and places."""
         how = (recipe_text(self.recipe()), self.variant.average, self.variant.search)

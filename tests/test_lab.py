@@ -24,9 +24,33 @@ def a_record(recipe: str = "abc", experiment: str = "strategy", strategy: str = 
 def test_records_of_another_recipe_are_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "lab.json"
     write_json(out, [a_record(), a_record(recipe="old", seed=1)])
-    known = lab.recorded(out, {"demo": "abc", "digits": "def"})
+    known, older = lab.recorded(out, {"demo": "abc", "digits": "def"})
     assert list(known) == [lab.Run("strategy", "demo", lab.CONDITIONS[0], 0).key]
-    assert "1 records are of other recipes or ways" in capsys.readouterr().err
+    assert list(older) == [lab.Run("strategy", "demo", lab.CONDITIONS[0], 1).key]
+    assert "1 records are of other recipes" in capsys.readouterr().err
+
+
+def test_a_record_of_another_recipe_stays_until_its_run_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, print_of = tmp_path / "lab.json", lab.fingerprint("demo", [])
+    record = a_scored("single", 0, [20], 9.0, processes=1) | {"share": "all", "hours": 16.0}
+    seeds = [record | {"seed": seed} for seed in (0, 1)]
+    write_json(out, seeds)
+    monkeypatch.setattr(lab, "prepared", lambda *_: None)
+    monkeypatch.setattr(lab, "made", lambda run, *_: record | {"recipe": print_of, "seed": run.seed})
+    arguments = ["lab", "--out", str(out), "--work", str(tmp_path), "--seeds", "1", "--corpora", "demo", "--most", "1"]
+    monkeypatch.setattr("sys.argv", arguments)
+    lab.main()
+    found = {one["seed"]: one["recipe"] for one in read_json(out) if one["experiment"] == "strategy"}
+    assert found == {0: print_of, 1: record["recipe"]}
+    assert "runs of several recipes" in lab.table(read_json(out))
+
+
+def test_the_committed_laboratory_is_read() -> None:
+    """No setting that was added since may cost a record."""
+    known, older = lab.recorded(lab.OUT, {corpus: lab.fingerprint(corpus, []) for corpus in lab.RECIPES})
+    assert {run.key for run in lab.planned(["demo", "digits"], 3)} <= {**older, **known}.keys()
 
 
 def test_every_planned_run_has_a_key_of_its_own() -> None:
