@@ -141,6 +141,21 @@ def test_one_time_out_of_order_costs_two_rows_not_the_rest(tmp_path: Path) -> No
     assert result.counts == {"end-before-start": 4}
 
 
+def test_times_can_be_ignored(tmp_path: Path) -> None:
+    lines = [
+        HEADER, "S0\t1\tpresentation\t00:00:06.000\tOne.", "S1\t1\tpresentation\tlater\tTwo.",
+        "S2\t1\tpresentation\t00:00:01.000\t", "S3\t1\tpresentation", "END\t1\tq-and-a\t\tThree.",
+    ]  # fmt: skip
+    add_call(tmp_path / "corpus", "1001", lines, seconds=6.0)
+    out = tmp_path / "a.parquet"
+    import_corpus("bizspeech", tmp_path / "corpus", out, limits=Limits(ignore_times=True))
+    assert read_manifest(out).select("start", "end", "text", "timed").rows() == [
+        (0.0, 2.0, "One.", False), (2.0, 4.0, "Two.", False), (4.0, 6.0, "Three.", False)
+    ]  # fmt: skip
+    ignored = {"limits": Limits(ignore_times=True)}
+    assert dropped(tmp_path / "corpus", **ignored) == [(4, "empty-text"), (5, "bad-row")]
+
+
 def test_in_order_marks_the_longest_series() -> None:
     assert in_order([1, 2, 9, 3, 4]) == [True, True, False, True, True]
     assert in_order([5, 1, 2, 2, None, 3]) == [False, True, True, True, False, True]

@@ -44,6 +44,10 @@ def add_import(verbs: Verbs) -> None:
     parser.add_argument("--exclude", type=Path, metavar="FILE", help="not these calls")
     parser.add_argument("--min-seconds", type=float, default=0.2, help="shorter rows drop (default: %(default)s)")
     parser.add_argument("--max-seconds", type=float, default=120.0, help="longer rows drop (default: %(default)s)")
+    parser.add_argument(
+        "--ignore-times", action="store_true",
+        help="for `align`: keep every row that has a text, in the transcript's order, with or without times",
+    )  # fmt: skip
 
 
 def _import(args: Arguments) -> None:
@@ -55,7 +59,7 @@ def _import(args: Arguments) -> None:
         args.kind, args.source, args.out,
         include=set(read_ids(args.include)) if args.include else None,
         exclude=set(read_ids(args.exclude)) if args.exclude else None,
-        limits=Limits(args.min_seconds, args.max_seconds),
+        limits=Limits(args.min_seconds, args.max_seconds, args.ignore_times),
     )  # fmt: skip
     print(imported.text())
 

@@ -34,10 +34,13 @@ class Limits:
     """Which utterances an importer keeps. Wide on purpose: `select` narrows them for training.
 
     Under 0.2 s there is no word; past 120 s a row is nearly always a lost time stamp, and costs memory everywhere.
+    With `ignore_times` every row with a text is kept, in the transcript's order, whatever its times say; those that the
+    manifest has then share the recording evenly (`timed` false): `align` finds the true ones.
     """
 
     min_seconds: float = 0.2
     max_seconds: float = 120.0
+    ignore_times: bool = False
 
 
 @dataclass(frozen=True)

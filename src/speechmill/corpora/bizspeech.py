@@ -40,6 +40,7 @@ from speechmill.corpora.base import (
     unknown_calls,
     with_unique_ids,
 )
+from speechmill.corpora.tables import BAD_TIME
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import SCHEMA
 from speechmill.progress import track
@@ -204,7 +205,7 @@ def _row(line: int, cells: list[str], width: int, places: Sequence[int]) -> Row:
     if len(cells) != width:
         fault = ("bad-row", f"{len(cells)} columns, the header has {width}")
     elif time is None:
-        fault = ("bad-time", f"{clock!r} is not hh:mm:ss.fff")
+        fault = (BAD_TIME, f"{clock!r} is not hh:mm:ss.fff")
     return Row(line, sentence, speaker, session.lower(), time, text, fault)
 
 
@@ -221,6 +222,8 @@ def judge(
     rows: list[Row], recording_seconds: float, limits: Limits
 ) -> tuple[list[tuple[int, float, float]], list[tuple[int, str, str, float | None]]]:
     """Decide about every row but the closing one: kept (row's index, start, end) or dropped (line, reason, ...)."""
+    if limits.ignore_times:
+        return _evenly(rows, recording_seconds)
     kept: list[tuple[int, float, float]] = []
     dropped: list[tuple[int, str, str, float | None]] = []
     ordered = in_order([row.time for row in rows])
@@ -243,6 +246,18 @@ def judge(
     if rows[-1].text:
         dropped.append((rows[-1].line, "unknown-end", "the last row only closes, and this one has a sentence", None))
     return kept, dropped
+
+
+def _evenly(
+    rows: list[Row], recording_seconds: float
+) -> tuple[list[tuple[int, float, float]], list[tuple[int, str, str, float | None]]]:
+    """Like `judge`, of all rows, by their text alone; the kept ones share the recording."""
+    faults = [row.fault if row.fault and row.fault[0] != BAD_TIME else None for row in rows]
+    there = [index for index, row in enumerate(rows) if row.text and not faults[index]]
+    share = recording_seconds / max(len(there), 1)
+    kept = [(index, place * share, (place + 1) * share) for place, index in enumerate(there)]
+    lost = set(range(len(rows) - 1)) - set(there)  # a closing row without a sentence is none
+    return kept, [(rows[index].line, *(faults[index] or ("empty-text", "")), None) for index in sorted(lost)]
 
 
 def _fault(row: Row, start: float, end: float, recording_seconds: float, limits: Limits) -> tuple[str, str] | None:

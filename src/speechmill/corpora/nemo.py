@@ -16,7 +16,7 @@ import polars as pl
 from speechmill.corpora.base import Opened
 from speechmill.corpora.plain import truth
 from speechmill.corpora.rows import carried, is_seconds, items_table, opened_rows, placed, with_audio
-from speechmill.corpora.tables import column, marked, read_json_lines
+from speechmill.corpora.tables import BAD_TIME, column, marked, read_json_lines
 
 NEED = ("audio_filepath", "text")
 _KNOWN = (
@@ -31,7 +31,7 @@ def open_nemo(source: Path) -> Opened:
     extra, warnings = carried(table, _KNOWN)
     for name in ("offset", "duration"):
         wrong = column(table, name).is_not_null() & ~is_seconds(column(table, name, pl.Float64))
-        table = marked(table, "bad-time", pl.format(f"{name}: {{}}: seconds were expected", column(table, name)), wrong)
+        table = marked(table, BAD_TIME, pl.format(f"{name}: {{}}: seconds were expected", column(table, name)), wrong)
     table = with_audio(table, "audio_filepath")
     audio = pl.col("audio_filepath")
     start = column(table, "offset", pl.Float64).fill_null(0.0)

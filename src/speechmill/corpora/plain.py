@@ -20,7 +20,7 @@ import polars as pl
 
 from speechmill.corpora.base import Opened
 from speechmill.corpora.rows import carried, is_seconds, items_table, opened_rows, placed, with_audio
-from speechmill.corpora.tables import column, find_separator, marked, read_delimited, read_json_lines
+from speechmill.corpora.tables import BAD_TIME, column, find_separator, marked, read_delimited, read_json_lines
 
 NEED = ("audio", "text")
 _KNOWN = (*NEED, "start", "end", "speaker", "call", "session", "native", "id", "timed", "row", "reason", "detail")
@@ -46,7 +46,7 @@ def _opened(source: Path, table: pl.DataFrame) -> Opened:
     extra, warnings = carried(table, _KNOWN)
     for name in ("start", "end"):
         wrong = column(table, name).is_not_null() & ~is_seconds(column(table, name, pl.Float64))
-        table = marked(table, "bad-time", pl.format(f"{name}: {{}}: seconds were expected", column(table, name)), wrong)
+        table = marked(table, BAD_TIME, pl.format(f"{name}: {{}}: seconds were expected", column(table, name)), wrong)
     table = with_audio(table, "audio")
     audio = pl.col("audio")
     call = pl.coalesce(column(table, "call"), audio.str.replace(r"\.[A-Za-z0-9]+$", "").str.strip_prefix("./"))

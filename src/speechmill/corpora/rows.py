@@ -22,7 +22,7 @@ from speechmill.corpora.base import (
     unknown_calls,
     with_unique_ids,
 )
-from speechmill.corpora.tables import MARKS, NO_AUDIO, marked
+from speechmill.corpora.tables import BAD_TIME, MARKS, NO_AUDIO, marked
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import SCHEMA, TIMED
 from speechmill.progress import track
@@ -75,7 +75,8 @@ def import_rows(
 
     Drops are counted by the importer's own reasons, then missing-recording, unreadable-recording, no-audio, bad-time,
     past-recording-end, empty-text, too-short, too-long; the first that applies. A row that is a whole recording and
-    longer than `limits.max_seconds` is kept with `timed` false, to be aligned later.
+    longer than `limits.max_seconds` is kept with `timed` false, to be aligned later. With `limits.ignore_times` no row
+    falls for its times.
     Raises SpeechmillError where no recording can be read or no row is kept.
     """
     limits = limits or Limits()
@@ -103,7 +104,8 @@ def import_rows(
         failures=[f"{call}: {reason}: {detail}" for call, reason, detail in failures],
         warnings=told,
     )
-    result.warnings.extend(_untimed_warning(result.table))
+    if not limits.ignore_times:
+        result.warnings.extend(_untimed_warning(result.table))
     return checked(result, source)
 
 
@@ -136,6 +138,8 @@ def _recordings(judged: pl.DataFrame) -> pl.DataFrame:
 def _judged(rows: pl.DataFrame, limits: Limits) -> pl.DataFrame:
     """Add the clipped times, `timed`, and a reason to every row that falls."""
     length, start, end = pl.col("length"), pl.col("start"), pl.col("end")
+    has_text = pl.col("text").fill_null("").str.strip_chars() != ""
+    rows = _evenly(rows, has_text) if limits.ignore_times else rows
     given = pl.col("reason") == ""  # of what its importer found unusable, a missing end says nothing
     rows = rows.with_columns(start=start.fill_null(0.0), end=end.fill_null(pl.when(given).then(length)))
     rows = rows.with_columns(end=pl.when(end.is_between(length, length + _SLACK)).then(length).otherwise(end))
@@ -150,13 +154,13 @@ def _judged(rows: pl.DataFrame, limits: Limits) -> pl.DataFrame:
         (pl.col("lost"), pl.col("why"), pl.col("lost") != ""),
         # Comparisons with null apply nowhere: from here on a length is known, and so an end.
         (NO_AUDIO, pl.lit("the row names no recording"), pl.col("recording").is_null() | length.is_null()),
-        ("bad-time", span, ~(start.is_finite() & end.is_finite() & (start >= 0) & (end > start))),
+        (BAD_TIME, span, ~(start.is_finite() & end.is_finite() & (start >= 0) & (end > start))),
         (
             "past-recording-end",
             pl.format("{}, the recording ends at {} s", span, length.round(3)),
             (end > length) | (start >= length),
         ),
-        ("empty-text", pl.lit(""), pl.col("text").fill_null("").str.strip_chars() == ""),
+        ("empty-text", pl.lit(""), ~has_text),
         ("too-short", pl.format(of_limits, seconds.round(3)), ~untimed & too_short),
         ("too-long", pl.format(of_limits, seconds.round(3)), ~untimed & too_long),
     ]
@@ -165,6 +169,19 @@ def _judged(rows: pl.DataFrame, limits: Limits) -> pl.DataFrame:
     return rows.with_columns(
         untimed.not_().alias(TIMED), reason=pl.coalesce(*reasons, pl.lit("")), detail=pl.coalesce(*details, pl.lit(""))
     )
+
+
+def _evenly(rows: pl.DataFrame, has_text: pl.Expr) -> pl.DataFrame:
+    """The rows, those that can be used sharing their recording in the order of the transcript."""
+    length, reason = pl.col("length"), pl.col("reason")
+    rows = rows.with_columns(
+        reason=pl.when(reason != BAD_TIME).then(reason).otherwise(pl.lit("")), untimed=pl.lit(True)
+    )
+    there = (reason == "") & has_text & length.is_not_null()
+    share = length / there.sum().over("recording")
+    after = share * there.cum_sum().over("recording")
+    start, end = pl.when(there).then(after - share).otherwise(0.0), pl.when(there).then(after).otherwise(length)
+    return rows.with_columns(start=start, end=end)
 
 
 def _failures(judged: pl.DataFrame) -> list[tuple[str, str, str]]:

@@ -22,6 +22,7 @@ _LONGEST_HEAD = 1 << 16  # characters of a header that are looked at for its sep
 # What every table has besides its own columns: the line, and why it cannot be used ("" for good ones).
 MARKS: dict[str, pl.DataType] = {"row": pl.Int64(), "reason": pl.String(), "detail": pl.String()}
 NO_AUDIO = "no-audio"  # the reason of rows that name no file
+BAD_TIME = "bad-time"  # and of those whose time is none
 
 
 class Object(NamedTuple):
