@@ -6,7 +6,7 @@
 
 Keys: `kept_true` (share of the true sentences kept, those with damaged words among them), `rejected_false`,
 `boundary_median_seconds`, `boundary_p95_seconds` and `boundary_max_seconds` (of kept sentences whose words are whole),
-`realtime` (seconds of sound per second of one core's work, all passes, decoding and start included).
+`realtime` (seconds of sound per second of one core's work: all passes, but not the decoding of the file and the start).
 
 Parts: `levels` (0 to 30 % damage on clips, and on native and non-native calls of a demo corpus), `confidence` (what
 `levels` gave, as reliability and as hours against word errors, with a picture beside --out), `traps` (transcripts of

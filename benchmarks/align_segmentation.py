@@ -1,6 +1,6 @@
 """Part `segmentation` of `benchmarks.align`: the package ctc-segmentation beside `ctc:RUN`.
 
-Both work on the same outputs of the same model, with the same damaged transcripts.
+Both work on outputs of the same model (ours in shorter pieces of sound), with the same damaged transcripts.
 
 Kürzinger et al. (2020), "CTC-Segmentation of Large Corpora for German End-to-End Speech Recognition". SpeechBrain's and
 ESPnet's integrations wrap this package. It places every sentence of the transcript in order and gives each a score;

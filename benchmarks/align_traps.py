@@ -22,7 +22,7 @@ Case = tuple[Pcm, list[Written]]
 
 
 def part(aligner: Aligner, args: Namespace) -> dict[str, Any]:
-    """Figures of each trap; `part` is what has a partner in the other, `rest` the sentences that have none."""
+    """Of each trap the figures of a level of `levels`, and the seconds of speech that are no sentence's."""
     cases: dict[str, Callable[[Path], Case]] = {
         "another_call": another_call, "ten_minutes_late": late, "cut_off": cut_off,
         "said_twice": said_twice, "written_twice": written_twice,
