@@ -33,13 +33,8 @@ from speechmill.corpora.demo.build import HEADER, clock, sentence_id
 
 RECIPE = Path("hparams/demo.yaml")
 DAMAGE = 20  # %
-PASSES = (
-    "first",
-    "second",
-    "third",
-    "fourth",
-    "fifth",
-)  # of alignment and training, each with the recognizer of the one before
+# Of alignment and training, each with the recognizer of the one before.
+PASSES = ("first", "second", "third", "fourth")
 SILENCE = 1.0  # seconds, at most, around half of the utterances: sentences follow pauses in what is aligned next
 _METADATA = Path("metadata") / "BizSpeech_MetaData.json"
 

@@ -202,16 +202,20 @@ def fingerprint(corpus: str, overrides: list[str]) -> str:
 
 
 def recorded(out: Path, recipes: dict[str, str]) -> tuple[dict[Key, dict[str, Any]], dict[Key, dict[str, Any]]]:
-    """What --out holds of these recipes, and of others (a changed recipe, other overrides), which is told."""
+    """What --out holds of these recipes and ways, and of others (a changed recipe, other overrides), which is told."""
     found = read_json(out) if out.is_file() else []
     # All hours of experiment `scale` are told again by `told`.
     found = [one for one in found if (one["experiment"], one["share"]) != _TWIN]
-    known, older = (
-        {tuple(one[name] for name in KEY): one for one in found if (one["recipe"] == recipes[one["corpus"]]) is same}
-        for same in (True, False)
-    )
+    ways = {way.name for way in CONDITIONS}
+    known, older = {}, {}
+    for one in found:
+        same = one["recipe"] == recipes[one["corpus"]] and one["strategy"] in ways
+        (known if same else older)[tuple(one[name] for name in KEY)] = one
     if older:
-        print(f"{out}: {len(older)} records are of other recipes: their runs are made again", file=sys.stderr)
+        print(
+            f"{out}: {len(older)} records are of other recipes or ways; they stay until their runs are made again",
+            file=sys.stderr,
+        )
     return known, older
 
 

@@ -36,10 +36,14 @@ def _command() -> list[str]:
 
 
 def _commit() -> str:
-    """Of the sources, with a + where they were changed since; "unknown" outside of a git checkout."""
-    ask = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*"]
-    done = subprocess.run(ask, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
+    """Of the checkout, with a + where its sources were changed since; "unknown" where there is none."""
+    git = ["git", "-C", str(Path(__file__).parents[1])]
+    try:
+        named = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "src", "hparams", "benchmarks/*.py"])
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return named.stdout.strip() + "+" * bool(changed.returncode)
 
 
 def _cpu() -> str:

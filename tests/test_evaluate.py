@@ -370,7 +370,7 @@ def test_whole_recordings_are_left_out_and_said(run: Path, manifest: Path, tmp_p
     table.write_parquet(tmp_path / "mixed.parquet")
     done = evaluate(run, on=str(tmp_path / "mixed.parquet"))
     assert done.scores["utterances"] == 6
-    assert done.scores["notes"] == ["left out: 6 whole recordings without times (untimed)"]
+    assert done.scores["notes"] == ["left out: 6 rows without times of their own (untimed)"]
     table.with_columns(timed=False).write_parquet(tmp_path / "whole.parquet")
-    with pytest.raises(SpeechmillError, match="its 12 rows are whole recordings without times"):
+    with pytest.raises(SpeechmillError, match="its 12 rows have no times of their own"):
         evaluate(run, on=str(tmp_path / "whole.parquet"))

@@ -232,9 +232,10 @@ def _table_set(table: pl.DataFrame, path: Path, split: str | None, name: str, ra
     whole = table.height - timed.height
     if timed.is_empty():
         raise SpeechmillError(
-            f"{path}: its {whole} rows are whole recordings without times; transcribe them and score that instead."
+            f"{path}: its {whole} rows have no times of their own (timed: false); align them first, or transcribe their "
+            f"recordings and score that."
         )
-    notes = [f"left out: {whole} whole recordings without times (untimed)"] if whole else []
+    notes = [f"left out: {whole} rows without times of their own (untimed)"] if whole else []
     table = timed
     check_recordings(table, path)
     table = table.sort("recording", "start", "id")

@@ -28,7 +28,8 @@ SCHEMA: dict[str, pl.DataType] = {
 }
 SPLITS = ("train", "valid", "test")
 _SLICE = 1 << 18  # rows in memory at a time where a manifest is read in slices
-# A column that an importer may add: false where the row is a whole recording with its whole transcript, to be aligned.
+# A column that an importer may add: false where a row has no times of its own, and is there to be aligned: a whole
+# recording with its whole transcript, or a sentence of one.
 TIMED = "timed"
 KNOWN_TEXT = "known_text"  # an aligned utterance's text, wildcards in the place of what is not known (align.known)
 WRITTEN_TEXT = "written_text"  # what is written, in rows whose text was made KNOWN_TEXT by select
@@ -100,7 +101,7 @@ def check_columns(schema: pl.Schema, path: Path) -> None:
 
 
 def is_untimed(columns: Sequence[str]) -> pl.Expr:
-    """Which rows are whole recordings without times of their own: nothing can be cut from them before `align`."""
+    """Which rows have no times of their own: nothing can be cut for them before `align`."""
     return ~pl.col(TIMED).fill_null(True) if TIMED in columns else pl.lit(False)
 
 

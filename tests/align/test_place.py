@@ -75,3 +75,14 @@ def test_a_heard_word_that_is_too_near_or_too_far_for_what_is_between_agrees_by_
     filler = sentence(("one", 0), ("ten", 2), ("and", 3))  # what the transcript leaves out is said between
     assert first(filler, 5.0, 5.6, 6.6, 7.0) == 0
     assert first(sentence(("one", 0), ("ten", 1), ("and", 2)), 5.0, 6.3, 6.7) == 0
+
+
+def test_more_is_counted_where_the_next_word_of_the_sentence_is_the_next_one_heard() -> None:
+    def extras(*words: tuple[str, int]) -> list[int]:
+        heard = [Heard("one", 5.0, 5.4, more=True), *HEARD[1:]]
+        return [word.extra for word in rewrite(heard, [sentence(*words)], 9.0) if word.sentence == 0]
+
+    assert extras(("one", 0), ("two", 1), ("six", 2)) == [1, 0, 0]
+    assert extras(("one", 0), ("nay", -1), ("two", 1)) == [0, 0, 0]  # that may be what was said
+    assert extras(("one", 0), ("six", 2)) == [1, 0]  # "two" was heard
+    assert extras(("one", 0)) == [0]

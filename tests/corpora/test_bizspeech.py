@@ -154,6 +154,14 @@ def test_times_can_be_ignored(tmp_path: Path) -> None:
     ]  # fmt: skip
     ignored = {"limits": Limits(ignore_times=True)}
     assert dropped(tmp_path / "corpus", **ignored) == [(4, "empty-text"), (5, "bad-row")]
+    add_call(tmp_path / "odd", "1001", [*lines[:-1], lines[-1] + "\tone more"], seconds=6.0)
+    assert dropped(tmp_path / "odd", **ignored) == [(4, "empty-text"), (5, "bad-row"), (6, "bad-row")]
+
+
+def test_settings_that_are_as_they_were_find_what_was_imported_before(tmp_path: Path) -> None:
+    add_call(tmp_path / "corpus", "1001")
+    report = import_corpus("bizspeech", tmp_path / "corpus", tmp_path / "a.parquet").report
+    assert report["settings"]["limits"] == {"min_seconds": 0.2, "max_seconds": 120.0}
 
 
 def test_in_order_marks_the_longest_series() -> None:

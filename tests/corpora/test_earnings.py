@@ -11,6 +11,7 @@ import soundfile
 from corpus_fixtures import tokens, untimed, write_audio, write_lines
 
 from speechmill.corpora import import_corpus
+from speechmill.corpora.base import Limits
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import read_manifest
 from speechmill.nlp import read_nlp
@@ -31,6 +32,13 @@ def test_sentences_have_times_and_the_text_as_written(tmp_path: Path) -> None:
         "missing-recording": 1, "not-understood": 1, "past-recording-end": 1, "untimed-words": 1,
     }  # fmt: skip
     assert done.report["failures"] == [f"5: missing-recording: {root}/media/5.mp3: no such recording."]
+
+
+def test_words_without_times_cost_nothing_where_times_are_ignored(tmp_path: Path) -> None:
+    root = corpus_fixtures.earnings22(tmp_path / "e22")
+    done = import_corpus("earnings22", root, tmp_path / "a.parquet", limits=Limits(ignore_times=True))
+    assert done.report["dropped"] == {"missing-recording": 1, "not-understood": 1}
+    assert not read_manifest(tmp_path / "a.parquet")["timed"].any()
 
 
 def test_calls_without_times_are_whole_recordings(tmp_path: Path) -> None:

@@ -121,6 +121,14 @@ def test_out_and_in_again_gives_the_same_rows(tmp_path: Path, manifest: Path, fo
     assert back.select(given.columns).drop("split").equals(given.drop("split"))
 
 
+def test_rows_that_share_a_recording_without_times_are_no_manifest_of_others(tmp_path: Path, manifest: Path) -> None:
+    table = read_manifest(manifest)
+    write_manifest(table.with_columns(recording=pl.lit(table["recording"][0]), timed=pl.lit(False)), tmp_path / "none.parquet")
+    with pytest.raises(SpeechmillError, match="3 rows have no times of their own"):
+        export_manifest(tmp_path / "none.parquet", tmp_path / "out.json", "nemo")
+    assert not (tmp_path / "out.json").exists()
+
+
 def test_what_is_written(tmp_path: Path, manifest: Path) -> None:
     export_manifest(manifest, tmp_path / "train.json", "nemo", "train")
     lines = [json.loads(line) for line in (tmp_path / "train.json").read_text().splitlines()]

@@ -63,20 +63,23 @@ def test_csv(tmp_path: Path) -> None:
 def test_times_can_be_ignored(tmp_path: Path) -> None:
     write_audio(tmp_path / "a.wav", 6.0)
     write_audio(tmp_path / "b.wav", 150.0)
+    write_audio(tmp_path / "c.wav", 3.0)  # none of its times can be read
     table = write_lines(
         tmp_path / "mine.csv", "audio,text,start,end",
         "a.wav,One,3,4", "b.wav,Four,,", "a.wav,Two,soon,7", "a.wav,,1,2", "a.wav,Three,2,1", "b.wav,Five,900,901",
-        ",No audio,1,2",
+        ",No audio,1,2", "c.wav,Six,00:00:01,00:00:02",
     )  # fmt: skip
     out = tmp_path / "a.parquet"
     done = import_corpus("csv", table, out, limits=Limits(ignore_times=True))
     kept = read_manifest(out)
     assert kept.select("start", "end", "text", "timed").rows() == [
         (0.0, 2.0, "One", False), (2.0, 4.0, "Two", False), (4.0, 6.0, "Three", False),
-        (0.0, 75.0, "Four", False), (75.0, 150.0, "Five", False),
+        (0.0, 75.0, "Four", False), (75.0, 150.0, "Five", False), (0.0, 3.0, "Six", False),
     ]  # fmt: skip
     assert drops(out) == [(5, "empty-text"), (8, "no-audio")]
-    assert done.report["hours_kept"] == pytest.approx(156 / 3600, abs=1e-6)
+    assert done.report["hours_kept"] == pytest.approx(159 / 3600, abs=1e-6)
+    table = pl.read_csv(drops_path(out), separator="\t", quote_char=None)
+    assert table["seconds"].null_count() == len(table)
 
 
 def test_ids_are_made_fit_and_unique(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ Floats = npt.NDArray[np.float32]
 class Heard(NamedTuple):
     """A spoken word with its times in seconds from the start of the samples that it was heard in.
 
-    `more`: between it and the next one something was said that was not understood.
+    `more`: between it and the next one of the same piece of sound something was said that the aligner can hear, but not
+    tell; only `ctc:` says so.
     """
 
     word: str

@@ -141,7 +141,7 @@ def _utterances(
         pl.Series("confidence", [utterance.confidence for utterance in made], pl.Float64),
         *(pl.Series(name, [one[side] for one in silence], pl.Float64) for side, name in enumerate(QUIET)),
     )
-    if "timed" in table.columns:  # rows were whole recordings without times of their own; these have theirs
+    if "timed" in table.columns:  # the rows had no times of their own; these have
         table = table.with_columns(pl.lit(True).alias("timed"))
     extra = [name for name in table.columns if name not in SCHEMA]
     return table.select([*SCHEMA, *extra])

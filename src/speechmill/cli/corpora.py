@@ -46,7 +46,7 @@ def add_import(verbs: Verbs) -> None:
     parser.add_argument("--max-seconds", type=float, default=120.0, help="longer rows drop (default: %(default)s)")
     parser.add_argument(
         "--ignore-times", action="store_true",
-        help="for `align`: keep every row that has a text, in the transcript's order, with or without times",
+        help="for `align`: no row drops for its times or its length; their order is the transcript's",
     )  # fmt: skip
 
 

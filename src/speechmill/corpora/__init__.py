@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import polars as pl
 
 from speechmill.artefact import fingerprint, locked, read_json, sha256_file, tidy, write_json, written
 from speechmill.corpora.base import ImportResult, Limits, Opened, not_read
@@ -22,7 +20,7 @@ from speechmill.corpora.plain import open_csv, open_jsonl
 from speechmill.corpora.spgispeech import open_spgispeech
 from speechmill.errors import SpeechmillError
 from speechmill.ledger import import_ledger, ledger_path, write_ledger
-from speechmill.manifest import TIMED, write_manifest
+from speechmill.manifest import write_manifest
 
 # In the order in which they are listed; docs/corpora.md has each one's layout.
 FORMATS: dict[str, Callable[[Path], Opened]] = {
@@ -89,15 +87,14 @@ def import_corpus(
         "source": str(source),
         "include": None if include is None else sorted(include),
         "exclude": sorted(exclude or ()),
-        "limits": asdict(limits),
+        # As before there was `ignore_times`, so that what was imported then is found.
+        "limits": {name: value for name, value in asdict(limits).items() if name != "ignore_times" or value},
     }
     name = fingerprint([settings, _listing(opened.files)])
     if report := _finished(out, name):
         tidy(out)
         return Imported(out, True, report)
     result = opened.read(include, exclude, limits)
-    if limits.ignore_times:
-        result = replace(result, table=result.table.with_columns(pl.lit(False).alias(TIMED)))
     with locked(out):
         with written(drops_path(out)) as partial:
             result.drops.drop("recording").write_csv(partial, separator="\t", quote_style="never")

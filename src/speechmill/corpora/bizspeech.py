@@ -18,6 +18,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,7 +43,7 @@ from speechmill.corpora.base import (
 )
 from speechmill.corpora.tables import BAD_TIME
 from speechmill.errors import SpeechmillError
-from speechmill.manifest import SCHEMA
+from speechmill.manifest import SCHEMA, TIMED
 from speechmill.progress import track
 
 TRANSCRIPT = "transcript_timealigned.txt"
@@ -126,7 +127,10 @@ def import_bizspeech(
 
     with ThreadPoolExecutor(_THREADS) as pool:
         results = list(track(pool.map(read, chosen), "import", len(chosen), "calls"))
-    return _gathered(source, results, len(calls) - len(chosen), warnings)
+    gathered = _gathered(source, results, len(calls) - len(chosen), warnings)
+    if limits and limits.ignore_times:
+        return replace(gathered, table=gathered.table.with_columns(pl.lit(False).alias(TIMED)))
+    return gathered
 
 
 def list_calls(source: Path) -> list[str]:
@@ -221,7 +225,8 @@ def parse_time(text: str) -> float | None:
 def judge(
     rows: list[Row], recording_seconds: float, limits: Limits
 ) -> tuple[list[tuple[int, float, float]], list[tuple[int, str, str, float | None]]]:
-    """Decide about every row but the closing one: kept (row's index, start, end) or dropped (line, reason, ...)."""
+    """Decide about every row but a closing one that has no sentence: kept (its index, start, end) or dropped (line,
+    reason, ...)."""
     if limits.ignore_times:
         return _evenly(rows, recording_seconds)
     kept: list[tuple[int, float, float]] = []
@@ -256,7 +261,8 @@ def _evenly(
     there = [index for index, row in enumerate(rows) if row.text and not faults[index]]
     share = recording_seconds / max(len(there), 1)
     kept = [(index, place * share, (place + 1) * share) for place, index in enumerate(there)]
-    lost = set(range(len(rows) - 1)) - set(there)  # a closing row without a sentence is none
+    closing = len(rows) - 1
+    lost = {index for index, row in enumerate(rows) if index < closing or row.text} - set(there)
     return kept, [(rows[index].line, *(faults[index] or ("empty-text", "")), None) for index in sorted(lost)]
 
 

@@ -27,7 +27,7 @@ from speechmill.audio import probe
 from speechmill.corpora.base import ImportResult, Limits, Opened, files_under
 from speechmill.corpora.rows import items_table, opened_rows
 from speechmill.corpora.sentences import Sentence, sentences, timed_units
-from speechmill.corpora.tables import column, read_delimited
+from speechmill.corpora.tables import UNTIMED_WORDS, column, read_delimited
 from speechmill.errors import SpeechmillError
 from speechmill.nlp import Nlp, read_nlp
 
@@ -222,7 +222,7 @@ def _row(call: str, sentence: Sentence) -> dict[str, object]:
     if sentence.marks:
         reason, detail = "not-understood", " ".join(sentence.marks)
     elif sentence.start is None:
-        reason, detail = "untimed-words", f"{sentence.untimed} words have no time"
+        reason, detail = UNTIMED_WORDS, f"{sentence.untimed} words have no time"
     return {
         "row": sentence.line, "id": f"{call}_{sentence.line:06d}", "start": sentence.start, "end": sentence.end,
         "text": sentence.text, "speaker": f"{call}_{sentence.speaker}", "reason": reason, "detail": detail,

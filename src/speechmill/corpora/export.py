@@ -19,7 +19,7 @@ from speechmill.artefact import locked, written
 from speechmill.audio import AudioInfo, probe
 from speechmill.corpora.lhotse_cuts import import_lhotse_package
 from speechmill.errors import SpeechmillError
-from speechmill.manifest import check_recordings, read_manifest
+from speechmill.manifest import check_recordings, is_untimed, read_manifest
 
 _TIMES = {"recording", "start", "end"}
 
@@ -28,7 +28,8 @@ def export_manifest(manifest: Path, out: Path, form: str, split: str | None = No
     """Write a manifest, or a split of it, as `form` (one of FORMATS); returns the number of utterances.
 
     A name that ends in .gz is compressed. The same manifest gives the same bytes.
-    Raises SpeechmillError for a form or split that is not there, or where recordings are gone.
+    Raises SpeechmillError for a form or split that is not there, where recordings are gone, or where rows of one have no
+    times of their own.
     """
     if form not in FORMATS:
         raise SpeechmillError(f"export-manifest: {form!r} is no format; known: {', '.join(FORMATS)}.")
@@ -40,6 +41,12 @@ def export_manifest(manifest: Path, out: Path, form: str, split: str | None = No
             raise SpeechmillError(
                 f"{manifest}: no rows of the split {split!r}; there is {', '.join(map(repr, found))}."
             )
+    untimed = table.filter(is_untimed(table.columns) & (pl.len().over("recording") > 1))
+    if len(untimed):
+        raise SpeechmillError(
+            f"{manifest}: {len(untimed)} rows have no times of their own (timed: false), which {form} wants; "
+            f"`speechmill align` finds them."
+        )
     check_recordings(table, manifest)
     lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in FORMATS[form](table))
     with locked(out), written(out) as partial, partial.open("wb") as stream:

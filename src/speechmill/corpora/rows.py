@@ -22,7 +22,7 @@ from speechmill.corpora.base import (
     unknown_calls,
     with_unique_ids,
 )
-from speechmill.corpora.tables import BAD_TIME, MARKS, NO_AUDIO, marked
+from speechmill.corpora.tables import BAD_TIME, MARKS, NO_AUDIO, UNTIMED_WORDS, marked
 from speechmill.errors import SpeechmillError
 from speechmill.manifest import SCHEMA, TIMED
 from speechmill.progress import track
@@ -76,7 +76,7 @@ def import_rows(
     Drops are counted by the importer's own reasons, then missing-recording, unreadable-recording, no-audio, bad-time,
     past-recording-end, empty-text, too-short, too-long; the first that applies. A row that is a whole recording and
     longer than `limits.max_seconds` is kept with `timed` false, to be aligned later. With `limits.ignore_times` no row
-    falls for its times.
+    falls for its times, and `limits` has no other say.
     Raises SpeechmillError where no recording can be read or no row is kept.
     """
     limits = limits or Limits()
@@ -87,6 +87,7 @@ def import_rows(
         raise SpeechmillError(f"{source}: has no rows.")
     if calls and not chosen:
         raise SpeechmillError(f"{source}: none of its {len(calls)} calls is left by include and exclude.")
+    items = _without_times(items) if limits.ignore_times else items
     nameless = pl.col("call") == ""  # a line that could not be read
     items = items.filter(pl.col("call").is_in(chosen) | (nameless if include is None else False))
     recordings = _probed(items.filter(reason="")["recording"])
@@ -95,8 +96,8 @@ def import_rows(
     if recordings["length"].null_count() == recordings.height:
         raise SpeechmillError(f"{source}: {_none_readable(failures, judged)}")
     result = ImportResult(
-        table=_manifest(judged),
-        drops=_drops(judged),
+        table=_manifest(judged, limits),
+        drops=_drops(judged, limits),
         calls_read=len(chosen) - len(failures),
         calls_left_out=len(calls) - len(chosen),
         seconds=float(recordings["length"].sum()),
@@ -139,7 +140,8 @@ def _judged(rows: pl.DataFrame, limits: Limits) -> pl.DataFrame:
     """Add the clipped times, `timed`, and a reason to every row that falls."""
     length, start, end = pl.col("length"), pl.col("start"), pl.col("end")
     has_text = pl.col("text").fill_null("").str.strip_chars() != ""
-    rows = _evenly(rows, has_text) if limits.ignore_times else rows
+    if limits.ignore_times:
+        rows = _evenly(rows, (pl.col("reason") == "") & has_text & length.is_not_null())
     given = pl.col("reason") == ""  # of what its importer found unusable, a missing end says nothing
     rows = rows.with_columns(start=start.fill_null(0.0), end=end.fill_null(pl.when(given).then(length)))
     rows = rows.with_columns(end=pl.when(end.is_between(length, length + _SLACK)).then(length).otherwise(end))
@@ -171,17 +173,19 @@ def _judged(rows: pl.DataFrame, limits: Limits) -> pl.DataFrame:
     )
 
 
-def _evenly(rows: pl.DataFrame, has_text: pl.Expr) -> pl.DataFrame:
-    """The rows, those that can be used sharing their recording in the order of the transcript."""
-    length, reason = pl.col("length"), pl.col("reason")
-    rows = rows.with_columns(
-        reason=pl.when(reason != BAD_TIME).then(reason).otherwise(pl.lit("")), untimed=pl.lit(True)
-    )
-    there = (reason == "") & has_text & length.is_not_null()
-    share = length / there.sum().over("recording")
-    after = share * there.cum_sum().over("recording")
-    start, end = pl.when(there).then(after - share).otherwise(0.0), pl.when(there).then(after).otherwise(length)
-    return rows.with_columns(start=start, end=end)
+def _without_times(items: pl.DataFrame) -> pl.DataFrame:
+    """The items as if nothing was known of their times."""
+    reason = pl.col("reason")
+    reason = pl.when(reason.is_in([BAD_TIME, UNTIMED_WORDS])).then(pl.lit("")).otherwise(reason)
+    nothing = pl.lit(None, pl.Float64)
+    return items.with_columns(reason.alias("reason"), start=nothing, end=nothing, untimed=pl.lit(True))
+
+
+def _evenly(rows: pl.DataFrame, usable: pl.Expr) -> pl.DataFrame:
+    """The rows, the usable ones sharing their recording in the order of the transcript."""
+    share = pl.col("length") / usable.sum().over("recording")
+    after = share * usable.cum_sum().over("recording")
+    return rows.with_columns(start=pl.when(usable).then(after - share), end=pl.when(usable).then(after))
 
 
 def _failures(judged: pl.DataFrame) -> list[tuple[str, str, str]]:
@@ -204,23 +208,26 @@ def _none_readable(failures: list[tuple[str, str, str]], judged: pl.DataFrame) -
     return message
 
 
-def _manifest(judged: pl.DataFrame) -> pl.DataFrame:
+def _manifest(judged: pl.DataFrame, limits: Limits) -> pl.DataFrame:
     kept = judged.filter(reason="").with_columns(
         pl.col("id").str.replace_all("[^A-Za-z0-9_-]", "-").str.tail(_LONGEST_ID - 8),  # room for a number behind it
         pl.col("text").str.strip_chars(),
         split=pl.lit(""),
     )
     extra = [name for name in kept.columns if name not in {*ITEMS, *SCHEMA, "length", "lost", "why"}]
-    kept = kept.sort("call", "recording", "start", "row", maintain_order=True)
+    # A transcript without times is one in the order of its recording, whatever calls its rows name.
+    by = ("recording", "start") if limits.ignore_times else ("call", "recording", "start", "row")
+    kept = kept.sort(by, maintain_order=True)
     return with_unique_ids(kept.select(*SCHEMA, *extra))
 
 
-def _drops(judged: pl.DataFrame) -> pl.DataFrame:
+def _drops(judged: pl.DataFrame, limits: Limits) -> pl.DataFrame:
     # A tab or a line break in a detail would break the table of drops.
     plain = pl.col("detail").str.replace_all(r"\s+", " ")
     spoken = pl.col("end") - pl.col("start")
     known = pl.col("length").is_not_null() & spoken.is_finite() & (spoken > 0)
     fallen = judged.filter(pl.col("reason") != "")
+    known &= not limits.ignore_times
     seconds = pl.when(known).then(spoken.round(3)).alias("seconds")
     place = pl.coalesce("recording", "call")
     return fallen.select("call", "row", "reason", plain, seconds, place).cast(DROPS)  # type: ignore[arg-type]

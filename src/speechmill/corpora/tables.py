@@ -22,7 +22,7 @@ _LONGEST_HEAD = 1 << 16  # characters of a header that are looked at for its sep
 # What every table has besides its own columns: the line, and why it cannot be used ("" for good ones).
 MARKS: dict[str, pl.DataType] = {"row": pl.Int64(), "reason": pl.String(), "detail": pl.String()}
 NO_AUDIO = "no-audio"  # the reason of rows that name no file
-BAD_TIME = "bad-time"  # and of those whose time is none
+BAD_TIME, UNTIMED_WORDS = "bad-time", "untimed-words"  # and of those whose times cannot be or are not known
 
 
 class Object(NamedTuple):

@@ -170,8 +170,8 @@ def _checked(rows: pl.LazyFrame) -> pl.DataFrame:
         raise SpeechmillError("the manifest has no rows, so there is nothing to shard.")
     if counts["untimed"]:
         raise SpeechmillError(
-            f"{counts['untimed']} of {counts['rows']} rows of the manifest are whole recordings without times "
-            f"(timed: false), so that nothing can be cut from them; `speechmill select` leaves them out (untimed)."
+            f"{counts['untimed']} of {counts['rows']} rows of the manifest have no times of their own (timed: "
+            f"false), so that nothing can be cut for them; `speechmill align` finds them, `select` leaves them out."
         )
     for name in needed:
         if counts[name]:
