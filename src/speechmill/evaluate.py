@@ -232,8 +232,8 @@ def _table_set(table: pl.DataFrame, path: Path, split: str | None, name: str, ra
     whole = table.height - timed.height
     if timed.is_empty():
         raise SpeechmillError(
-            f"{path}: its {whole} rows have no times of their own (timed: false); align them first, or transcribe their "
-            f"recordings and score that."
+            f"{path}: its {whole} rows have no times of their own (timed: false); align them first, or transcribe "
+            f"their recordings and score that."
         )
     notes = [f"left out: {whole} rows without times of their own (untimed)"] if whole else []
     table = timed

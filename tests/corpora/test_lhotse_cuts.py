@@ -123,7 +123,8 @@ def test_out_and_in_again_gives_the_same_rows(tmp_path: Path, manifest: Path, fo
 
 def test_rows_that_share_a_recording_without_times_are_no_manifest_of_others(tmp_path: Path, manifest: Path) -> None:
     table = read_manifest(manifest)
-    write_manifest(table.with_columns(recording=pl.lit(table["recording"][0]), timed=pl.lit(False)), tmp_path / "none.parquet")
+    table = table.with_columns(recording=pl.lit(table["recording"][0]), timed=pl.lit(False))
+    write_manifest(table, tmp_path / "none.parquet")
     with pytest.raises(SpeechmillError, match="3 rows have no times of their own"):
         export_manifest(tmp_path / "none.parquet", tmp_path / "out.json", "nemo")
     assert not (tmp_path / "out.json").exists()

@@ -36,7 +36,8 @@ from speechmill.tokenizer import BLANK
 _SEARCH = SearchSettings(kind="beam", beam=8, lm_order=5, lm_weight=0.8, length_bonus=1.5)
 # Seconds: about as long as the utterances that models are trained on, which begin and end in pauses.
 _PIECE = (2.0, 8.0)
-# Nats, summed over the steps between two words: by so much other tokens are likelier than blank where something was said.
+# Nats, summed over the steps between two words: by so much other tokens are likelier than blank, where something was
+# said there.
 _CLEAR = 1.0
 _VERSION = 4
 

@@ -28,8 +28,8 @@ def export_manifest(manifest: Path, out: Path, form: str, split: str | None = No
     """Write a manifest, or a split of it, as `form` (one of FORMATS); returns the number of utterances.
 
     A name that ends in .gz is compressed. The same manifest gives the same bytes.
-    Raises SpeechmillError for a form or split that is not there, where recordings are gone, or where rows of one have no
-    times of their own.
+    Raises SpeechmillError for a form or split that is not there, where recordings are gone, or where several rows share
+    one without times of their own.
     """
     if form not in FORMATS:
         raise SpeechmillError(f"export-manifest: {form!r} is no format; known: {', '.join(FORMATS)}.")
