@@ -43,7 +43,7 @@ def test_select_of_nothing_else_says_why(mixed: Path) -> None:
 
 
 def test_shard_refuses_them_before_it_writes(mixed: Path, tmp_path: Path) -> None:
-    with pytest.raises(SpeechmillError, match=r"1 of \d+ rows .*whole recordings.*speechmill select"):
+    with pytest.raises(SpeechmillError, match=r"1 of \d+ rows .*no times of their own.*speechmill align"):
         shard_manifest(mixed, tmp_path / "shards", ShardSettings(), processes=1)
     assert not (tmp_path / "shards").exists()
 
