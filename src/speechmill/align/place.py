@@ -38,7 +38,7 @@ class Word:
     start: float  # seconds
     end: float
     fitted: bool = False  # times are those of the second pass
-    extra: int = 0  # words heard after it, before the next one heard, that the sentence does not have; understood or not
+    extra: int = 0  # words, understood or not, after it and before the next one heard, that the sentence does not have
 
 
 @dataclass(frozen=True)
