@@ -39,6 +39,7 @@ import numpy as np
 from benchmarks.machine import machine
 from speechmill.artefact import read_json, write_json
 from speechmill.compare.power_law import fit_power_law
+from speechmill.compare.runs import read_run
 from speechmill.config import load_recipe
 from speechmill.metrics import read_metrics
 from speechmill.settings import Recipe, recipe_text
@@ -71,6 +72,7 @@ class Condition:
     divided: int = 1
     summed: int = 1
     moments: str = "own"  # Hogwild's
+    alone: float = 0.0  # Hogwild's: the share of updates, at the beginning, that one process makes
 
     def overrides(self, recipe: Recipe) -> list[str]:
         """Settings under which the recipe's audio is heard once over in this way; where batches are divided only about
@@ -81,6 +83,7 @@ class Condition:
             f"train.strategy={self.strategy}",
             f"train.processes={self.processes}",
             f"train.hogwild_moments={self.moments}",
+            f"train.hogwild_alone={round(train.updates * by * self.alone)}",
             f"schedule.batches_per_update={self.batches_per_update}",
             f"schedule.target_seconds={schedule.target_seconds / self.divided}",
             f"schedule.limit_seconds={max(schedule.limit_seconds / self.divided, recipe.select.max_seconds)}",
@@ -98,11 +101,13 @@ CONDITIONS = (
     Condition("ddp", "ddp", processes=2, batches_per_update=2, summed=2),
     Condition("hogwild", "hogwild", processes=2),
     Condition("hogwild", "hogwild", processes=3),
+    Condition("hogwild, an eighth alone", "hogwild", processes=2, alone=1 / 8),
     Condition("hogwild, shared moments", "hogwild", processes=2, moments="shared"),
     Condition("single, a third of the batch", "single", divided=3),
     Condition("local_sgd", "local_sgd", processes=2, batches_per_update=2),  # each steps after each of its batches
     # Where a larger batch costs nothing, stale updates should not either.
     Condition("hogwild, a third of the batch", "hogwild", processes=2, divided=3),
+    Condition("hogwild, a third of the batch", "hogwild", processes=3, divided=3),  # the original's
 )
 # What a way is compared with: `single`, but for batches that are smaller.
 BASELINES = {"hogwild, a third of the batch": "single, a third of the batch"}
@@ -322,7 +327,7 @@ def target(found: list[dict[str, Any]], corpus: str) -> float | None:
 
 def record(run: Run, folder: Path, recipe: str) -> dict[str, Any]:
     metrics, scores = read_metrics(folder), read_json(folder / "scores" / "test.json")
-    environment, end = read_json(folder / "environment.json"), metrics[-1]
+    environment, end, shares = read_json(folder / "environment.json"), metrics[-1], read_run(folder).shares
     part = place(run.share, folder.parents[1])
     return {
         "experiment": run.experiment,
@@ -344,6 +349,8 @@ def record(run: Run, folder: Path, recipe: str) -> dict[str, Any]:
         "valid_wer": end["best_wer"],
         "seconds": end["seconds"],
         "audio_seconds": end["audio_seconds"],
+        "precision": environment["precision"],
+        "shares": {name: round(share, 4) for name, share in (shares or {}).items()},
         "validations": [
             [line["update"], round(line["seconds"], 1), line["wer"]] for line in metrics if line["event"] == "valid"
         ],

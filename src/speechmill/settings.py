@@ -318,6 +318,7 @@ class TrainSettings(Section):
     outer_lr: Positive = 1.0  # local_sgd: of the averaged difference; with outer_momentum, DiLoCo's outer optimizer
     outer_momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     hogwild_moments: Literal["own", "shared"] = "own"  # hogwild: the optimizer's state, of each process or of all
+    hogwild_alone: Natural = 0  # hogwild: the first updates, which one process makes while the others wait
     timeout: Positive = 600.0  # seconds without a sign of life after which a process is stuck, and the job ends
     restarts: Natural = 3  # after a process died, from the last checkpoint, where `speechmill train` starts them
     seed: int = 0

@@ -100,7 +100,7 @@ def test_each_number_is_taken_once(tmp_path: Path) -> None:
     counters = Counters(str(tmp_path / "counters"), 1)
     with counters.locked() as values:
         values[CEILING] = 5
-    assert [counters.take() for _ in range(7)] == [0, 1, 2, 3, 4, None, None]
+    assert [counters.take(0) for _ in range(7)] == [0, 1, 2, 3, 4, None, None]
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +219,67 @@ def test_what_a_dead_process_had_only_taken_goes_to_the_others() -> None:
     assert not strategy._all_idle()
     strategy._workers = {}
     strategy.close()
+
+
+@pytest.mark.parametrize("alone", [10, 12])
+def test_one_makes_the_first_updates_and_all_begin_with_its_moments(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: int
+) -> None:
+    """Up to a checkpoint (12) and where the loop saves nothing (10)."""
+    single = override_recipe(recipe, ["train.strategy=single", "train.log_every=1"])
+    train(single, tmp_path / "single")
+    given: list[list[dict[str, Any]]] = []
+    true_load = Shared.load
+
+    def load(self: Shared, states: list[dict[str, Any]]) -> None:
+        true_load(self, states)
+        given.append(self.states())
+
+    monkeypatch.setattr(Shared, "load", load)
+    two = override_recipe(recipe, ["train.processes=2", "train.log_every=1", f"train.hogwild_alone={alone}"])
+    assert train(two, tmp_path / "run").finished
+
+    def losses(run: Path) -> list[tuple[int, float]]:
+        return [(one["update"], one["loss"]) for one in read_metrics(run) if one["event"] == "train"]
+
+    expected, found = losses(tmp_path / "single"), losses(tmp_path / "run")
+    assert sorted(update for update, _ in found) == [update for update, _ in expected]
+    assert found[:alone] == expected[:alone]
+    assert found[alone:] != expected[alone:]
+    first, second = given[-1]
+    assert {float(value["step"]) for value in first.values()} == {float(alone)}
+    assert all(torch.equal(second[key][name], value) for key, one in first.items() for name, value in one.items())
+
+
+def test_where_the_one_who_was_alone_dies_another_goes_on(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def kill(strategy: Hogwild) -> None:
+        until_done(strategy, 5)
+        strategy._workers[0][0].kill()
+
+    every = ["train.updates=40", "train.checkpoint_every=40", "train.validate_every=40", "train.hogwild_alone=30"]
+    three = override_recipe(recipe, ["train.processes=3", *every])
+    with when_started(monkeypatch, kill):
+        assert train(three, tmp_path / "run").finished
+    assert "Hogwild process 0 has died (status -9); the rest go on" in capfd.readouterr().err
+    state = read_state(checkpoints(tmp_path / "run")[-1])
+    assert (state.update, state.lost) in [(40, 0), (40, 1)], "none where it was killed between two updates"
+
+
+def test_asked_to_stop_while_one_is_alone_it_saves_and_goes_on_with_the_same_updates(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = ["train.updates=40", "train.checkpoint_every=40", "train.validate_every=40", "train.hogwild_alone=40"]
+    two = override_recipe(recipe, ["train.processes=2", *every])
+    with when_started(monkeypatch, lambda strategy: (until_done(strategy, 6), os.kill(os.getpid(), signal.SIGTERM))):
+        report = train(two, tmp_path / "run")
+    assert not report.finished
+    assert 6 <= report.updates < 40
+    assert train(two, tmp_path / "run").updates == 40
+    train(override_recipe(two, ["train.strategy=single", "train.processes=1"]), tmp_path / "single")
+    expected, found = weights(tmp_path / "single"), weights(tmp_path / "run")
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
 def test_time_at_the_ceiling_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:

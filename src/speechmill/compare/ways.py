@@ -16,7 +16,7 @@ from speechmill.compare.runs import Run, common_level, flatten, scored_sets
 _NOT_OF_THE_WAY = ("name", "data.", "select.", "shard.", "align.", "train.seed", "schedule.seed")
 # What makes a strategy, and follows from it: no difference between a way and its baseline of one process.
 _OF_STRATEGY = ("train.strategy", "train.processes", "train.average_every", "train.outer_lr", "train.outer_momentum",
-                "train.hogwild_moments")  # fmt: skip
+                "train.hogwild_moments", "train.hogwild_alone")  # fmt: skip
 _SHOWN = 2  # settings that tell ways of one strategy apart, at most
 
 

@@ -9,6 +9,9 @@ sees a frozen copy while training goes on.
 A worker reads the parameters into a replica of its own, computes a gradient there, and changes the shared ones: forward
 and backward pass see the same weights, and staleness is what others did between reading and writing. Of a worker that
 dies, the update that it had begun is lost; those that it had only taken, ahead of need, go to the others.
+
+The first updates of a training change most, and there stale ones do most harm: `train.hogwild_alone` of them are made
+by one worker while the others wait; all then begin with its moments.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ from speechmill.settings import Recipe
 from speechmill.sounds import Sounds
 from speechmill.strategies.base import Frozen, UpdateStats
 from speechmill.strategies.hogwild_worker import Dataset, Task, work
-from speechmill.strategies.shared import CEILING, DONE, LIMIT, NEXT, Counters, Shared
+from speechmill.strategies.shared import CEILING, DONE, LIMIT, NEXT, ONLY, Counters, Shared
 from speechmill.strategies.single import settle
 from speechmill.workers import signals_held
 
@@ -95,6 +98,9 @@ class Hogwild:
             self._hear()
             if self._all_idle():
                 self._make_up()
+                if self._is_alone_over():
+                    self._give_moments()
+                    self._raise_ceiling(self.recipe.train.hogwild_alone)
                 if self._stopping and not self._waiting and self._all_idle():
                     return UpdateStats(updates=0, steps=0, stop=True)
         stats = self._waiting.pop(0)
@@ -119,11 +125,31 @@ class Hogwild:
     def _raise_ceiling(self, number: int) -> None:
         settings = self.recipe.train
         stops = [(number // every + 1) * every for every in (settings.validate_every, settings.checkpoint_every)]
+        is_alone = number < settings.hogwild_alone
+        if is_alone:
+            stops.append(settings.hogwild_alone)
         self._begun, self._first, self._finished = True, number, set()
         if self._listener is not None:
             self._listener.expect()  # they were idle, maybe for a long validation: that is no silence
         with self.counters.locked() as values:
             values[CEILING] = min(*stops, settings.updates)
+            values[ONLY] = min(self._workers, default=0) + 1 if is_alone else 0
+
+    def _is_alone_over(self) -> bool:
+        """All that one worker was to do is done and told, and the loop did not freeze there."""
+        ceiling = self.counters.read(CEILING)
+        is_told = len(self._finished) == ceiling - self._first and not self._waiting
+        return (
+            is_told
+            and not self._stopping
+            and bool(self.counters.read(ONLY))
+            and ceiling == self.recipe.train.hogwild_alone
+        )
+
+    def _give_moments(self) -> None:
+        """To all, those of the one who was alone."""
+        self.shared.load(self.shared.states()[:1])
+        settle(self.device)
 
     def _hear(self) -> None:
         """Take in what workers said; one that died is struck off, one that is stuck ends the job."""
@@ -177,11 +203,16 @@ class Hogwild:
         self._finished |= lost
         self._waiting += [UpdateStats(updates=0, lost=1) for _ in lost]
         again, living = sorted(missing - lost), list(self._workers)
-        for place, rank in enumerate(living[: len(again)]):
+        with self.counters.locked() as values:
+            is_left = bool(values[NEXT] < values[CEILING])  # the one who was alone has died: another one goes on
+            if values[ONLY]:
+                living = living[:1]
+                values[ONLY] = living[0] + 1
+        for place, rank in enumerate(living[: max(len(again), is_left)]):
             del self._idle[rank]
             with suppress(OSError):  # it has died too: the listener will say so, and its share comes here again
                 self._workers[rank][1].send(again[place :: len(living)])
-        if again and self._listener is not None:
+        if (again or is_left) and self._listener is not None:
             self._listener.expect()
 
     def anneal(self, factor: float) -> None:
@@ -195,6 +226,8 @@ class Hogwild:
 
     def freeze(self, number: int) -> Frozen:
         """A copy of what stands after all updates below the ceiling; then training goes on."""
+        if self.counters.read(ONLY):
+            self._give_moments()
         with torch.no_grad():
             for ours, theirs in zip(self.model.parameters(), self.shared.model.parameters(), strict=True):
                 ours.copy_(theirs)

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -55,16 +56,17 @@ def work(rank: int, task: Task, pipe: Connection) -> None:
     worker = Worker(rank, task, counters)
     try:
         dataset = task.open_dataset(task.recipe, task.epoch_starts)
+        take = partial(counters.take, rank)
         while True:
             ceiling = counters.read(CEILING)
-            worker.stretch(dataset, pipe, iter(counters.take, None))
+            worker.stretch(dataset, pipe, iter(take, None))
             if counters.read(CEILING) != ceiling:
                 continue
             since = time.monotonic()
             pipe.send(("idle", ceiling))
             while counters.read(CEILING) == ceiling:
                 if pipe.poll(_IDLE):  # updates that one who died had taken, or the command has ended: EOFError
-                    worker.stretch(dataset, pipe, iter(pipe.recv()))
+                    worker.stretch(dataset, pipe, chain(pipe.recv(), iter(take, None)))
                     pipe.send(("idle", ceiling))
             worker.idle += time.monotonic() - since
     except SpeechmillError as error:
@@ -80,8 +82,10 @@ class Worker:
         self.rank, self.recipe, self.counters = rank, task.recipe, counters
         self.model = task.shared.model
         self.replica = copy.deepcopy(self.model).train()
-        optimizer = task.shared.optimizers[rank % len(task.shared.optimizers)]
-        self.step = Step(self.replica, self.model, optimizer, self.recipe, torch.device(task.device), task.sounds)
+        self.optimizers = task.shared.optimizers
+        self.step = Step(
+            self.replica, self.model, self.optimizers[0], self.recipe, torch.device(task.device), task.sounds
+        )
         self.idle = 0.0  # seconds at the ceiling that no update has told yet
 
     def stretch(self, dataset: Dataset, pipe: Connection, numbers: Iterator[int]) -> None:
@@ -111,6 +115,9 @@ class Worker:
         self.counters.begin(self.rank, number)
         self.step.piece_limit = self.counters.read(LIMIT)
         self.step.anneal(self.counters.annealed)
+        # Whoever makes the first updates alone does so with the moments that all will begin with.
+        is_alone = number < self.recipe.train.hogwild_alone
+        self.step.optimizer = self.optimizers[0 if is_alone else self.rank % len(self.optimizers)]
         read_at = self.counters.read(DONE)
         with torch.no_grad():
             for ours, theirs in zip(self.replica.parameters(), self.model.parameters(), strict=True):

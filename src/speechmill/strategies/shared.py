@@ -18,9 +18,9 @@ from speechmill.strategies.base import parameters_of
 from speechmill.train.optim import build_optimizer
 
 # Places in the counters: the next update to be taken, the one before which taking ends, updates done, the limit of
-# pieces where memory is short, the bits of the factor on the learning rate; then for each process the update that it
-# has begun, plus one.
-NEXT, CEILING, DONE, LIMIT, _ANNEALED, BEGUN = range(6)
+# pieces where memory is short, the bits of the factor on the learning rate, the only process that may take updates plus
+# one (0: all may); then for each process the update that it has begun, plus one.
+NEXT, CEILING, DONE, LIMIT, _ANNEALED, ONLY, BEGUN = range(7)
 
 
 class Counters:
@@ -28,7 +28,8 @@ class Counters:
 
     def __init__(self, path: str, processes: int) -> None:
         if not Path(path).exists():
-            Path(path).write_bytes(bytes(_ANNEALED * 8) + np.float64(1.0).tobytes() + bytes(processes * 8))
+            Path(path).write_bytes(bytes((BEGUN + processes) * 8))
+            np.memmap(path, dtype=np.float64, mode="r+")[_ANNEALED] = 1.0
         self._values = np.memmap(path, dtype=np.int64, mode="r+", shape=(BEGUN + processes,))
         self._file = Path(path).open("rb+")  # noqa: SIM115  # held as long as the counters
 
@@ -43,10 +44,10 @@ class Counters:
     def read(self, place: int) -> int:
         return int(self._values[place])
 
-    def take(self) -> int | None:
-        """The next update, for the caller alone; None at the ceiling."""
+    def take(self, rank: int) -> int | None:
+        """The next update, for the caller alone; None at the ceiling, and where only another may take."""
         with self.locked() as values:
-            if values[NEXT] >= values[CEILING]:
+            if values[NEXT] >= values[CEILING] or values[ONLY] not in (0, rank + 1):
                 return None
             values[NEXT] += 1
             return int(values[NEXT]) - 1

@@ -24,8 +24,9 @@ from speechmill.settings import Recipe, recipe_text
 _FREE = {
     "train": {"updates", "validate_every", "validate_utterances", "checkpoint_every", "keep_last", "keep_best",
               "log_every", "max_nonfinite", "max_damaged", "loader_workers", "threads", "device", "strategy",
-              "processes", "average_every", "outer_lr", "outer_momentum", "hogwild_moments", "timeout", "restarts",
-              "batchnorm_batches", "monitor_seconds", "stagnant_epochs", "stagnant_share", "stagnant_validations"},
+              "processes", "average_every", "outer_lr", "outer_momentum", "hogwild_moments", "hogwild_alone", "timeout",
+              "restarts", "batchnorm_batches", "monitor_seconds", "stagnant_epochs", "stagnant_share",
+              "stagnant_validations"},
     "loss": {"refit_updates"},
     "augment": {"noise_folder", "reverb_folder"},
     "data": {"shards", "tokenizer", "cache", "cache_gb"},
