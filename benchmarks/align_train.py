@@ -25,6 +25,7 @@ import polars as pl
 
 from benchmarks.align_cases import demo_of, demo_transcript, once
 from benchmarks.align_tally import Tally
+from benchmarks.align_text import text_record
 from benchmarks.damage import Written
 from benchmarks.lab import speechmill
 from speechmill.align.recording import Outcome
@@ -88,7 +89,8 @@ def training(args: Namespace) -> dict[str, Any]:
     for name in PASSES:
         out = folder / f"{name}-{few}.parquet"
         speechmill("align", source, out, "--aligner", aligner)
-        found[name] = _learned(out, f"{name}-{few}", folder, args, open_words + updates) | kept_of(out, transcripts)
+        found[name] = _learned(out, f"{name}-{few}", folder, args, open_words + updates)
+        found[name] |= kept_of(out, transcripts) | {"text": text_record(out, demo)}
         source, aligner, updates = everything, f"ctc:{folder / f'{name}-{few}' / 'run'}", []
     found["everything"] = _learned(everything, "everything", folder, args, same)
     true_wer = found["true"]["wer"]

@@ -42,6 +42,10 @@ class Scripted:
     def learn_voices(self, samples: Pcm, passages: Sequence[Passage]) -> None:
         del samples, passages
 
+    def hear_between(self, samples: Pcm, words: Sequence[str | None]) -> list[str | None] | None:
+        del samples, words
+        return None
+
     def listen_again(self, samples: Pcm, expected: Sequence[Sentence]) -> None:
         del samples, expected
 

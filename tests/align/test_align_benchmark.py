@@ -7,6 +7,7 @@ import pytest
 import soundfile
 from benchmarks.align_curves import part
 from benchmarks.align_tally import Tally, curve, from_json, merged, reliability
+from benchmarks.align_text import compared
 from benchmarks.align_train import damaged_corpus, transcript
 from benchmarks.damage import Said, Written, damaged
 
@@ -104,3 +105,19 @@ def test_a_damaged_corpus_is_imported_like_any_other(tmp_path: Path) -> None:
     texts = [one.text for call in ("1", "2") for one in transcripts[call]]
     assert len(rows) > 0.9 * len(texts)
     assert set(rows["text"]) <= set(texts)
+
+
+def test_what_a_text_says_of_what_was_said() -> None:
+    said = ["we", "saw", "strong", "demand", "in", "europe"]
+
+    def found(written: str) -> dict[str, int]:
+        return {name: count for name, count in compared(said, written.split()).items() if count}
+
+    assert found("we saw strong demand in europe") == {"right": 6}
+    assert found("we ★ demand for europe") == {"right": 3, "open": 2, "otherwise": 1}
+    assert found("we saw ★ strong demand very europe too") == {
+        "right": 5, "useless_wildcards": 1, "otherwise": 1, "not_said": 1,
+    }  # fmt: skip
+    assert found("saw strong ★") == {"right": 2, "open": 3, "nothing": 1}
+    assert found("★") == {"open": 6}
+    assert compared([], ["★", "we"]) == {"useless_wildcards": 1, "not_said": 1}

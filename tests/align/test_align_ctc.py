@@ -11,7 +11,9 @@ from torch import Tensor
 
 from speechmill.align.base import Sentence
 from speechmill.align.ctc import Ctc, RunEmitter, Spelled, passed_over, place_tokens
+from speechmill.align.known import Token, known_text
 from speechmill.align.mms import Mms, spell
+from speechmill.align.opened import hear_open_places
 from speechmill.align.recording import align_recording
 from speechmill.align.sound import FRAME
 from speechmill.audio import RATE, Pcm
@@ -101,6 +103,44 @@ def test_a_word_that_the_transcript_lacks_is_told_of(left_out: str) -> None:
     inside = left_out == "strong "  # nothing is told of before the first word
     assert [(token.written, token.extra) for token in found[0].tokens if token.extra] == [("saw", 1)] * inside
     assert not any(token.extra for token in found[1].tokens)
+
+
+@pytest.mark.parametrize(
+    ("written", "known"),
+    [
+        ("we saw weak demand in europe", "we saw strong demand in europe"),  # another word
+        ("we saw demand in europe", "we saw strong demand in europe"),  # a missing one
+        ("we saw very strong demand in europe", "we saw strong demand in europe"),  # one that is not said
+        ("we see no strong demand in europe", "we saw strong demand in europe"),
+        ("we saw strong demand for europe", "we saw strong demand in europe"),
+    ],
+)
+def test_in_an_open_place_stands_what_the_model_hears(written: str, known: str) -> None:
+    samples, _, _ = said([A, B])
+    aligner = Ctc("ctc", Spelling(samples, [A, B]))
+    aligner._decoded = lambda _: f"{A} {B}".split()  # type: ignore[method-assign]
+    given = [Sentence(place, text, tuple(aligner.read(text))) for place, text in enumerate([written, B])]
+    outcome = hear_open_places(aligner, samples, align_recording(aligner, samples, given).outcomes[0])
+    tokens = [
+        Token(one.written, known=one.heard, more=one.extra > 0, heard=one.heard, instead=one.instead)
+        for one in outcome.tokens
+    ]
+    assert known_text(tokens) == known
+
+
+def test_what_is_not_clear_stays_open() -> None:
+    aligner = Ctc("ctc", Spelling(said([A])[0], [A]))
+    log_probs = torch.full((6, Spelling.tokens), -9.0)
+    log_probs[:, BLANK] = 0.0
+    assert aligner._clear(log_probs) == ""
+    assert aligner._clear(log_probs[:0]) == ""
+    ids = aligner._emitter.encode("in")
+    for step, token in zip((1, 2, 4), ids, strict=True):
+        log_probs[step, [BLANK, token]] = torch.tensor([-1.2, -0.4])
+    assert aligner._clear(log_probs) == "in"
+    assert aligner._clear(log_probs[:4]) is None, "no whole word"
+    log_probs[2] += torch.tensor([-0.3])
+    assert aligner._clear(log_probs) is None
 
 
 def test_a_ctc_model_aligns_what_it_hears() -> None:

@@ -21,7 +21,7 @@ def spoken(missed: dict[str, float], first: float = 0.0, utterances: int = 30) -
             heads.append((name, f"{voice}.wav", voice, " ".join(["w"] * WORDS_EACH)))
             for place in range(WORDS_EACH):
                 heard = rng.random() >= (share if place else first)
-                rows.append((name, place, "w", float(place), place + 1.0, heard, 0, False))
+                rows.append((name, place, "w", float(place), place + 1.0, heard, 0, False, None))
     table = pl.DataFrame(heads, schema=["id", "recording", "speaker", "text"], orient="row")
     return table, pl.DataFrame(rows, schema=WORDS, orient="row")
 
@@ -134,3 +134,18 @@ def test_wildcards_stand_for_words_that_are_open_and_for_missing_ones() -> None:
     assert known_text([we, pause, laughter, open_saw]) == "we ★"
     assert known_text([Token("we", more=True), pause, open_saw, it]) == "we ★ it"
     assert known_text([we, pause, saw]) == "we -- saw"
+
+
+def test_what_is_said_instead_stands_where_it_is_clear_and_the_whole_place_is_open() -> None:
+    we, saw, it = Token("we"), Token("saw", known=False, heard=False), Token("it")
+    them, pause = Token("them", known=False, heard=False), Token("--", said=False)
+    as_heard = saw._replace(instead="met her")
+    assert known_text([we, as_heard, pause, them, pause, it]) == "we met her -- it"
+    assert known_text([we, as_heard, them._replace(known=True), it]) == "we ★ them it", "part of it may be there"
+    assert known_text([we, saw._replace(instead="★"), it]) == "we ★ it"
+    assert known_text([we, saw._replace(instead=""), it]) == "we it", "nothing is said there"
+    assert known_text([we, as_heard, them._replace(instead="★"), it]) == "we met her ★ it", "two places"
+    assert known_text([we._replace(more=True, instead="all"), it]) == "we all it"
+    assert known_text([we._replace(more=True, instead="all"), saw, it]) == "we all it"
+    assert known_text([we._replace(instead="all"), it]) == "we it", "that voice tells nothing of the transcript"
+    assert known_text([saw._replace(instead="")]) == "★"

@@ -1,8 +1,10 @@
 """Joining and cutting sentences."""
 
 import itertools
+from dataclasses import replace
 
 from speechmill.align import judge
+from speechmill.align.opened import cut_before
 from speechmill.align.recording import Outcome, TimedToken
 from speechmill.align.utterances import utterances
 from speechmill.settings import AlignSettings
@@ -50,3 +52,18 @@ def test_a_long_sentence_is_cut_at_its_pauses() -> None:
 def test_the_least_sure_sentence_gives_the_confidence() -> None:
     made, _ = utterances([outcome(0, 0.0, 3.0), outcome(1, 3.2, 3.9, 2, 0.4)], "aa", [], AlignSettings())
     assert [utterance.confidence for utterance in made] == [0.4]
+
+
+def test_an_open_place_that_is_cut_through_is_not_clear_any_more() -> None:
+    head = TimedToken("b", 1.0, 1.8, False, instead="bee see")
+    tokens = [
+        TimedToken("a", 0.0, 0.8, True),
+        head,
+        TimedToken("--", None, None, True),
+        TimedToken("c", 2.0, 2.8, False),
+    ]
+    assert cut_before(tokens, 3)[0][1].instead == "★"
+    assert cut_before(tokens, 2)[0][1].instead == "★"
+    assert cut_before([*tokens[:3], replace(tokens[3], heard=True)], 3)[0][1].instead == "bee see"
+    assert cut_before([*tokens[:3], replace(tokens[3], instead="")], 3)[0][1].instead == "bee see"
+    assert cut_before(tokens, 1) == (tuple(tokens[:1]), tuple(tokens[1:]))

@@ -34,7 +34,13 @@ def carried_out(recipe: Recipe, run: Path, *, until: int, by: list[str]) -> None
 
 @pytest.mark.parametrize(
     ("first", "then"),
-    [(OUTER, SINGLE), (DDP, OUTER), (HOGWILD, DDP), (AVERAGING, HOGWILD)],
+    [
+        (OUTER, SINGLE),
+        (DDP, OUTER),
+        (HOGWILD, DDP),
+        (AVERAGING, HOGWILD),
+        (AVERAGING, [*AVERAGING, "train.processes=4"]),
+    ],
     ids=lambda way: way[0].partition("=")[2],
 )
 def test_another_strategy_goes_on_over_the_same_updates(
@@ -57,3 +63,37 @@ def test_local_sgd_goes_on_as_if_it_had_not_ended(recipe: Recipe, tmp_path: Path
         torch.load(find_checkpoint(tmp_path / run, "last") / "model.pt", weights_only=True) for run in ("twice", "once")
     )
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 4), (4, 2), (1, 4)])
+def test_ddp_goes_on_with_another_number_of_ranks_to_rounding(
+    before: int, after: int, accumulated: Path, exact: Recipe, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    carried_out(exact, run, until=8, by=["train.strategy=ddp", f"train.processes={before}"])
+    carried_out(exact, run, until=16, by=["train.strategy=ddp", f"train.processes={after}"])
+    found, expected = (
+        torch.load(find_checkpoint(folder, "last") / "model.pt", weights_only=True) for folder in (run, accumulated)
+    )
+    for name, value in expected.items():
+        if value.is_floating_point():
+            near = 1e-8 * value.abs().max().item()
+            torch.testing.assert_close(found[name], value, rtol=1e-8, atol=near, msg=lambda m, n=name: f"{n}: {m}")
+    losses = [
+        [record["loss"] for record in read_metrics(folder) if record["event"] == "train"]
+        for folder in (run, accumulated)
+    ]
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-12, atol=0)
+
+
+@pytest.fixture(scope="module")
+def exact(recipe: Recipe) -> Recipe:
+    """Four batches an update, in float64."""
+    return override_recipe(recipe, ["train.precision=float64", "schedule.batches_per_update=4", "train.log_every=1"])
+
+
+@pytest.fixture(scope="module")
+def accumulated(exact: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("accumulated") / "run"
+    carried_out(exact, run, until=16, by=SINGLE)
+    return run

@@ -89,5 +89,10 @@ class Aligner(Protocol):
         they fit. `samples` are the whole recording's.
         """
 
+    def hear_between(self, samples: Pcm, words: Sequence[str | None]) -> list[str | None] | None:
+        """What is said in the open places (None) between written words, place by place: nothing (""), or words as the
+        model writes them; None where that is not clear. None for the whole where the aligner cannot tell.
+        """
+
     def fit(self, samples: Pcm, words: Sequence[str]) -> list[Heard] | None:
         """Times of exactly these words in int16 `[samples]`, one each, in order; None where they cannot be fitted."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -39,7 +40,10 @@ _PIECE = (2.0, 8.0)
 # Nats, summed over the steps between two words: by so much other tokens are likelier than blank, where something was
 # said there.
 _CLEAR = 1.0
-_VERSION = 4
+# What is said in an open place is clear where each of its tokens is at least so likely at some step.
+_SURE = 0.6
+_AWAY = 0.1  # nats a step by which a known token is preferred to "anything" where it is the likeliest
+_VERSION = 5
 
 
 class Emitter(Protocol):
@@ -145,6 +149,42 @@ class Ctc:
         if len(found) != len(words):
             return None
         return [Heard(word, one.first * step, one.last * step) for word, one in zip(words, found, strict=True)]
+
+    def hear_between(self, samples: Pcm, words: Sequence[str | None]) -> list[str | None] | None:
+        """See `Aligner.hear_between`."""
+        log_probs, _ = self._emitter.log_probs(samples)
+        anything = log_probs.shape[1]
+        with_anything = torch.cat([log_probs, log_probs.amax(1, keepdim=True) - _AWAY], 1)
+        coded = [[anything] if word is None else self._emitter.encode(word) for word in words]
+        steps = place_tokens(with_anything, [token for ids in coded for token in ids])
+        if steps is None:
+            return [None] * words.count(None)
+        heard: list[str | None] = []
+        place = 0
+        for ids in coded:
+            if ids == [anything]:
+                first = steps[place - 1][1] if place else 0
+                last = steps[place + 1][0] if place + 1 < len(steps) else len(log_probs)
+                heard.append(self._clear(log_probs[first:last]))
+            place += len(ids)
+        return heard
+
+    def _clear(self, log_probs: Tensor) -> str | None:
+        """What is the likeliest at each step, as text; None where it is not clear, or is no whole words."""
+        likeliest, ids = log_probs.max(1)
+        sure: dict[int, float] = {}  # by the first step of each token
+        before, first = BLANK, 0
+        for step, (token, value) in enumerate(zip(ids.tolist(), likeliest.tolist(), strict=True)):
+            if token != before:
+                before, first = token, step
+            if token != BLANK:
+                sure[first] = max(sure.get(first, value), value)
+        tokens = [int(ids[step]) for step in sure]
+        if any(value < math.log(_SURE) for value in sure.values()):
+            return None
+        words = self._emitter.decode(tokens).split()
+        are_whole = self._emitter.decode([*tokens, *tokens]).split() == [*words, *words]
+        return " ".join(words) if are_whole else None
 
     def _spelled(self, log_probs: Tensor, written: Sequence[str]) -> list[Spelled]:
         """The words that the model can spell, in their places; none where they do not fit."""

@@ -1,5 +1,6 @@
 """The text of utterances as far as it is known: words that were not heard as written are left open, where that tells of
-the transcript and not of who listened.
+the transcript and not of who listened. What the aligner hears in an open place (`opened`) stands there, if that is
+clear.
 
 A written word that was not heard was not said, or it was hard to hear. How often words of one kind are not heard tells
 which, as far as a transcript is about as wrong for all voices: what a voice misses beyond those that are heard well is
@@ -43,6 +44,8 @@ class Token(NamedTuple):
     said: bool = True
     known: bool = True  # it is said as it is written, as far as one can tell
     more: bool = False  # something that is not written is said after it
+    heard: bool = True
+    instead: str | None = None  # at the head of an open place, what is said there
 
 
 def count(words: pl.DataFrame, utterances: pl.DataFrame) -> pl.DataFrame:
@@ -87,7 +90,8 @@ def with_known_text(utterances: pl.DataFrame, words: pl.DataFrame, tells: Tellin
     )
     opened: dict[str, list[Token]] = {}
     wanted = (pl.col("said") & ~pl.col("known")) | pl.col("more")
-    for name, *token in table.filter(wanted.any().over("id")).select("id", "word", "said", "known", "more").iter_rows():
+    of_token = ("word", "said", "known", "more", "heard", "instead")
+    for name, *token in table.filter(wanted.any().over("id")).select("id", *of_token).iter_rows():
         opened.setdefault(name, []).append(Token(*token))
     found = [
         known_text(opened[name]) if name in opened else text
@@ -97,13 +101,13 @@ def with_known_text(utterances: pl.DataFrame, words: pl.DataFrame, tells: Tellin
 
 
 def known_text(tokens: Iterable[Token]) -> str:
-    """What is written, a wildcard in the place of what is not known.
+    """What is written; in the place of what is not known what is said instead, or a wildcard.
 
     What is not said ("--") is left out beside a wildcard.
     """
     words: list[str] = []
     unsaid = 0  # tokens at the end of `words` that are not said
-    for token in tokens:
+    for token in _with_instead(list(tokens)):
         if not token.said:
             if words[-1:] != [WILDCARD]:
                 words.append(token.written)
@@ -116,7 +120,37 @@ def known_text(tokens: Iterable[Token]) -> str:
             del words[len(words) - unsaid :]
             unsaid = 0
             words += [WILDCARD] if words[-1:] != [WILDCARD] else []
-    return " ".join(words)
+    return " ".join(words) or WILDCARD
+
+
+def _with_instead(tokens: list[Token]) -> list[Token]:
+    """The tokens, with what is said instead in the place of those open places that are clear, and not known as a whole:
+    what was heard is of the whole."""
+    given: list[Token] = []
+    place = 0
+    while place < len(tokens):
+        head, last = tokens[place], place + 1
+        if head.instead not in (None, WILDCARD):
+            last = _end_of_place(tokens, place)
+            if all(token.more or not token.known for token in tokens[place:last] if token.said):
+                given += [head._replace(more=False)] if head.known else []
+                given += [Token(word) for word in (head.instead or "").split()]
+                place = last
+                continue
+        given.append(head)
+        place += 1
+    return given
+
+
+def _end_of_place(tokens: list[Token], head: int) -> int:
+    """Where an open place ends: behind the last of the unheard tokens that follow its head."""
+    last = head + 1
+    for place in range(head + 1, len(tokens)):
+        if tokens[place].said:
+            if tokens[place].heard or tokens[place].instead is not None:
+                break
+            last = place + 1
+    return last
 
 
 def _placed(words: pl.DataFrame) -> pl.DataFrame:

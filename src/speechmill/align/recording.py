@@ -31,6 +31,7 @@ class TimedToken:
     heard: bool
     extra: int = 0
     by_sound: bool = False  # of a sentence that was found by its sound, as a whole
+    instead: str | None = None  # at the head of an open place (`opened`) what is said there; None elsewhere
 
 
 @dataclass(frozen=True)

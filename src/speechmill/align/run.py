@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from speechmill.align import judge, ledger
 from speechmill.align.aligners import open_aligner
 from speechmill.align.base import Aligner
 from speechmill.align.known import count, telling, with_known_text
+from speechmill.align.opened import hear_open_places
 from speechmill.align.recording import align_recording
 from speechmill.align.tables import Tables, failed, tables
 from speechmill.align.transcript import lines, recordings
@@ -52,8 +53,8 @@ from speechmill.progress import Progress, track
 from speechmill.settings import AlignSettings
 from speechmill.workers import ALONE, Worker, cores, end_with_parent
 
-_VERSION = 15  # of what align does: raise it where the same input would give other rows
-_MERGING_VERSION = 1  # the same, of what is made of all recordings together: then they need not be aligned again
+_VERSION = 16  # of what align does: raise it where the same input would give other rows
+_MERGING_VERSION = 2  # the same, of what is made of all recordings together: then they need not be aligned again
 _TABLES = ("utterances", "words", "sentences", "spans")
 _KILLED = 4  # recordings in a row at each of which a process is killed: that is the machine
 _MERGING = 3600.0  # seconds that a worker waits for another one's merging
@@ -290,7 +291,9 @@ def align_rows(rows: pl.DataFrame, aligner: Aligner, settings: AlignSettings) ->
         samples = decode(path)
     except SpeechmillError as error:
         return failed(rows, found, _seconds(path), judge.UNREADABLE, str(error))
-    return tables(rows, found, align_recording(aligner, samples, [line.sentence for line in found]), settings)
+    aligned = align_recording(aligner, samples, [line.sentence for line in found])
+    outcomes = tuple(hear_open_places(aligner, samples, outcome) for outcome in aligned.outcomes)
+    return tables(rows, found, replace(aligned, outcomes=outcomes), settings)
 
 
 def _seconds(path: str) -> float:

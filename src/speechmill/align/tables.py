@@ -25,6 +25,9 @@ WORDS: dict[str, pl.DataType] = {
     "heard": pl.Boolean(),  # false where something else was understood: a damaged word, or a hard one
     "extra": pl.Int32(),  # words heard after it, up to the next one heard, beyond those written there
     "by_sound": pl.Boolean(),  # its sentence was found by its sound, as a whole: `heard` says nothing then
+    # What is said in the place of this word and of the unheard ones after it, or after this word if it was heard: "" is
+    # nothing, a wildcard something that is not clear. Null elsewhere, and where the aligner does not tell.
+    "instead": pl.String(),
 }
 SENTENCES: dict[str, pl.DataType] = {
     "id": pl.String(),  # of the manifest's row; of a part of running text "ID-3"
@@ -161,7 +164,7 @@ def _silence(made: Sequence[Utterance], spans: Sequence[Span]) -> list[tuple[flo
 
 def _words(made: Sequence[Utterance], names: Sequence[str]) -> pl.DataFrame:
     rows = [
-        (name, place, token.written, token.start, token.end, token.heard, token.extra, token.by_sound)
+        (name, place, token.written, token.start, token.end, token.heard, token.extra, token.by_sound, token.instead)
         for utterance, name in zip(made, names, strict=True)
         for place, token in enumerate(utterance.tokens)
     ]

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from speechmill.align.opened import cut_before
 from speechmill.align.recording import Outcome, TimedToken
 from speechmill.settings import AlignSettings
 
@@ -100,12 +101,9 @@ def split(utterance: Utterance, longest: float) -> list[Utterance]:
     start = utterance.tokens[place].start or end
     room = min(_EDGE, max(0.0, start - end) / 2)
     number = max(utterance.part, 1)
-    left = Utterance(
-        utterance.places, number, utterance.start, end + room, utterance.confidence, utterance.tokens[:place]
-    )
-    right = Utterance(
-        utterance.places, number, start - room, utterance.end, utterance.confidence, utterance.tokens[place:]
-    )
+    before_it, from_it = cut_before(utterance.tokens, place)
+    left = Utterance(utterance.places, number, utterance.start, end + room, utterance.confidence, before_it)
+    right = Utterance(utterance.places, number, start - room, utterance.end, utterance.confidence, from_it)
     parts = [*split(left, longest), *split(right, longest)]
     return [
         Utterance(part.places, order, part.start, part.end, part.confidence, part.tokens)

@@ -1,0 +1,65 @@
+"""Open places of a sentence: what was not heard as written, or is not written at all; and what is said there instead.
+
+An open place begins at a token that was heard and has `extra` words after it, or at one that was not heard, and goes on
+over the tokens that were not heard. Its first token (its head) says what is said instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from speechmill.align.base import Aligner
+from speechmill.align.recording import Outcome, TimedToken
+from speechmill.audio import RATE, Pcm
+from speechmill.text import WILDCARD
+
+
+def heads(tokens: Sequence[TimedToken]) -> list[int]:
+    """The first tokens of the open places, in order. Tokens that are not said ("--") are passed over."""
+    found: list[int] = []
+    is_open = False
+    for place, token in enumerate(tokens):
+        if token.start is None:
+            continue
+        begins = token.extra > 0 if token.heard else not is_open
+        if begins:
+            found.append(place)
+        is_open = begins or not token.heard
+    return found
+
+
+def hear_open_places(aligner: Aligner, samples: Pcm, outcome: Outcome) -> Outcome:
+    """The outcome of a kept sentence with `instead` at the heads of its open places: what the aligner hears there, a
+    wildcard where it cannot tell.
+
+    `samples` are the whole recording's.
+    """
+    begin = heads(outcome.tokens)
+    if not begin or outcome.start is None or outcome.end is None:
+        return outcome
+    words: list[str | None] = []
+    for place, token in enumerate(outcome.tokens):
+        if token.start is not None and token.heard:
+            words.append(token.written)
+        if place in begin:
+            words.append(None)
+    heard = aligner.hear_between(samples[round(outcome.start * RATE) : round(outcome.end * RATE)], words)
+    if heard is None:
+        return outcome
+    tokens = list(outcome.tokens)
+    for place, text in zip(begin, heard, strict=True):
+        tokens[place] = replace(tokens[place], instead=WILDCARD if text is None else text)
+    return replace(outcome, tokens=tuple(tokens))
+
+
+def cut_before(tokens: Sequence[TimedToken], place: int) -> tuple[tuple[TimedToken, ...], tuple[TimedToken, ...]]:
+    """The tokens before `place` and from it on. Of an open place that is cut through it is not known any more what is
+    said in which part."""
+    first, second = list(tokens[:place]), tuple(tokens[place:])
+    said = next((token for token in second if token.start is not None), None)
+    if said is not None and not said.heard and said.instead is None:
+        head = next((n for n in reversed(range(len(first))) if first[n].instead is not None), None)
+        if head is not None:
+            first[head] = replace(first[head], instead=WILDCARD)
+    return tuple(first), second
