@@ -60,6 +60,8 @@ class Variant:
     moments: str = "own"
     running: bool = False  # batch normalisation's running averages, kept by all processes and validated with
     normalisers: bool = False  # each process has its own, rank 0's is validated with
+    alone: int = 0  # the first updates, which one process makes
+    warmup: int = 0  # updates
 
 
 VARIANTS = (
@@ -72,6 +74,10 @@ VARIANTS = (
     Variant("hogwild, raced running averages", running=True),
     Variant("hogwild, a normaliser per process", normalisers=True),
     Variant("hogwild, both, as the original", running=True, normalisers=True),
+    Variant("hogwild, the first 75 by one process", alone=75),
+    Variant("single, warm-up of 150", 1, warmup=150),
+    Variant("hogwild, warm-up of 150", warmup=150),
+    Variant("hogwild, warm-up of 150, the first 75 by one process", alone=75, warmup=150),
 )
 
 
@@ -105,10 +111,10 @@ class Processes:
             features=FeatureSettings(sample_rate=_RATE, n_mels=20, n_fft=200, utterance_mean=False),
             shard=ShardSettings(sample_rate=_RATE),
             model=_MODEL,
-            optim=OptimSettings(lr=rate * variant.rate),
+            optim=OptimSettings(lr=rate * variant.rate, warmup_updates=variant.warmup),
             train=TrainSettings(
-                strategy="hogwild", processes=variant.processes, hogwild_moments=variant.moments, updates=updates,
-                seed=seed,
+                strategy="hogwild", processes=variant.processes, hogwild_moments=variant.moments,
+                hogwild_alone=variant.alone, updates=updates, seed=seed,
             ),
         )  # fmt: skip
         torch.manual_seed(seed)
@@ -138,7 +144,10 @@ class Processes:
         return total.result()
 
     def update(self, number: int) -> None:
-        step = self.steps[number % len(self.steps)]
+        is_alone = number < self.variant.alone
+        if number == self.variant.alone:
+            self.shared.load(self.shared.states()[:1])
+        step = self.steps[0 if is_alone else number % len(self.steps)]
         with torch.no_grad():
             for ours, theirs in zip(step.model.parameters(), self.model.parameters(), strict=True):
                 ours.copy_(theirs)
@@ -147,7 +156,7 @@ class Processes:
                     ours.copy_(theirs)
         step.update([batch(number, _BATCH * self.variant.times, self.seed)], number)
         self.pending.append(step)
-        if len(self.pending) == len(self.steps):
+        if is_alone or len(self.pending) == len(self.steps):
             self.write(self.pending.pop(0))
 
     def write(self, step: Late) -> None:
@@ -264,8 +273,8 @@ def done(out: Path, settings: dict[str, Any]) -> list[list[list[float]]]:
     found = read_json(out) if out.is_file() else {}
     if any(found.get(key) != value for key, value in settings.items()):
         found = {}
-    held = {tuple(sorted(each["variant"].items())): each["curves"] for each in found.get("variants", [])}
-    return [held.get(tuple(sorted(asdict(variant).items())), []) for variant in VARIANTS]
+    held = {Variant(**each["variant"]): each["curves"] for each in found.get("variants", [])}
+    return [held.get(variant, []) for variant in VARIANTS]
 
 
 if __name__ == "__main__":

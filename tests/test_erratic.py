@@ -39,6 +39,20 @@ def test_what_three_processes_write_was_read_two_updates_before() -> None:
         assert all(torch.equal(a, b) for a, b in zip(step.model.parameters(), before, strict=True))
 
 
+def test_who_is_alone_is_single_and_hands_its_moments_on() -> None:
+    alone, other = Processes(Variant("alone", alone=4), 0, 6, 1e-2), Processes(Variant("one", 1), 0, 6, 1e-2)
+    for number in range(4):
+        alone.update(number)
+        other.update(number)
+    for ours, theirs in zip(alone.model.parameters(), other.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    alone.update(4)
+    first, *rest = alone.shared.states()
+    for state in rest:
+        assert all(torch.equal(state[key]["exp_avg"], value["exp_avg"]) for key, value in first.items())
+    assert len(alone.pending) == 1
+
+
 def test_running_averages_and_normalisers_are_those_of_the_variant() -> None:
     ours = Processes(Variant("ours"), 0, 6, 1e-2)
     theirs = Processes(Variant("theirs", running=True, normalisers=True), 0, 6, 1e-2)
