@@ -33,11 +33,11 @@ from speechmill.splits import assign_splits, call_groups, rank_key
 from speechmill.text import WILDCARD
 from speechmill.vocabulary import WordCounts, unseen_words
 
-_VERSION = 7  # of what select does: raise it where the same manifest and settings would give other rows
+_VERSION = 8  # of what select does: raise it where the same manifest and settings would give other rows
 _SECONDS = pl.col("end") - pl.col("start")
 REASONS = (
     "excluded", "not-in-include-only", "not-ceo", "untimed", "too-short", "too-long", "low-confidence", "not-heard",
-    "drop-text", "not-needed", "native-unknown",
+    "not-written", "drop-text", "not-needed", "native-unknown",
 )  # fmt: skip
 _SPLIT, _REASON = pl.Enum(SPLITS), pl.Enum(REASONS)
 _Q_AND_A = "q-and-a"
@@ -199,14 +199,18 @@ def choose(table: pl.LazyFrame, settings: SelectSettings) -> Choice:
         schema={"call": pl.String, "split": _SPLIT},
     )
     kept = kept.join(call_split, on="call", how="left", maintain_order="left")
-    train = kept.filter(pl.col("split") == "train")
+    is_train = pl.col("split") == "train"
+    train = kept.filter(is_train)
+    unwritten = kept.filter(~is_train, "unwritten").select("place", pl.lit("not-written", _REASON).alias("reason"))
     # Of the training rows alone, so that the same is scored with wildcards and without.
     unheard = train.filter("unheard").select("place", pl.lit("not-heard", _REASON).alias("reason"))
     train, beyond = _cut(train.filter(~pl.col("unheard")), settings)
-    chosen = pl.concat([kept.filter(pl.col("split") != "train").select("place", "split"), train]).sort("place")
+    chosen = pl.concat([kept.filter(~is_train, ~pl.col("unwritten")).select("place", "split"), train]).sort("place")
     if train.is_empty() and settings.shares.train > 0:
         raise SpeechmillError(f"select: no training data is left of {len(rows)} rows ({_reasons(rows)}).")
-    dropped = pl.concat([rows.filter(pl.col("reason").is_not_null()).select("place", "reason"), unheard, beyond])
+    dropped = pl.concat(
+        [rows.filter(pl.col("reason").is_not_null()).select("place", "reason"), unheard, unwritten, beyond]
+    )
     result = rows[chosen["place"]].select("call", "speaker", "session", "native", "seconds", chosen["split"])
     wishes += _wishes(result, kept, groups, settings)
     return Choice(
@@ -241,8 +245,9 @@ def _rows(table: pl.LazyFrame, settings: SelectSettings) -> pl.DataFrame:
     needed = dict.fromkeys(["call", "speaker", "session", "native", *settings.disjoint, *settings.test_where])
     unheard = (pl.col(KNOWN_TEXT) == WILDCARD).fill_null(False) if settings.wildcards else pl.lit(False)
     selected = table.select(
-        *needed, seconds=_SECONDS, reason=_unwanted(settings, columns).cast(_REASON), unheard=unheard
-    )
+        *needed, seconds=_SECONDS, reason=_unwanted(settings, columns).cast(_REASON), unheard=unheard,
+        unwritten=pl.col("text") == "",
+    )  # fmt: skip
     rows = selected.collect(engine="streaming").with_row_index("place")
     if rows.is_empty():
         raise SpeechmillError("select: the manifest has no rows.")
@@ -322,6 +327,8 @@ def _unwanted(settings: SelectSettings, columns: list[str]) -> pl.Expr:
     rules.append(("too-long", settings.max_seconds < _SECONDS))
     if settings.min_confidence is not None:  # a row that was never aligned has no confidence
         rules.append(("low-confidence", pl.col("confidence").fill_null(0.0) < settings.min_confidence))
+    if not settings.wildcards:  # of speech that no sentence has, with what was heard in it (align.hear_rest)
+        rules.append(("not-written", pl.col("text") == ""))
     rules += [("drop-text", pl.col("text").str.contains(pattern)) for pattern in settings.drop_text]
     return pl.coalesce(pl.when(wrong).then(pl.lit(reason)) for reason, wrong in rules)
 

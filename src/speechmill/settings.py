@@ -43,6 +43,7 @@ class AlignSettings(Section):
     min_seconds: Annotated[float, Field(ge=0.0)] = 1.0  # shorter sentences join a neighbour of the same speaker
     max_seconds: Positive = 30.0  # longer ones are cut at pauses
     join_seconds: Annotated[float, Field(ge=0.0)] = 0.0  # join up to this length; 0: short ones only
+    hear_rest: bool = False  # ctc: also utterances of speech that no sentence has, with what the model hears
 
     @model_validator(mode="after")
     def _limits(self) -> AlignSettings:

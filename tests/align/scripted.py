@@ -42,6 +42,10 @@ class Scripted:
     def learn_voices(self, samples: Pcm, passages: Sequence[Passage]) -> None:
         del samples, passages
 
+    def hear(self, samples: Pcm) -> list[tuple[str, float]] | None:
+        del samples
+        return None
+
     def hear_between(self, samples: Pcm, words: Sequence[str | None]) -> list[str | None] | None:
         del samples, words
         return None

@@ -1,5 +1,6 @@
 """Alignment over the outputs of a CTC model, with models that are not trained but told what to say."""
 
+import math
 from collections.abc import Sequence
 from types import SimpleNamespace
 
@@ -126,6 +127,24 @@ def test_in_an_open_place_stands_what_the_model_hears(written: str, known: str) 
         for one in outcome.tokens
     ]
     assert known_text(tokens) == known
+
+
+def test_words_are_heard_without_the_transcript_each_as_sure_as_its_least_sure_token() -> None:
+    samples, _, _ = said([A])
+    aligner = Ctc("ctc", Spelling(samples, [A]))
+    heard = aligner.hear(samples)
+    assert heard is not None
+    assert [word for word, _ in heard] == A.split()
+    assert [sure for _, sure in heard] == pytest.approx([math.exp(-0.01)] * len(heard))
+    log_probs, step = aligner._emitter.log_probs(samples)
+    place = int((log_probs.argmax(1) == LETTERS.index("d")).nonzero()[0])
+    log_probs[place] = torch.log_softmax(log_probs[place] / 40, 0)
+    aligner._emitter = SimpleNamespace(log_probs=lambda _: (log_probs, step), decode=aligner._emitter.decode)  # type: ignore[assignment]
+    again = aligner.hear(samples)
+    assert again is not None
+    unsure = {word for word, sure in again if sure < 0.9}
+    assert unsure == {"demand"}
+    assert aligner.hear(samples[:100]) == []
 
 
 def test_what_is_not_clear_stays_open() -> None:

@@ -89,6 +89,11 @@ class Aligner(Protocol):
         they fit. `samples` are the whole recording's.
         """
 
+    def hear(self, samples: Pcm) -> list[tuple[str, float]] | None:
+        """The words of int16 `[samples]` as the model writes them, whatever the transcript says, each with how likely
+        it is (0 to 1); None where the aligner hears only what it expects.
+        """
+
     def hear_between(self, samples: Pcm, words: Sequence[str | None]) -> list[str | None] | None:
         """What is said in the open places (None) between written words, place by place: nothing (""), or words as the
         model writes them; None where that is not clear. None for the whole where the aligner cannot tell.

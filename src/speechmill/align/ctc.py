@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -171,20 +170,26 @@ class Ctc:
 
     def _clear(self, log_probs: Tensor) -> str | None:
         """What is the likeliest at each step, as text; None where it is not clear, or is no whole words."""
-        likeliest, ids = log_probs.max(1)
-        sure: dict[int, float] = {}  # by the first step of each token
-        before, first = BLANK, 0
-        for step, (token, value) in enumerate(zip(ids.tolist(), likeliest.tolist(), strict=True)):
-            if token != before:
-                before, first = token, step
-            if token != BLANK:
-                sure[first] = max(sure.get(first, value), value)
-        tokens = [int(ids[step]) for step in sure]
-        if any(value < math.log(_SURE) for value in sure.values()):
+        heard = likeliest_tokens(log_probs)
+        if any(sure < _SURE for _, sure in heard):
             return None
+        tokens = [token for token, _ in heard]
         words = self._emitter.decode(tokens).split()
         are_whole = self._emitter.decode([*tokens, *tokens]).split() == [*words, *words]
         return " ".join(words) if are_whole else None
+
+    def hear(self, samples: Pcm) -> list[tuple[str, float]] | None:
+        """See `Aligner.hear`: a word is as likely as the least likely of its tokens."""
+        if len(samples) < RATE // 10:
+            return []
+        heard = likeliest_tokens(self._emitter.log_probs(samples)[0])
+        tokens = [token for token, _ in heard]
+        sure: list[float] = []
+        for place, (_, value) in enumerate(heard):
+            begun = max(1, len(self._emitter.decode(tokens[: place + 1]).split()))
+            sure = [*sure, value] if begun > len(sure) else [*sure[:-1], min(sure[-1], value)]
+        words = self._emitter.decode(tokens).split()
+        return list(zip(words, sure[: len(words)], strict=True))
 
     def _spelled(self, log_probs: Tensor, written: Sequence[str]) -> list[Spelled]:
         """The words that the model can spell, in their places; none where they do not fit."""
@@ -212,6 +217,22 @@ def passed_over(words: Sequence[Spelled], log_probs: Tensor) -> list[bool]:
     clearer = (log_probs.amax(1) - log_probs[:, BLANK]).numpy()
     between = [float(clearer[word.last : after.first].sum()) for word, after in itertools.pairwise(words)]
     return [said >= _CLEAR for said in between] + [False] * bool(words)
+
+
+def likeliest_tokens(log_probs: Tensor) -> list[tuple[int, float]]:
+    """The tokens of the likeliest path, each with how likely it is at its best step.
+
+    Args:
+        log_probs: [steps, tokens], natural logarithms.
+    """
+    values, ids = log_probs.max(1)
+    found: list[tuple[int, float]] = []
+    before = BLANK
+    for token, value in zip(ids.tolist(), values.exp().tolist(), strict=True):
+        if token != BLANK:
+            found = [*found, (token, value)] if token != before else [*found[:-1], (token, max(found[-1][1], value))]
+        before = token
+    return found
 
 
 class RunEmitter:

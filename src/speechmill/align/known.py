@@ -79,7 +79,7 @@ def telling(counts: pl.DataFrame) -> Telling:
 
 
 def with_known_text(utterances: pl.DataFrame, words: pl.DataFrame, tells: Telling) -> pl.DataFrame:
-    """The utterances with a column KNOWN_TEXT."""
+    """The utterances with a column KNOWN_TEXT; those of which nothing is written (`rest`) have it already."""
     clear = [voice in tells.voices for voice in utterances.select(_VOICE).iter_rows()]
     asked = utterances.select("id", clear=pl.Series(clear, dtype=pl.Boolean))
     told = pl.col("clear") & ~pl.col("by_sound")  # then an unheard word inside is left open, and one more is told of
@@ -93,11 +93,12 @@ def with_known_text(utterances: pl.DataFrame, words: pl.DataFrame, tells: Tellin
     of_token = ("word", "said", "known", "more", "heard", "instead")
     for name, *token in table.filter(wanted.any().over("id")).select("id", *of_token).iter_rows():
         opened.setdefault(name, []).append(Token(*token))
+    given = utterances[KNOWN_TEXT] if KNOWN_TEXT in utterances.columns else [None] * len(utterances)
     found = [
-        known_text(opened[name]) if name in opened else text
-        for name, text in utterances.select("id", "text").iter_rows()
+        known_text(opened[name]) if name in opened else text or heard
+        for (name, text), heard in zip(utterances.select("id", "text").iter_rows(), given, strict=True)
     ]
-    return utterances.with_columns(pl.Series(KNOWN_TEXT, found, pl.String))
+    return utterances.drop(KNOWN_TEXT, strict=False).with_columns(pl.Series(KNOWN_TEXT, found, pl.String))
 
 
 def known_text(tokens: Iterable[Token]) -> str:

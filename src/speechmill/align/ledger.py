@@ -11,13 +11,14 @@ import polars as pl
 from speechmill.errors import SpeechmillError
 
 KEPT, REJECTED, UNTRANSCRIBED, SILENCE = "kept", "rejected", "untranscribed-speech", "silence-or-music"
+HEARD = "heard"  # the reason of what is kept though nothing is written
 KINDS = (KEPT, REJECTED, UNTRANSCRIBED, SILENCE)
 SPANS: dict[str, pl.DataType] = {
     "recording": pl.String(),
     "start": pl.Float64(),
     "end": pl.Float64(),
     "kind": pl.String(),
-    "reason": pl.String(),  # of what is rejected; empty else
+    "reason": pl.String(),  # of what is rejected; HEARD; empty else
 }
 _SLACK = 1e-3  # seconds by which the sums of a recording may differ from its length
 
@@ -41,14 +42,17 @@ def account(
     kept: Sequence[tuple[float, float]],
     rejected: Sequence[tuple[float, float, str]],
     speech: Sequence[tuple[float, float]],
+    heard: Sequence[tuple[float, float]] = (),
 ) -> list[Span]:
-    """Part the seconds from 0 to `seconds`: what is kept goes before what is rejected, that before speech, the rest is
-    silence. The spans follow each other without a gap; neighbours of one kind are one span.
+    """Part the seconds from 0 to `seconds`: what is kept goes before what is `heard` and kept for that, that before
+    what is rejected, that before speech, the rest is silence. The spans follow each other without a gap; neighbours of
+    one kind are one span.
     """
     layers = [
         *((start, end, SILENCE, "") for start, end in [(0.0, seconds)]),
         *((start, end, UNTRANSCRIBED, "") for start, end in speech),
         *((start, end, REJECTED, reason) for start, end, reason in rejected),
+        *((start, end, KEPT, HEARD) for start, end in heard),
         *((start, end, KEPT, "") for start, end in kept),
     ]
     clipped = [(max(0.0, start), min(seconds, end), kind, reason) for start, end, kind, reason in layers]

@@ -88,6 +88,10 @@ class Mms(Ctc):
         self._written = {}
         self._words = [word for sentence in sentences for word in first_reading(list(sentence.tokens))]
 
+    def hear(self, samples: Pcm) -> None:
+        """See `Aligner.hear`: letters without an end of words tell nothing."""
+        del samples
+
     def hear_between(self, samples: Pcm, words: Sequence[str | None]) -> None:
         """See `Aligner.hear_between`: letters without an end of words tell nothing."""
         del samples, words

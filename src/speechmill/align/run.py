@@ -30,6 +30,7 @@ from speechmill.align.base import Aligner
 from speechmill.align.known import count, telling, with_known_text
 from speechmill.align.opened import hear_open_places
 from speechmill.align.recording import align_recording
+from speechmill.align.rest import hear_rest
 from speechmill.align.tables import Tables, failed, tables
 from speechmill.align.transcript import lines, recordings
 from speechmill.artefact import (
@@ -127,6 +128,10 @@ def align_manifest(
         raise SpeechmillError(f"{out}: align would overwrite the manifest that it reads; choose another output.")
     if processes is not None and processes < 1:
         raise SpeechmillError(f"align: {processes} processes; at least 1 is needed.")
+    if settings.hear_rest and aligner.partition(":")[0] != "ctc":
+        raise SpeechmillError(
+            f"align.hear_rest: {aligner} hears only what the transcript says; it takes --aligner ctc:RUN."
+        )
     jobs = _jobs(table, out, settings, aligner, open_aligner(aligner).version)
     whole = fingerprint([_MERGING_VERSION, *(job.name for job in jobs)])
     if report := _finished(out, whole):
@@ -293,7 +298,9 @@ def align_rows(rows: pl.DataFrame, aligner: Aligner, settings: AlignSettings) ->
         return failed(rows, found, _seconds(path), judge.UNREADABLE, str(error))
     aligned = align_recording(aligner, samples, [line.sentence for line in found])
     outcomes = tuple(hear_open_places(aligner, samples, outcome) for outcome in aligned.outcomes)
-    return tables(rows, found, replace(aligned, outcomes=outcomes), settings)
+    is_heard = settings.hear_rest and any(outcome.kept for outcome in outcomes)
+    rest = hear_rest(aligner, samples, outcomes, settings) if is_heard else []
+    return tables(rows, found, replace(aligned, outcomes=outcomes), settings, rest)
 
 
 def _seconds(path: str) -> float:

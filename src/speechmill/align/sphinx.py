@@ -118,6 +118,10 @@ class Sphinx:
         first, last = round(start / SECONDS), round(end / SECONDS)
         return acoustics.differences(self._cepstra[first:last])
 
+    def hear(self, samples: Pcm) -> None:
+        """See `Aligner.hear`: it hears only what it expects."""
+        del samples
+
     def hear_between(self, samples: Pcm, words: Sequence[str | None]) -> None:
         """See `Aligner.hear_between`: it hears only what it expects."""
         del samples, words

@@ -10,10 +10,11 @@ import polars as pl
 from speechmill.align import judge
 from speechmill.align.ledger import KEPT, SILENCE, SPANS, Span, account, check
 from speechmill.align.recording import Aligned, Outcome
+from speechmill.align.rest import Rest
 from speechmill.align.transcript import Line
 from speechmill.align.utterances import Utterance, utterances
 from speechmill.corpora.base import identifier
-from speechmill.manifest import QUIET, SCHEMA
+from speechmill.manifest import KNOWN_TEXT, QUIET, SCHEMA
 from speechmill.settings import AlignSettings
 
 WORDS: dict[str, pl.DataType] = {
@@ -62,7 +63,9 @@ class Tables:
         }  # fmt: skip
 
 
-def tables(rows: pl.DataFrame, found: Sequence[Line], aligned: Aligned, settings: AlignSettings) -> Tables:
+def tables(
+    rows: pl.DataFrame, found: Sequence[Line], aligned: Aligned, settings: AlignSettings, rest: Sequence[Rest] = ()
+) -> Tables:
     """The tables of a recording whose manifest rows are `rows`; its account is checked."""
     speakers = rows.select("speaker", "session").rows()
     made, left_out = utterances(aligned.outcomes, [speakers[line.row] for line in found], aligned.others, settings)
@@ -73,10 +76,10 @@ def tables(rows: pl.DataFrame, found: Sequence[Line], aligned: Aligned, settings
             where.setdefault(place, name)
     reasons = [_reason(outcome, where) for outcome in aligned.outcomes]
     recording = rows["recording"][0]
-    spans = _spans(aligned, made, left_out, reasons)
+    spans = _spans(aligned, made, left_out, reasons, rest)
     check(recording, aligned.seconds, spans, len(found), reasons)
     return Tables(
-        _utterances(rows, found, made, names, _silence(made, spans)),
+        _with_rest(_utterances(rows, found, made, names, _silence(made, spans)), rows, rest, _silence(rest, spans)),
         _words(made, names),
         sentences_table(rows, found, aligned.outcomes, reasons, where),
         spans_table(recording, spans),
@@ -112,8 +115,9 @@ def _names(rows: pl.DataFrame, found: Sequence[Line], made: Sequence[Utterance])
 
 
 def _spans(
-    aligned: Aligned, made: Sequence[Utterance], left_out: Sequence[Utterance], reasons: Sequence[str]
-) -> list[Span]:
+    aligned: Aligned, made: Sequence[Utterance], left_out: Sequence[Utterance], reasons: Sequence[str],
+    rest: Sequence[Rest],
+) -> list[Span]:  # fmt: skip
     kept = [(utterance.start, utterance.end) for utterance in made]
     rejected = [
         (outcome.start, outcome.end, reason)
@@ -124,7 +128,8 @@ def _spans(
     if reasons and all(reason in (judge.OTHER, judge.NOTHING_TO_SAY) for reason in reasons):
         whole = judge.OTHER if judge.OTHER in reasons else judge.NOTHING_TO_SAY
         rejected = [(start, end, whole) for start, end in aligned.others]
-    return account(aligned.seconds, kept, rejected, aligned.others)
+    heard = [(one.start, one.end) for one in rest]
+    return account(aligned.seconds, kept, rejected, aligned.others, heard)
 
 
 def _utterances(
@@ -150,7 +155,36 @@ def _utterances(
     return table.select([*SCHEMA, *extra])
 
 
-def _silence(made: Sequence[Utterance], spans: Sequence[Span]) -> list[tuple[float, float]]:
+def _with_rest(
+    table: pl.DataFrame, rows: pl.DataFrame, rest: Sequence[Rest], silence: Sequence[tuple[float, float]]
+) -> pl.DataFrame:
+    """The utterances, and in the order of time between them those of which nothing is written: their text is empty, and
+    what is heard is the known one. Of the corpus' columns they have what all of the recording's rows have alike; who
+    speaks is not known.
+    """
+    if not rest:
+        return table
+    first = identifier(rows["id"][0])
+    given = pl.DataFrame(
+        {
+            "id": [f"{first}_heard-{number}" for number in range(1, len(rest) + 1)],
+            "start": [one.start for one in rest],
+            "end": [one.end for one in rest],
+            "text": [""] * len(rest),
+            "session": [""] * len(rest),
+            "confidence": [one.confidence for one in rest],
+            KNOWN_TEXT: [one.text for one in rest],
+            **{name: [one[side] for one in silence] for side, name in enumerate(QUIET)},
+        }
+    )
+    alike = [name for name in rows.columns if name not in (*given.columns, "speaker") and rows[name].n_unique() == 1]
+    given = given.with_columns(rows.head(1).select(alike))
+    if "timed" in table.columns:
+        given = given.with_columns(pl.lit(True).alias("timed"))
+    return pl.concat([table, given], how="diagonal_relaxed").sort("start", maintain_order=True)
+
+
+def _silence(made: Sequence[Utterance | Rest], spans: Sequence[Span]) -> list[tuple[float, float]]:
     """Seconds of silence before and after each utterance; two share what lies between them."""
     before: dict[float, float] = {}
     after: dict[float, float] = {}
