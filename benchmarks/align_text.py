@@ -14,7 +14,7 @@ from speechmill.manifest import KNOWN_TEXT
 from speechmill.text import WILDCARD, normalize
 
 # A word under a wildcard, a wildcard under which no word is: less than any error, and enough to match what can be.
-_OPEN, _USELESS = 0.01, 0.001
+_OPEN, _USELESS = 0.01, 0.02
 
 
 def text_record(manifest: Path, demo: Path) -> dict[str, float | int]:
@@ -56,7 +56,7 @@ def compared(said: Sequence[str], written: Sequence[str]) -> Counter[str]:
             if place and is_open:
                 ways.append((rows[-1][word][0] + _USELESS, (0, "wildcard")))
                 if word:
-                    ways.append((row[-1][0] + _OPEN, (1, "open")))
+                    ways += [(rows[-1][word - 1][0] + _OPEN, (3, "open")), (row[-1][0] + _OPEN, (1, "open"))]
             elif place:
                 ways.append((rows[-1][word][0] + 1, (2, "not_said")))
                 if word:
@@ -75,7 +75,7 @@ def compared(said: Sequence[str], written: Sequence[str]) -> Counter[str]:
             used = False
         else:
             counts[name] += 1
-            used = used or name == "open"
+            used = name == "open" and step == 1
         place -= step in (0, 2, 3)
         word -= step in (1, 3)
     return counts

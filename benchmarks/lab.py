@@ -8,7 +8,7 @@ go beside one another, two at a time (their records tell it; two commands that s
 one done on two cores, says benchmarks.scaling). Runs are done seed by seed, so that an unfinished laboratory has whole
 comparisons. --out is written after each run, one record a run, and what it holds of the same recipe is not repeated:
 the laboratory goes on where --work is gone, too, on the next day or the next machine (each record tells its own). A
-record of another recipe (one setting more is another) stays until its run was made again. Under --work a run that was
+record of another recipe (another value of a setting) stays until its run was made again. Under --work a run that was
 cut off goes on from its checkpoint.
 
 Experiment `strategy`: the recipe's batches, the same ones in the same order, in each of the ways of CONDITIONS. G
@@ -42,7 +42,7 @@ from speechmill.compare.power_law import fit_power_law
 from speechmill.compare.runs import read_run
 from speechmill.config import load_recipe
 from speechmill.metrics import read_metrics
-from speechmill.settings import Recipe, recipe_text
+from speechmill.settings import Recipe
 from speechmill.train.data import batches_of, open_train_index, open_train_tokenizer
 
 OUT = Path("benchmarks/results/lab.json")
@@ -202,8 +202,9 @@ def told(known: dict[Key, dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def fingerprint(corpus: str, overrides: list[str]) -> str:
-    """Of all settings of a corpus' recipe."""
-    return hashlib.sha256(recipe_text(load_recipe(RECIPES[corpus], overrides)).encode()).hexdigest()[:12]
+    """Of the settings of a corpus' recipe that are not as they come: one that is added since costs no record."""
+    plain = load_recipe(RECIPES[corpus], overrides).model_dump(mode="json", exclude_defaults=True)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def recorded(out: Path, recipes: dict[str, str]) -> tuple[dict[Key, dict[str, Any]], dict[Key, dict[str, Any]]]:

@@ -120,4 +120,5 @@ def test_what_a_text_says_of_what_was_said() -> None:
     }  # fmt: skip
     assert found("saw strong ★") == {"right": 2, "open": 3, "nothing": 1}
     assert found("★") == {"open": 6}
+    assert found("we ★ very strong demand in europe") == {"right": 5, "open": 1, "not_said": 1}
     assert compared([], ["★", "we"]) == {"useless_wildcards": 1, "not_said": 1}

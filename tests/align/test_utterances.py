@@ -54,7 +54,7 @@ def test_the_least_sure_sentence_gives_the_confidence() -> None:
     assert [utterance.confidence for utterance in made] == [0.4]
 
 
-def test_an_open_place_that_is_cut_through_is_not_clear_any_more() -> None:
+def test_an_open_place_beside_a_cut_is_not_clear_any_more() -> None:
     head = TimedToken("b", 1.0, 1.8, False, instead="bee see")
     tokens = [
         TimedToken("a", 0.0, 0.8, True),
@@ -62,8 +62,11 @@ def test_an_open_place_that_is_cut_through_is_not_clear_any_more() -> None:
         TimedToken("--", None, None, True),
         TimedToken("c", 2.0, 2.8, False),
     ]
-    assert cut_before(tokens, 3)[0][1].instead == "★"
-    assert cut_before(tokens, 2)[0][1].instead == "★"
-    assert cut_before([*tokens[:3], replace(tokens[3], heard=True)], 3)[0][1].instead == "bee see"
-    assert cut_before([*tokens[:3], replace(tokens[3], instead="")], 3)[0][1].instead == "bee see"
-    assert cut_before(tokens, 1) == (tuple(tokens[:1]), tuple(tokens[1:]))
+    after = TimedToken("d", 3.0, 3.8, True, extra=1, instead="dee")
+    unclear = replace(head, instead="★")
+    for place in (2, 3, 4):
+        assert cut_before([*tokens, after], place)[0][1] == unclear
+        assert cut_before([*tokens, after], place)[1][-1] == after
+    assert cut_before([*tokens, after, tokens[0]], 5)[0] == (*tokens, replace(after, instead="★"))
+    assert cut_before([*tokens, after, tokens[0], tokens[0]], 6)[0][1:5:3] == (head, after)
+    assert cut_before(tokens, 1) == ((tokens[0],), (unclear, *tokens[2:]))

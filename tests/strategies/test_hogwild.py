@@ -265,6 +265,12 @@ def test_where_the_one_who_was_alone_dies_another_goes_on(
     assert "Hogwild process 0 has died (status -9); the rest go on" in capfd.readouterr().err
     state = read_state(checkpoints(tmp_path / "run")[-1])
     assert (state.update, state.lost) in [(40, 0), (40, 1)], "none where it was killed between two updates"
+    logged = [one for one in read_metrics(tmp_path / "run") if one["event"] == "train"]
+    assert [one["staleness"] for one in logged if one["update"] <= 29] == [0.0] * len(
+        [one for one in logged if one["update"] <= 29]
+    ), "one at a time"
+    assert max(one["communication"] for one in logged) <= 1.0
+    assert [one["communication"] for one in logged if one["update"] <= 29][-1] == pytest.approx(2 / 3, abs=0.2)
 
 
 def test_asked_to_stop_while_one_is_alone_it_saves_and_goes_on_with_the_same_updates(

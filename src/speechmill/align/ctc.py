@@ -41,6 +41,7 @@ _PIECE = (2.0, 8.0)
 _CLEAR = 1.0
 # What is said in an open place is clear where each of its tokens is at least so likely at some step.
 _SURE = 0.6
+_LIKELY = 0.2  # and nothing is said where no token is so likely
 _AWAY = 0.1  # nats a step by which a known token is preferred to "anything" where it is the likeliest
 _VERSION = 5
 
@@ -50,6 +51,7 @@ class Emitter(Protocol):
 
     version: str
     tokens: int
+    writes: bool  # its words are spelled as transcripts are
 
     def log_probs(self, samples: Pcm) -> tuple[Tensor, float]:
         """`[steps, tokens]` (natural logarithms) of int16 `[samples]` at 16 kHz, and the seconds of a step."""
@@ -151,35 +153,49 @@ class Ctc:
 
     def hear_between(self, samples: Pcm, words: Sequence[str | None]) -> list[str | None] | None:
         """See `Aligner.hear_between`."""
+        if not self._emitter.writes:
+            return None
+        coded = [[] if word is None else self._emitter.encode(word) for word in words]
+        if len(samples) < RATE // 10 or any(word and not ids for word, ids in zip(words, coded, strict=True)):
+            return [None] * words.count(
+                None
+            )  # the sound of a word that it cannot spell would be taken for what is said
         log_probs, _ = self._emitter.log_probs(samples)
         anything = log_probs.shape[1]
         with_anything = torch.cat([log_probs, log_probs.amax(1, keepdim=True) - _AWAY], 1)
-        coded = [[anything] if word is None else self._emitter.encode(word) for word in words]
-        steps = place_tokens(with_anything, [token for ids in coded for token in ids])
+        tokens = [token for ids in coded for token in ids or [anything]]
+        steps = place_tokens(with_anything, tokens)
         if steps is None:
             return [None] * words.count(None)
         heard: list[str | None] = []
-        place = 0
-        for ids in coded:
-            if ids == [anything]:
-                first = steps[place - 1][1] if place else 0
-                last = steps[place + 1][0] if place + 1 < len(steps) else len(log_probs)
-                heard.append(self._clear(log_probs[first:last]))
-            place += len(ids)
+        for place, token in enumerate(tokens):
+            if token == anything:
+                before, first = (tokens[place - 1], steps[place - 1][1]) if place else (BLANK, 0)
+                after, last = (
+                    (tokens[place + 1], steps[place + 1][0]) if place + 1 < len(steps) else (BLANK, len(log_probs))
+                )
+                heard.append(self._clear(log_probs[first:last], before, after))
         return heard
 
-    def _clear(self, log_probs: Tensor) -> str | None:
-        """What is the likeliest at each step, as text; None where it is not clear, or is no whole words."""
+    def _clear(self, log_probs: Tensor, before: int = BLANK, after: int = BLANK) -> str | None:
+        """What is the likeliest at each step between two tokens, as text; None where that is not clear, or no words.
+
+        "Nothing" has to be clear, too: no other token is likely at a step, but for those at the steps beside it.
+        """
         heard = likeliest_tokens(log_probs)
-        if any(sure < _SURE for _, sure in heard):
-            return None
         tokens = [token for token, _ in heard]
+        if any(sure < _SURE for _, sure in heard) or _is_doubtful(log_probs, before, after):
+            return None
+        if tokens[:1] == [before] or tokens[-1:] == [after]:
+            return None  # "anything" takes a step, and may have pushed a token off its own
         words = self._emitter.decode(tokens).split()
         are_whole = self._emitter.decode([*tokens, *tokens]).split() == [*words, *words]
         return " ".join(words) if are_whole else None
 
     def hear(self, samples: Pcm) -> list[tuple[str, float]] | None:
         """See `Aligner.hear`: a word is as likely as the least likely of its tokens."""
+        if not self._emitter.writes:
+            return None
         if len(samples) < RATE // 10:
             return []
         heard = likeliest_tokens(self._emitter.log_probs(samples)[0])
@@ -235,6 +251,17 @@ def likeliest_tokens(log_probs: Tensor) -> list[tuple[int, float]]:
     return found
 
 
+def _is_doubtful(log_probs: Tensor, before: int, after: int) -> bool:
+    """Whether somewhere nothing is the likeliest, and a token is likely that is not that of a step beside it."""
+    likeliest = [before, *log_probs.argmax(1).tolist(), after]
+    values, tokens = log_probs[:, BLANK + 1 :].max(1)
+    found = zip(tokens.tolist(), values.exp().tolist(), likeliest[1:], strict=False)
+    return any(
+        here == BLANK and value >= _LIKELY and token + BLANK + 1 not in (likeliest[step], likeliest[step + 2])
+        for step, (token, value, here) in enumerate(found)
+    )
+
+
 class RunEmitter:
     """The CTC head of a run's best checkpoint."""
 
@@ -249,6 +276,7 @@ class RunEmitter:
         if rate != RATE:
             raise SpeechmillError(f"{run}: its model hears {rate} Hz; align works at {RATE} Hz.")
         self.tokens = len(self._recognizing.tokenizer)
+        self.writes = self._recognizing.tokenizer.settings.text == "as_written"
         weights = hashlib.sha256()
         for value in model.state_dict().values():
             weights.update(value.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -108,7 +108,8 @@ def known_text(tokens: Iterable[Token]) -> str:
     """
     words: list[str] = []
     unsaid = 0  # tokens at the end of `words` that are not said
-    for token in _with_instead(list(tokens)):
+    given = _with_instead(list(tokens))
+    for token in given:
         if not token.said:
             if words[-1:] != [WILDCARD]:
                 words.append(token.written)
@@ -121,7 +122,7 @@ def known_text(tokens: Iterable[Token]) -> str:
             del words[len(words) - unsaid :]
             unsaid = 0
             words += [WILDCARD] if words[-1:] != [WILDCARD] else []
-    return " ".join(words) or WILDCARD
+    return " ".join(words) if any(token.said for token in given) else WILDCARD
 
 
 def _with_instead(tokens: list[Token]) -> list[Token]:

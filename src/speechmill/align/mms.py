@@ -53,7 +53,7 @@ class MmsEmitter:
             ) from error
         self._names = {number: letter for letter, number in self._letters.items() if number != BLANK}
         self.tokens = max(self._letters.values()) + 1
-        self.version = "MMS_FA"
+        self.version, self.writes = "MMS_FA", False
 
     @torch.inference_mode()
     def log_probs(self, samples: Pcm) -> tuple[Tensor, float]:

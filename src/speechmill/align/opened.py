@@ -49,17 +49,25 @@ def hear_open_places(aligner: Aligner, samples: Pcm, outcome: Outcome) -> Outcom
         return outcome
     tokens = list(outcome.tokens)
     for place, text in zip(begin, heard, strict=True):
-        tokens[place] = replace(tokens[place], instead=WILDCARD if text is None else text)
+        # That nothing is said after a word is not what was heard before: it may be said inside the token.
+        is_clear = text is not None and (text != "" or not tokens[place].heard)
+        tokens[place] = replace(tokens[place], instead=text if is_clear else WILDCARD)
     return replace(outcome, tokens=tuple(tokens))
 
 
 def cut_before(tokens: Sequence[TimedToken], place: int) -> tuple[tuple[TimedToken, ...], tuple[TimedToken, ...]]:
-    """The tokens before `place` and from it on. Of an open place that is cut through it is not known any more what is
-    said in which part."""
-    first, second = list(tokens[:place]), tuple(tokens[place:])
-    said = next((token for token in second if token.start is not None), None)
-    if said is not None and not said.heard and said.instead is None:
-        head = next((n for n in reversed(range(len(first))) if first[n].instead is not None), None)
-        if head is not None:
-            first[head] = replace(first[head], instead=WILDCARD)
-    return tuple(first), second
+    """The tokens before `place` and from it on. Of an open place beside the cut it is not known any more on which side
+    is said what is said there."""
+    first, second = list(tokens[:place]), list(tokens[place:])
+    for number in reversed(range(len(first))):
+        token = first[number]
+        if token.instead is not None:
+            first[number] = replace(token, instead=WILDCARD)
+        if token.start is not None and (token.heard or token.instead is not None):
+            break
+    for number, token in enumerate(second):
+        if token.start is not None:
+            if not token.heard and token.instead is not None:
+                second[number] = replace(token, instead=WILDCARD)
+            break
+    return tuple(first), tuple(second)

@@ -178,7 +178,7 @@ def _with_rest(
         }
     )
     alike = [name for name in rows.columns if name not in (*given.columns, "speaker") and rows[name].n_unique() == 1]
-    given = given.with_columns(rows.head(1).select(alike))
+    given = given.with_columns(pl.lit(rows[name][0], rows.schema[name]).alias(name) for name in alike)
     if "timed" in table.columns:
         given = given.with_columns(pl.lit(True).alias("timed"))
     return pl.concat([table, given], how="diagonal_relaxed").sort("start", maintain_order=True)

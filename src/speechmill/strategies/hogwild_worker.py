@@ -22,7 +22,7 @@ from speechmill.models.base import Recognizer
 from speechmill.settings import Recipe
 from speechmill.sounds import Sounds
 from speechmill.strategies.base import UpdateStats, share
-from speechmill.strategies.shared import CEILING, DONE, LIMIT, Counters, Shared
+from speechmill.strategies.shared import CEILING, DONE, LIMIT, ONLY, Counters, Shared
 from speechmill.strategies.single import Single, settle
 from speechmill.workers import GROUP_SIGNALS, end_with_parent, threads_of
 
@@ -62,13 +62,15 @@ def work(rank: int, task: Task, pipe: Connection) -> None:
             worker.stretch(dataset, pipe, iter(take, None))
             if counters.read(CEILING) != ceiling:
                 continue
-            since = time.monotonic()
+            since, waits_for = time.monotonic(), counters.read(ONLY)
             pipe.send(("idle", ceiling))
             while counters.read(CEILING) == ceiling:
                 if pipe.poll(_IDLE):  # updates that one who died had taken, or the command has ended: EOFError
                     worker.stretch(dataset, pipe, chain(pipe.recv(), iter(take, None)))
+                    since, waits_for = time.monotonic(), counters.read(ONLY)
                     pipe.send(("idle", ceiling))
-            worker.idle += time.monotonic() - since
+            if waits_for in (0, rank + 1):  # else the one who was alone has told it
+                worker.idle += time.monotonic() - since
     except SpeechmillError as error:
         pipe.send(("error", str(error)))
     except (BrokenPipeError, EOFError, ConnectionResetError):
@@ -86,7 +88,8 @@ class Worker:
         self.step = Step(
             self.replica, self.model, self.optimizers[0], self.recipe, torch.device(task.device), task.sounds
         )
-        self.idle = 0.0  # seconds at the ceiling that no update has told yet
+        self.idle = 0.0  # seconds of workers that stood still, which no update has told yet
+        self.is_alone = False
 
     def stretch(self, dataset: Dataset, pipe: Connection, numbers: Iterator[int]) -> None:
         """Carry out these updates, and tell the command of each."""
@@ -107,8 +110,10 @@ class Worker:
                     return
                 waited = time.monotonic() - since
                 number = taken.pop(0)
-                stats = replace(self.update(update, number), waited=waited, communicated=self.idle)
-                self.idle = 0.0
+                stats = replace(self.update(update, number), waited=waited)
+                if number < self.recipe.train.hogwild_alone:  # the others stand still
+                    self.idle += (self.recipe.train.processes - 1) * (time.monotonic() - since)
+                stats, self.idle = replace(stats, communicated=self.idle), 0.0
                 pipe.send(("done", (number, replace(stats, finished=time.monotonic()))))
 
     def update(self, batches: list[Batch], number: int) -> UpdateStats:
@@ -117,6 +122,9 @@ class Worker:
         self.step.anneal(self.counters.annealed)
         # Whoever makes the first updates alone does so with the moments that all will begin with.
         is_alone = number < self.recipe.train.hogwild_alone
+        if is_alone != self.is_alone:
+            self.is_alone = is_alone
+            torch.set_num_threads(threads_of(self.recipe, 1 if is_alone else self.recipe.train.processes))
         self.step.optimizer = self.optimizers[0 if is_alone else self.rank % len(self.optimizers)]
         read_at = self.counters.read(DONE)
         with torch.no_grad():
