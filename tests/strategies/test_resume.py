@@ -39,7 +39,6 @@ def carried_out(recipe: Recipe, run: Path, *, until: int, by: list[str]) -> None
         (DDP, OUTER),
         (HOGWILD, DDP),
         (AVERAGING, HOGWILD),
-        (AVERAGING, [*AVERAGING, "train.processes=4"]),
     ],
     ids=lambda way: way[0].partition("=")[2],
 )
@@ -53,6 +52,15 @@ def test_another_strategy_goes_on_over_the_same_updates(
     assert (found.update, found.samples, found.lost) == (expected.update, expected.samples, 0), "each batch once"
     losses = [record["loss"] for record in read_metrics(tmp_path / "run") if record["event"] == "train"]
     assert losses[-1] < 2 * losses[0], "it was not thrown off its course"
+
+
+def test_local_sgd_goes_on_with_more_ranks_over_the_same_updates(recipe: Recipe, tmp_path: Path) -> None:
+    four = override_recipe(recipe, ["schedule.batches_per_update=4"])
+    carried_out(four, tmp_path / "run", until=8, by=AVERAGING)
+    carried_out(four, tmp_path / "run", until=16, by=[*AVERAGING, "train.processes=4"])
+    carried_out(four, tmp_path / "single", until=16, by=SINGLE)
+    found, expected = (read_state(checkpoints(tmp_path / run)[-1]) for run in ("run", "single"))
+    assert (found.update, found.samples) == (expected.update, expected.samples), "each batch once"
 
 
 def test_local_sgd_goes_on_as_if_it_had_not_ended(recipe: Recipe, tmp_path: Path) -> None:
