@@ -50,6 +50,7 @@ def test_a_record_of_another_recipe_stays_until_its_run_was_made(
 def test_the_committed_laboratory_is_read() -> None:
     """No setting that was added since may cost a record."""
     known, older = lab.recorded(lab.OUT, {corpus: lab.fingerprint(corpus, []) for corpus in lab.RECIPES})
+    assert lab.Run("strategy", "demo", lab.CONDITIONS[0], 0).key in known
     found = read_json(lab.OUT)
     assert len(known) + len(older) == len(
         [one for one in found if (one["experiment"], one["share"]) != ("scale", "all")]

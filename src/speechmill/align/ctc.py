@@ -156,10 +156,9 @@ class Ctc:
         if not self._emitter.writes:
             return None
         coded = [[] if word is None else self._emitter.encode(word) for word in words]
+        # The sound of a word that it cannot spell would be taken for what is said beside it.
         if len(samples) < RATE // 10 or any(word and not ids for word, ids in zip(words, coded, strict=True)):
-            return [None] * words.count(
-                None
-            )  # the sound of a word that it cannot spell would be taken for what is said
+            return [None] * words.count(None)
         log_probs, _ = self._emitter.log_probs(samples)
         anything = log_probs.shape[1]
         with_anything = torch.cat([log_probs, log_probs.amax(1, keepdim=True) - _AWAY], 1)
