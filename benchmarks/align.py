@@ -115,6 +115,9 @@ def main() -> None:
     parser.add_argument(
         "--first-updates", type=int, default=2000, help="of the model trained on it, whatever --set says"
     )
+    parser.add_argument(
+        "--hear-rest", action=argparse.BooleanOptionalAction, default=True, help="in the ctc passes of training"
+    )
     parser.add_argument("--aligner", default="pocketsphinx")
     parser.add_argument("--run", type=Path, help="the ctc model of segmentation (default: the one of bootstrap)")
     parser.add_argument("--work", type=Path, default=Path("align"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from benchmarks.damage import demo_call
-from speechmill.manifest import KNOWN_TEXT
+from speechmill.manifest import KNOWN_TEXT, read_manifest, write_manifest
 from speechmill.text import WILDCARD, normalize
 
 # A word under a wildcard, a wildcard under which no word is: less than any error, and enough to match what can be.
@@ -23,25 +23,37 @@ def text_record(manifest: Path, demo: Path) -> dict[str, float | int]:
     """
     counts: Counter[str] = Counter()
     table = pl.read_parquet(manifest, columns=["call", "start", "end", KNOWN_TEXT])
-    for (call,), rows in table.group_by("call", maintain_order=True):
-        words = sorted(
-            ((start + end) / 2, spelled)
-            for said in demo_call(demo / "MEDIA" / str(call))[1]
-            for word, start, end in said.words
-            for spelled in normalize(word).split()
-        )
-        middles = [middle for middle, _ in words]
-        for start, end, text in rows.select("start", "end", KNOWN_TEXT).iter_rows():
-            inside = words[bisect_left(middles, start) : bisect_right(middles, end)]
-            written = [
-                token for word in text.split() for token in ([word] if word == WILDCARD else normalize(word).split())
-            ]
-            counts += compared([word for _, word in inside], written)
+    for text, inside in zip(table[KNOWN_TEXT], said_in(table, demo), strict=True):
+        written = [
+            token for word in text.split() for token in ([word] if word == WILDCARD else normalize(word).split())
+        ]
+        counts += compared(normalize(inside).split(), written)
     said = sum(counts[name] for name in ("right", "otherwise", "open", "nothing"))
     return {"words": said} | {
         name: round(counts[name] / max(said, 1), 5)
         for name in ("right", "otherwise", "open", "nothing", "not_said", "useless_wildcards")
     }
+
+
+def with_what_was_said(manifest: Path, demo: Path, out: Path) -> Path:
+    """The manifest with what was said in each utterance for `known_text`; one in which nothing was is left out."""
+    table = read_manifest(manifest)
+    table = table.with_columns(pl.Series(KNOWN_TEXT, said_in(table, demo)))
+    write_manifest(table.filter(pl.col(KNOWN_TEXT) != ""), out)
+    return out
+
+
+def said_in(table: pl.DataFrame, demo: Path) -> list[str]:
+    """The words of which the middle lies in each utterance, as the true transcript writes them."""
+    calls: dict[str, tuple[list[float], list[str]]] = {}
+    for call in table["call"].unique():
+        words = sorted(((a + b) / 2, word) for said in demo_call(demo / "MEDIA" / call)[1] for word, a, b in said.words)
+        calls[call] = [middle for middle, _ in words], [word for _, word in words]
+    found = []
+    for call, start, end in table.select("call", "start", "end").iter_rows():
+        middles, words = calls[call]
+        found.append(" ".join(words[bisect_left(middles, start) : bisect_right(middles, end)]))
+    return found
 
 
 def compared(said: Sequence[str], written: Sequence[str]) -> Counter[str]:

@@ -11,6 +11,7 @@ start of what is said, and of a false sentence the end of what was said before. 
     WORK/training/first-N-calls*    pocketsphinx on some of them, and a ctc model trained on what it kept
     WORK/training/second-N-calls*   all of them, aligned by that model, and a model trained on that
     WORK/training/third-N-calls*    the same once more, by the second model; and so on
+    WORK/training/as-said*      the last pass's utterances with what was said in them: the limit that its text has
     WORK/training/{true,everything}/    models trained on true times and clean text, and without rejection
 """
 
@@ -25,7 +26,7 @@ import polars as pl
 
 from benchmarks.align_cases import demo_of, demo_transcript, once
 from benchmarks.align_tally import Tally
-from benchmarks.align_text import text_record
+from benchmarks.align_text import text_record, with_what_was_said
 from benchmarks.damage import Written
 from benchmarks.lab import speechmill
 from speechmill.align.recording import Outcome
@@ -63,7 +64,8 @@ def bootstrap(args: Namespace) -> dict[str, Any]:
 
 def training(args: Namespace) -> dict[str, Any]:
     """Test WER on native calls, of ways to come by the text and times that are trained on: the true ones, a first pass
-    over some of the calls, more over all by the model trained on the one before, all sentences at their rough times.
+    over some of the calls, more over all by the model trained on the one before, what the last of these kept with what
+    was said there, all sentences at their rough times.
     """
     folder: Path = args.work / "training"
     demo = demo_of(args)
@@ -84,17 +86,21 @@ def training(args: Namespace) -> dict[str, Any]:
 
     few = f"{args.first_calls}-calls"
     source, aligner = folder / f"{few}.parquet", args.aligner
+    hear: list[str] = []
     pl.read_parquet(everything).filter(pl.col("call").is_in(native[: args.first_calls])).write_parquet(source)
     updates = [f"train.updates={args.first_updates}"]
     for name in PASSES:
         out = folder / f"{name}-{few}.parquet"
-        speechmill("align", source, out, "--aligner", aligner)
+        speechmill("align", source, out, "--aligner", aligner, *hear)
         found[name] = _learned(out, f"{name}-{few}", folder, args, open_words + updates)
         found[name] |= kept_of(out, transcripts) | {"text": text_record(out, demo)}
         source, aligner, updates = everything, f"ctc:{folder / f'{name}-{few}' / 'run'}", []
+        hear = [f"align.hear_rest={str(args.hear_rest).lower()}"]
+    said = with_what_was_said(out, demo, folder / "as-said.parquet")
+    found["as_said"] = _learned(said, "as-said", folder, args, open_words)
     found["everything"] = _learned(everything, "everything", folder, args, same)
     true_wer = found["true"]["wer"]
-    return found | {f"{name}_over_true": found[name]["wer"] / true_wer for name in PASSES}
+    return found | {f"{name}_over_true": found[name]["wer"] / true_wer for name in (*PASSES, "as_said")}
 
 
 def _learned(manifest: Path, name: str, folder: Path, args: Namespace, settings: list[str]) -> dict[str, Any]:

@@ -3,13 +3,13 @@
     python -m benchmarks.lab --work lab --out benchmarks/results/lab.json
     python -m benchmarks.lab --table        what --out has, as Markdown
 
-Every training process has one thread, and one run is on the machine at a time; with --at-once 2, runs of one process
-go beside one another, two at a time (their records tell it; two commands that share nothing get 1.95 times the work of
-one done on two cores, says benchmarks.scaling). Runs are done seed by seed, so that an unfinished laboratory has whole
-comparisons. --out is written after each run, one record a run, and what it holds of the same recipe is not repeated:
-the laboratory goes on where --work is gone, too, on the next day or the next machine (each record tells its own). A
-record of another recipe (another value of a setting) stays until its run was made again. Under --work a run that was
-cut off goes on from its checkpoint.
+Every training process has one thread, and one run is on the machine at a time; with --at-once 2, runs of one process go
+beside one another, two at a time, but for `single`, whose time others are compared with (the records tell it; two
+commands that share nothing get 1.95 times the work of one done on two cores, says benchmarks.scaling). Runs are done
+seed by seed, so that an unfinished laboratory has whole comparisons. --out is written after each run, one record a run,
+and what it holds of the same recipe is not repeated: the laboratory goes on where --work is gone, too, on the next day
+or the next machine (each record tells its own). A record of another recipe (another value of a setting) stays until its
+run was made again. Under --work a run that was cut off goes on from its checkpoint.
 
 Experiment `strategy`: the recipe's batches, the same ones in the same order, in each of the ways of CONDITIONS. G
 batches per update mean G times fewer updates; with smaller batches there are updates until as much audio was heard. The
@@ -165,12 +165,15 @@ def main() -> None:
 
 
 def turns(runs: Iterable[Run], at_once: int) -> Iterator[tuple[list[Run], int]]:
-    """Runs in the order in which they are done, and how many of them beside one another: those of one process first."""
+    """Runs in the order in which they are done, and how many of them beside one another: `single` by itself, the others
+    of one process, the rest."""
     for _, group in groupby(runs, lambda run: (run.seed, run.corpus)):
         together = list(group)
-        alone = [run for run in together if run.condition.processes == 1]
+        baseline = [run for run in together if (run.experiment, run.condition) == ("strategy", CONDITIONS[0])]
+        company = [run for run in together if run.condition.processes == 1 and run not in baseline]
+        yield baseline, 1
         # The longest first, so that the last is not left without company.
-        yield sorted(alone, key=lambda run: -run.condition.divided), at_once
+        yield sorted(company, key=lambda run: -run.condition.divided), at_once
         yield [run for run in together if run.condition.processes > 1], 1
 
 
@@ -310,19 +313,23 @@ def is_scored(folder: Path) -> bool:
 
 
 def with_targets(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Records with the time to the target of their corpus, which depends on all of them."""
+    """Records with the time to the target of their corpus and recipe, which depends on all of them."""
     told = []
     for one in found:
-        wanted = target(found, one["corpus"])
+        wanted = target(found, one["corpus"], one["recipe"])
         reached = [seconds for _, seconds, wer in one["validations"] if wanted is not None and wer <= wanted]
         told.append({**one, "target_wer": wanted, "seconds_to_target": min(reached, default=None)})
     return told
 
 
-def target(found: list[dict[str, Any]], corpus: str) -> float | None:
+def target(found: list[dict[str, Any]], corpus: str, recipe: str) -> float | None:
     """The validation WER whose time is told."""
-    baseline = [one for one in found if one["experiment"] == "strategy" and one["strategy"] == CONDITIONS[0].name]
-    finals = [one["validations"][-1][2] for one in baseline if one["corpus"] == corpus]
+    baseline = ("strategy", CONDITIONS[0].name, corpus, recipe)
+    finals = [
+        one["validations"][-1][2]
+        for one in found
+        if (one["experiment"], one["strategy"], one["corpus"], one["recipe"]) == baseline
+    ]
     return TARGET_SLACK * max(finals) if finals else None
 
 
@@ -386,7 +393,11 @@ def table(found: list[dict[str, Any]]) -> str:
             "|---|---|---|---|---|---|---|---|---|",
         ]
         lines += [_row(way, runs) for way in ways]
-        lines += ["", "Baseline: `single`, at equal audio heard; of batches that are a third, `single` with the same."]
+        lines += [
+            "",
+            "Baseline: `single`, at equal audio heard; of batches that are a third, `single` with the same. ~: of the "
+            "two, one had another run of one process beside it.",
+        ]
     scale = [one for one in found if one["experiment"] == "scale"]
     if scale:
         lines += ["", "| hours | WER, each seed | mean |", "|---|---|---|"]
@@ -409,8 +420,9 @@ def table(found: list[dict[str, Any]]) -> str:
 def _row(way: tuple[str, int], runs: list[dict[str, Any]]) -> str:
     mine = [one for one in runs if (one["strategy"], one["processes"]) == way]
     against = BASELINES.get(way[0], CONDITIONS[0].name)
-    baseline = {one["seed"]: one for one in runs if one["strategy"] == against}
-    pairs = [(one, baseline[one["seed"]]) for one in mine if one["seed"] in baseline and way[0] != against]
+    baseline = {(one["seed"], one["recipe"]): one for one in runs if one["strategy"] == against}
+    same = [(one, baseline.get((one["seed"], one["recipe"]))) for one in mine if way[0] != against]
+    pairs = [(one, other) for one, other in same if other is not None]
     reached = [one["seconds_to_target"] for one in mine]
     cells = [
         way[0],
@@ -419,7 +431,8 @@ def _row(way: tuple[str, int], runs: list[dict[str, Any]]) -> str:
         f"{statistics.mean(100 * one['wer'] for one in mine):.2f}",
         str(sum(one["errors"] for one in mine)),
         relative(pairs) if pairs else "",
-        f"{_times(pairs, 'seconds'):.2f}" if pairs else "1",
+        "~" * any(one.get("at_once") != other.get("at_once") for one, other in pairs)
+        + (f"{_times(pairs, 'seconds'):.2f}" if pairs else "1"),
         f"{_times(pairs, 'audio_seconds'):.3f}" if pairs else "1",
         "never" if None in reached else f"{statistics.mean(reached):.0f}",
     ]
@@ -433,19 +446,24 @@ def _times(pairs: list[tuple[dict[str, Any], dict[str, Any]]], name: str) -> flo
 def relative(pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
     """The error rate over single's, less one, all seeds together, and its 95 % interval.
 
-    The interval is a bootstrap over seeds and, within each draw of them, over calls, the same for both sides. Three
-    seeds are few: it is rather too short than too long.
+    The interval is a bootstrap over seeds and, within each draw of them, over calls, the same for both sides, and the
+    same calls for all seeds that have the same ones. Three seeds are few: it is rather too short than too long.
     """
-    # [seeds, calls, (errors, words) of the one, of single]
-    sums = np.array([
-        [[*one["calls"][call], *single["calls"][call]] for call in single["calls"]] for one, single in pairs
-    ], dtype=np.float64)  # fmt: skip
+    # Of each seed [calls, (errors, words) of the one, of single].
+    sums = [
+        np.array([[*one["calls"][call], *single["calls"][call]] for call in single["calls"]], dtype=np.float64)
+        for one, single in pairs
+    ]
+    tests = {tuple(single["calls"]): len(single["calls"]) for _, single in pairs}
+    places = [list(tests).index(tuple(single["calls"])) for _, single in pairs]
     dice = np.random.default_rng(0)
-    seeds = dice.integers(0, sums.shape[0], (_DRAWS, sums.shape[0]))
-    calls = dice.integers(0, sums.shape[1], (_DRAWS, sums.shape[1]))
-    drawn = np.stack([sums[of][:, where].sum((0, 1)) for of, where in zip(seeds, calls, strict=True)])
+    drawn = np.zeros((_DRAWS, 4))
+    for draw in range(_DRAWS):
+        calls = [dice.integers(0, size, size) for size in tests.values()]
+        for seed in dice.integers(0, len(sums), len(sums)):
+            drawn[draw] += sums[seed][calls[places[seed]]].sum(0)
     low, high = np.quantile(_ratio(drawn), [0.025, 0.975])
-    value = _ratio(sums.sum((0, 1))[None])[0]
+    value = _ratio(sum(one.sum(0) for one in sums)[None])[0]
     return f"{100 * value:+.1f} % ({100 * low:+.1f} to {100 * high:+.1f})"
 
 

@@ -24,6 +24,7 @@ def machine(command: list[str] | None = None) -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "cores": os.cpu_count(),
         "cpu": _cpu(),
+        "load": [round(load, 2) for load in os.getloadavg()],  # of the last 1, 5 and 15 minutes, of all that ran
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},

@@ -64,9 +64,10 @@ def test_every_planned_run_has_a_key_of_its_own() -> None:
 
 def test_the_target_is_a_tenth_above_the_worst_final_validation_of_single() -> None:
     slower = a_record(strategy="hogwild", validations=[[10, 4.0, 0.34], [20, 8.0, 0.32]])
-    told = lab.with_targets([a_record(), a_record(seed=1, validations=[[20, 9.0, 0.3]]), slower])
-    assert [one["target_wer"] for one in told] == [pytest.approx(0.33)] * 3
-    assert [one["seconds_to_target"] for one in told] == [10.0, 9.0, 8.0]
+    older = a_record(recipe="old", seed=2, validations=[[20, 9.0, 0.9]])
+    told = lab.with_targets([a_record(), a_record(seed=1, validations=[[20, 9.0, 0.3]]), slower, older])
+    assert [one["target_wer"] for one in told] == [pytest.approx(0.33)] * 3 + [pytest.approx(0.99)]
+    assert [one["seconds_to_target"] for one in told] == [10.0, 9.0, 8.0, 9.0]
 
 
 def test_a_call_with_everything_recorded_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,6 +211,20 @@ def test_the_table_compares_each_way_with_single_on_the_same_seeds() -> None:
     assert cells[6:] == ["0.50", "1.000", "5"]
     assert len(lines) == 6
 
+    def of_hogwild(told: str) -> list[str]:
+        return next([cell.strip() for cell in line.split("|")] for line in told.splitlines() if "hogwild" in line)
+
+    assert of_hogwild(lab.table([*runs[:2], runs[2] | {"recipe": "other"}]))[6] == ""  # none of its own recipe
+    assert of_hogwild(lab.table([*runs[:2], runs[2] | {"at_once": 2}]))[7] == "~0.50"
+
+
+def test_seeds_that_are_tested_on_other_calls_are_compared_seed_by_seed() -> None:
+    pairs = [
+        (a_scored("hogwild", 0, [22] * 11, 50.0), a_scored("single", 0, [20] * 11, 50.0)),
+        (a_scored("hogwild", 1, [11] * 12, 50.0), a_scored("single", 1, [10] * 12, 50.0)),
+    ]
+    assert lab.relative(pairs) == "+10.0 % (+10.0 to +10.0)"
+
 
 def test_smaller_batches_are_compared_with_smaller_batches() -> None:
     runs = [
@@ -224,11 +239,12 @@ def test_smaller_batches_are_compared_with_smaller_batches() -> None:
     assert [row[6] for row in rows] == ["1", "2.00", "0.50"]
 
 
-def test_runs_of_one_process_go_first_and_may_have_company() -> None:
+def test_single_goes_first_and_others_of_one_process_may_have_company() -> None:
     turns = list(lab.turns(lab.planned(["demo", "digits"], 2), 2))
-    assert [beside for _, beside in turns] == [2, 1] * 4
-    assert all((run.condition.processes == 1) == (beside == 2) for runs, beside in turns for run in runs)
-    assert turns[0][0][0].condition.name == "single, a third of the batch"
+    assert [beside for _, beside in turns] == [1, 2, 1] * 4
+    assert all(run.condition.processes == 1 for runs, beside in turns for run in runs if beside == 2)
+    assert [run.condition.name for run in turns[0][0]] == ["single"]
+    assert turns[1][0][0].condition.name == "single, a third of the batch"
     assert [run.seed for runs, _ in turns for run in runs] == [0] * 24 + [1] * 24
 
 

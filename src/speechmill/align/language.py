@@ -15,6 +15,21 @@ from pathlib import Path
 from speechmill.align.base import Sentence
 
 BACK_OFF = 0.2
+# The commonest words of English, which are in any talk.
+COMMON = tuple(
+    """
+    the be to of and a in that have i it for not on with he as you do at this but his by from they we say her she or an
+    will my one all would there their what so up out if about who get which go me when make can like time no just him
+    know take people into year your good some could them see other than then now look only come its over think also
+    back after use two how our work first well way even new want because any these give day most us is was are had were
+    been has more very did said much where through should each many before must long here world still own between life
+    being under never last might another while great old against went came again part made such those upon too three
+    four five right however public small place same since really around without again course house during state
+    always something little number system every put found left end government second company market high million
+    night power water thing young head far point both few side told business percent help yet better enough away
+    """.split()
+)
+_ENOUGH = 200  # different words of a transcript that are alternatives enough to one another
 _START, _END = "<s>", "</s>"
 _RARE = 0.3  # count of an n-gram of a token's second and later readings
 
@@ -50,6 +65,21 @@ def count(sentences: Sequence[Sentence], weight: float = 1.0) -> Counts:
     counts.add(stream, weight)
     for start, end, reading in others:
         counts.add([*stream[max(0, start - 2) : start], *reading, *stream[end : end + 2]], _RARE * weight)
+    return counts
+
+
+def with_others(counts: Counts) -> Counts:
+    """The counts of a short transcript with words that it does not have, as likely as all of its own together.
+
+    A decoder hears what it knows: of four sentences that were never said it finds some in any speech, where there is
+    nothing else that it could hear.
+    """
+    if len(counts.ones) >= _ENOUGH:
+        return counts
+    others = [word for word in COMMON if word not in counts.ones]
+    total = sum(counts.ones.values())
+    for word in others:
+        counts.ones[word] = total / len(others)
     return counts
 
 

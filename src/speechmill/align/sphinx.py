@@ -15,7 +15,7 @@ from typing import Any
 
 from speechmill.align import acoustics, mllr, pocket
 from speechmill.align.base import Heard, Passage, Sentence
-from speechmill.align.language import Counts, count, likelier, write_arpa
+from speechmill.align.language import Counts, count, likelier, with_others, write_arpa
 from speechmill.align.sound import FRAME, SECONDS, SILENT, Levels, levels, pieces
 from speechmill.align.spoken import Token, first_reading, read_aloud
 from speechmill.align.spot import Pronunciations, Spotter
@@ -56,7 +56,7 @@ class Sphinx:
 
     def prepare(self, sentences: Sequence[Sentence]) -> None:
         """Make the decoders anew: dictionary of the transcript's words, language model of the transcript."""
-        self._counts = count(sentences)
+        self._counts = with_others(count(sentences))
         self._known = pocket.write_dictionary(self._counts.ones, self._dictionary)
         self._cepstra, self._voices, self._transforms, self._passages = None, {}, {}, {}
         self._stretch = None
