@@ -105,12 +105,17 @@ def is_untimed(columns: Sequence[str]) -> pl.Expr:
     return ~pl.col(TIMED).fill_null(True) if TIMED in columns else pl.lit(False)
 
 
-def check_recordings(table: pl.DataFrame, path: Path) -> None:
-    """Raise SpeechmillError where audio that the manifest `path` points at is not there, or a row points at none."""
+def check_named(table: pl.DataFrame, path: Path) -> None:
+    """Raise SpeechmillError where a row of the manifest `path` points at no recording."""
     if nameless := table["recording"].null_count():
         raise SpeechmillError(
             f"{path}: {nameless} of its {table.height} rows name no recording; import the corpus again."
         )
+
+
+def check_recordings(table: pl.DataFrame, path: Path) -> None:
+    """Raise SpeechmillError where audio that the manifest `path` points at is not there, or a row points at none."""
+    check_named(table, path)
     names = table["recording"].unique(maintain_order=True).to_list()
     gone = [name for name in names if not Path(name).is_file()]
     if gone:
@@ -124,3 +129,10 @@ def read_ids(path: Path) -> list[str]:
     """Ids of calls from a text file, one a line; blank lines and those that begin with # are passed over."""
     lines = (line.strip() for line in read_text(path).splitlines())
     return [line for line in lines if line and not line.startswith("#")]
+
+
+def as_written(table: pl.LazyFrame) -> pl.LazyFrame:
+    """Rows with what is written as their text, where an earlier selection has put wildcards there."""
+    if WRITTEN_TEXT not in table.collect_schema().names():
+        return table
+    return table.with_columns(text=pl.coalesce(WRITTEN_TEXT, "text")).drop(WRITTEN_TEXT)

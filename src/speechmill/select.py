@@ -20,6 +20,7 @@ from speechmill.manifest import (
     SCHEMA,
     SPLITS,
     WRITTEN_TEXT,
+    as_written,
     is_untimed,
     read_ids,
     scan_manifest,
@@ -122,13 +123,6 @@ def select(table: pl.DataFrame, settings: SelectSettings) -> Selection:
     words = {split: WordCounts() for split in SPLITS}
     _count_words(chosen, words)
     return Selection(chosen, dropped.drop("recording"), choice.wishes, _summary(choice, words))
-
-
-def as_written(table: pl.LazyFrame) -> pl.LazyFrame:
-    """Rows with what is written as their text, where an earlier selection has put wildcards there."""
-    if WRITTEN_TEXT not in table.collect_schema().names():
-        return table
-    return table.with_columns(text=pl.coalesce(WRITTEN_TEXT, "text")).drop(WRITTEN_TEXT)
 
 
 def with_silence(table: pl.LazyFrame, most: float) -> pl.LazyFrame:

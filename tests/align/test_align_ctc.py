@@ -11,7 +11,7 @@ from scripted import PAUSE, WORD, said
 from torch import Tensor
 
 from speechmill.align.base import Sentence
-from speechmill.align.ctc import Ctc, RunEmitter, Spelled, passed_over, place_tokens
+from speechmill.align.ctc import Ctc, RunEmitter, Spelled, as_written, passed_over, place_tokens
 from speechmill.align.known import Token, known_text
 from speechmill.align.mms import Mms, spell
 from speechmill.align.opened import hear_open_places
@@ -215,6 +215,12 @@ def test_mms_with_a_stand_in() -> None:
 def test_mms_without_weights_is_one_clear_line() -> None:
     with pytest.raises(SpeechmillError, match="weights of MMS_FA are not on disk and could not be fetched"):
         Mms(Bundle(None))
+
+
+def test_what_stands_in_square_brackets_is_mostly_not_said() -> None:
+    tokens = as_written("so [Operator Instructions] it (well) rose [laughter].")
+    said = [" ".join(word for word in token.readings[0]) for token in tokens]
+    assert said == ["so", "", "", "it", "well", "rose", ""]
 
 
 def test_words_are_spelled_from_letters() -> None:

@@ -16,8 +16,10 @@ from speechmill.align import run
 from speechmill.align.base import Heard
 from speechmill.align.known import Telling
 from speechmill.align.run import align_manifest
+from speechmill.align.transcript import sentences_of
 from speechmill.audio import RATE, Pcm
 from speechmill.cli import main
+from speechmill.errors import SpeechmillError
 from speechmill.inspection import inspect_ledger
 from speechmill.manifest import read_manifest
 from speechmill.settings import AlignSettings
@@ -139,6 +141,81 @@ def test_a_bad_recording_does_not_stop_the_rest(tmp_path: Path, hears: list[Hear
     assert report["sentences"] == {"kept": 3, "unreadable-recording": 2}
     assert len(report["failures"]) == 2
     assert any("gone.wav" in failure for failure in report["failures"])
+    accounted = table(source, "ledger").filter(pl.col("source_seconds").is_null())
+    assert accounted.select("recording", "outcome").sort("recording").rows() == [
+        (str(tmp_path / f"{name}.wav"), "unreadable-recording") for name in ("gone", "torn")
+    ]
+    shown, problems = inspect_ledger(tmp_path / "out.parquet")
+    assert problems == []
+    assert "2 recordings have no known length" in shown
+
+
+def test_a_manifest_may_have_its_columns_in_any_order(tmp_path: Path, hears: list[Heard]) -> None:
+    samples, heard, _ = said([A, B, C])
+    hears += heard
+    source = manifest(tmp_path, {"gone": (np.zeros(0, np.int16), [A]), "good": (samples, [A, B, C])}, ceo=True)
+    rows = pl.read_parquet(source)
+    rows.select(sorted(rows.columns)).write_parquet(source)
+    assert align(source).report["sentences"] == {"kept": 3, "unreadable-recording": 1}
+
+
+def test_what_is_aligned_is_what_is_written(tmp_path: Path, hears: list[Heard]) -> None:
+    """A selection for training has wildcards in its text, and what is written beside it."""
+    source = one(tmp_path, hears, [A, "we ★ lower than ★", C])
+    written = pl.Series("written_text", [None, B, None], pl.String)
+    pl.read_parquet(source).with_columns(written).write_parquet(source)
+    assert align(source).report["sentences"] == {"kept": 3}
+    rows = read_manifest(tmp_path / "out.parquet")
+    assert rows["text"].to_list() == [A, B, C]
+    assert "written_text" not in rows.columns
+
+
+def test_a_row_without_a_recording_is_refused(tmp_path: Path, hears: list[Heard]) -> None:
+    source = one(tmp_path, hears, [A, B, C])
+    rows = pl.read_parquet(source)
+    rows.with_columns(recording=pl.lit(None, pl.String)).write_parquet(source)
+    with pytest.raises(SpeechmillError, match="3 of its 3 rows name no recording"):
+        align(source)
+
+
+def test_names_of_calls_and_rows_may_be_long(tmp_path: Path, hears: list[Heard]) -> None:
+    samples, heard, _ = said([A, B, C] * 3)
+    hears += heard
+    source = manifest(tmp_path, {"call": (samples, [" ".join(f"{text.capitalize()}." for text in [A, B, C] * 3)])})
+    rows = pl.read_parquet(source)
+    rows.with_columns(call=pl.lit("x" * 250), id=pl.lit("y" * 95)).write_parquet(source)
+    align(source)
+    ids = read_manifest(tmp_path / "out.parquet")["id"].to_list()
+    assert ids == ["y" * 92 + f"_p{number}" for number in range(1, 10)]
+
+
+def test_ids_that_importers_number_and_parts_of_running_text_stay_apart(tmp_path: Path, hears: list[Heard]) -> None:
+    samples, heard, _ = said([A, B, C] * 4)
+    hears += heard
+    text = " ".join(f"{sentence.capitalize()}." for sentence in [A, B, C] * 3)
+    source = manifest(tmp_path, {"call": (samples, [text, A, B, C])})
+    ids = pl.Series("id", ["call", "call-2", "call-3", "call-4"])
+    pl.read_parquet(source).with_columns(ids).write_parquet(source)
+    align(source)
+    found = read_manifest(tmp_path / "out.parquet")
+    assert found["id"].n_unique() == len(found) == 12
+    assert found["known_text"].to_list() == found["text"].to_list()
+
+
+def test_two_rows_with_one_id_are_told(tmp_path: Path, hears: list[Heard]) -> None:
+    source = one(tmp_path, hears, [A, B, C])
+    pl.read_parquet(source).with_columns(id=pl.lit("same")).write_parquet(source)
+    with pytest.raises(SpeechmillError, match="two utterances are named 'same'"):
+        align(source)
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_parts_that_a_kill_has_left_after_merging_are_taken_away(tmp_path: Path, hears: list[Heard]) -> None:
+    source = one(tmp_path, hears, [A, B, C])
+    align(source)
+    (tmp_path / "out.parts" / "call").mkdir(parents=True)
+    assert align(source).done_before
+    assert not (tmp_path / "out.parts").exists()
 
 
 def test_a_fault_in_one_recording_does_not_stop_the_rest_and_is_tried_again(
@@ -307,7 +384,20 @@ def test_running_text_is_cut_at_sentence_ends(tmp_path: Path, hears: list[Heard]
     align(manifest(tmp_path, {"call": (samples, [text])}))
     rows = read_manifest(tmp_path / "out.parquet")
     assert " ".join(rows["text"]) == text
-    assert rows["id"].to_list() == [f"call_0-{n}" for n in range(1, 10)]
+    assert rows["id"].to_list() == [f"call_0_p{n}" for n in range(1, 10)]
+
+
+def test_running_text_keeps_its_marks_and_is_not_cut_after_a_title() -> None:
+    before = " ".join(["word"] * 60) + "."
+    parts = [
+        before,
+        'He said "we did well."',
+        "Then Mr. Smith left (see p. 3.)",
+        "Élan rose 3%.",
+        "$5 is “fine.”",
+        "So",
+    ]
+    assert sentences_of(" ".join(parts)) == parts
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

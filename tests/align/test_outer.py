@@ -47,6 +47,17 @@ def words(agree: list[tuple[int, int]], spans: list[tuple[float, float]]) -> lis
     return found
 
 
+def test_a_hold_of_minutes_inside_a_sentence_is_not_laid_over_at_once() -> None:
+    class Asked(Sounding):
+        def stretch(self, samples: Pcm, start: float, end: float, speaker: str) -> Stretch:
+            raise AssertionError(f"{speaker}: {end - start} s of {len(samples)} samples")
+
+    samples = np.zeros(700 * RATE, np.int16)
+    given = words([(1, 6), (0, 7)], [(1.0, 650.0), (660.0, 663.0)])
+    found = lay_outer_words(Asked([]), samples, sentences(TEXTS), given, (), levels(samples))
+    assert [(word.start, word.end) for word in found] == [(word.start, word.end) for word in given]
+
+
 def laid(given: list[Word], taken: Sequence[tuple[float, float]] = ()) -> list[Word]:
     samples = sound()
     return lay_outer_words(Sounding([]), samples, sentences(TEXTS), given, taken, levels(samples))

@@ -27,6 +27,9 @@ def readings(text: str, place: int = 0) -> list[str]:
         ("It’s “quoted”, don't!", "it's quoted don't"),
         ("café 3.5x", "cafe three point five x"),
         ("5-7% of $2-3", "five to seven percent of two to three dollars"),
+        ("$3.5-$4 billion at www.name.com", "three point five to four billion dollars at www dot name dot com"),
+        ("-$5, $4.5-billion", "minus five dollars four point five billion dollars"),
+        ("U.S.-based Ørsted, Đoković", "u s based orsted dokovic"),
     ],
 )
 def test_the_first_reading(written: str, spoken: str) -> None:
@@ -55,6 +58,8 @@ def test_the_first_reading(written: str, spoken: str) -> None:
         ("10x", "ten times"),
         ("1980s", "nineteen eighties"),
         ("e-mail", "email"),
+        ("24/7", "twenty four seven"),
+        ("$1.05-$1.10", "one oh five to one ten"),
     ],
 )
 def test_another_reading(written: str, reading: str) -> None:

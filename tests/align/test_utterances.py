@@ -49,6 +49,16 @@ def test_a_long_sentence_is_cut_at_its_pauses() -> None:
     assert all(before.end <= after.start for before, after in itertools.pairwise(made))
 
 
+def test_no_cut_leaves_words_in_a_part_that_is_too_short() -> None:
+    """ "Well," and a long pause before the rest of a sentence."""
+    tokens = [TimedToken("Well,", 0.0, 0.45, True)]
+    tokens += [TimedToken(f"w{n}", 3.5 + 0.5 * n, 3.9 + 0.5 * n, True) for n in range(60)]
+    there = Outcome(0, judge.KEPT, 0.9, 0.0, 33.4, tuple(tokens))
+    made, left_out = utterances([there], "a", [], AlignSettings())
+    assert not left_out
+    assert [token for utterance in made for token in utterance.tokens] == tokens
+
+
 def test_the_least_sure_sentence_gives_the_confidence() -> None:
     made, _ = utterances([outcome(0, 0.0, 3.0), outcome(1, 3.2, 3.9, 2, 0.4)], "aa", [], AlignSettings())
     assert [utterance.confidence for utterance in made] == [0.4]

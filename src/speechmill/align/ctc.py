@@ -19,7 +19,7 @@ from torch import Tensor
 
 from speechmill.align.base import Heard, Passage, Sentence
 from speechmill.align.sound import FRAME, SECONDS, levels, pieces
-from speechmill.align.spoken import Token
+from speechmill.align.spoken import Token, brackets, is_unsaid
 from speechmill.artefact import fingerprint
 from speechmill.audio import RATE, Pcm
 from speechmill.config import load_recipe
@@ -43,7 +43,7 @@ _CLEAR = 1.0
 _SURE = 0.6
 _LIKELY = 0.2  # and nothing is said where no token is so likely
 _AWAY = 0.1  # nats a step by which a known token is preferred to "anything" where it is the likeliest
-_VERSION = 5
+_VERSION = 6
 
 
 class Emitter(Protocol):
@@ -72,8 +72,13 @@ class Spelled(NamedTuple):
 
 
 def as_written(text: str) -> list[Token]:
-    """The tokens of a text as a model spells them that was trained on written text: one reading each."""
-    return [Token(word, (tuple(normalize(word).lower().split()),)) for word in text.split()]
+    """The tokens of a text as a model spells them that was trained on written text: one reading each, and nothing
+    where it stands in square brackets, which is mostly not said.
+    """
+    parts = text.split()
+    said = [not is_unsaid(bracket) for bracket in brackets(parts)]
+    words = [normalize(part).lower().split() if is_said else [] for part, is_said in zip(parts, said, strict=True)]
+    return [Token(part, (tuple(one),)) for part, one in zip(parts, words, strict=True)]
 
 
 class Ctc:
@@ -97,13 +102,14 @@ class Ctc:
                 for word in token.readings[0]:
                     single = len(token.readings[0]) == 1
                     self._written.setdefault(word, token.written if single else word)
-        texts = [self._ids(sentence.text) for sentence in sentences]
+        texts = [self._ids(sentence) for sentence in sentences]
         # A piece of sound begins with a sentence, and others follow each other in it: as one stream, too.
         stream = [token for text in texts for token in text]
         self._language = NgramModel.train([*texts, stream], _SEARCH.lm_order, self._emitter.tokens)
 
-    def _ids(self, text: str) -> list[int]:
-        return [token for word in text.split() for token in self._emitter.encode(word)]
+    def _ids(self, sentence: Sentence) -> list[int]:
+        said = [token.written for token in sentence.tokens if token.readings[0]]
+        return [token for word in said for token in self._emitter.encode(word)]
 
     def listen(self, samples: Pcm) -> Iterator[list[Heard]]:
         """See `Aligner.listen`."""
@@ -273,7 +279,10 @@ class RunEmitter:
         model = self._recognizing.model
         rate = model.log_mel.settings.sample_rate
         if rate != RATE:
-            raise SpeechmillError(f"{run}: its model hears {rate} Hz; align works at {RATE} Hz.")
+            raise SpeechmillError(
+                f"{run}: its model hears {rate} Hz and align works at {RATE} Hz; train one on shards with "
+                f"shard.sample_rate={RATE}."
+            )
         self.tokens = len(self._recognizing.tokenizer)
         self.writes = self._recognizing.tokenizer.settings.text == "as_written"
         weights = hashlib.sha256()

@@ -18,6 +18,7 @@ OVERLAPS = "overlaps"  # what was heard of it belongs to another sentence as wel
 NOTHING_TO_SAY = "nothing-to-say"  # no word that can be read aloud
 OTHER = "transcript-of-another-recording"
 TOO_SHORT = "too-short"  # an utterance of it would be shorter than asked, and has no neighbour to join
+TOO_LONG = "too-long"  # an utterance of it would be longer than asked, and has no pause between words to cut it at
 UNREADABLE = "unreadable-recording"
 FAILED = "alignment-failed"  # a fault of the aligner, or its process was killed
 

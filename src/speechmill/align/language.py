@@ -16,8 +16,7 @@ from speechmill.align.base import Sentence
 
 BACK_OFF = 0.2
 # The commonest words of English, which are in any talk.
-COMMON = tuple(
-    """
+_COMMON = """
     the be to of and a in that have i it for not on with he as you do at this but his by from they we say her she or an
     will my one all would there their what so up out if about who get which go me when make can like time no just him
     know take people into year your good some could them see other than then now look only come its over think also
@@ -27,8 +26,7 @@ COMMON = tuple(
     four five right however public small place same since really around without again course house during state
     always something little number system every put found left end government second company market high million
     night power water thing young head far point both few side told business percent help yet better enough away
-    """.split()
-)
+    """
 _ENOUGH = 200  # different words of a transcript that are alternatives enough to one another
 _START, _END = "<s>", "</s>"
 _RARE = 0.3  # count of an n-gram of a token's second and later readings
@@ -76,7 +74,7 @@ def with_others(counts: Counts) -> Counts:
     """
     if len(counts.ones) >= _ENOUGH:
         return counts
-    others = [word for word in COMMON if word not in counts.ones]
+    others = [word for word in dict.fromkeys(_COMMON.split()) if word not in counts.ones]
     total = sum(counts.ones.values())
     for word in others:
         counts.ones[word] = total / len(others)

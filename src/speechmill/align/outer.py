@@ -16,7 +16,7 @@ import numpy.typing as npt
 from speechmill.align.base import Aligner, Heard, Sentence
 from speechmill.align.place import Word
 from speechmill.align.sound import Levels, pauses
-from speechmill.align.verify import WORSE, edge_has_room, letters
+from speechmill.align.verify import LONGEST, WORSE, edge_has_room, letters
 from speechmill.audio import RATE, Pcm
 
 _FURTHEST = (2.5, 1.0)  # an edge moves by so many times what its unheard words take, and so many seconds more
@@ -81,6 +81,8 @@ def _laid(
     ends = _cuts(last_heard, late, marks, late, own[-1].end) if trailing else np.array([own[-1].end])
     cuts = np.unique(np.concatenate([starts, ends]))
     low = float(cuts[0])
+    if float(cuts[-1]) - low > LONGEST:  # a hold of minutes in the middle of it
+        return None
     stretch = aligner.stretch(samples, low, float(cuts[-1]), speaker)
     if stretch is None:
         return None

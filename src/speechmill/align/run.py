@@ -49,16 +49,17 @@ from speechmill.audio import decode, probe
 from speechmill.corpora.base import identifier
 from speechmill.errors import SpeechmillError, StorageError
 from speechmill.ledger import KEPT, OVERLAP, account, ledger_path, write_ledger
-from speechmill.manifest import read_manifest, write_manifest
+from speechmill.manifest import as_written, check_named, scan_manifest, write_manifest
 from speechmill.progress import Progress, track
 from speechmill.settings import AlignSettings
 from speechmill.workers import ALONE, Worker, cores, end_with_parent
 
-_VERSION = 16  # of what align does: raise it where the same input would give other rows
-_MERGING_VERSION = 2  # the same, of what is made of all recordings together: then they need not be aligned again
+_VERSION = 17  # of what align does: raise it where the same input would give other rows
+_MERGING_VERSION = 3  # the same, of what is made of all recordings together: then they need not be aligned again
 _TABLES = ("utterances", "words", "sentences", "spans")
 _KILLED = 4  # recordings in a row at each of which a process is killed: that is the machine
 _MERGING = 3600.0  # seconds that a worker waits for another one's merging
+_NAME = 80  # characters of a call's name in that of its folder
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,10 @@ def align_manifest(
     `processes` are those beside this one; None: this one aligns, and ends where a library ends it.
     Raises SpeechmillError where the manifest has no rows, the aligner cannot be had, or the output is the input.
     """
-    table = read_manifest(manifest)
+    table = as_written(scan_manifest(manifest)).collect()
     if table.is_empty():
         raise SpeechmillError(f"{manifest}: the manifest has no rows.")
+    check_named(table, manifest)
     if manifest.resolve() == out.resolve():
         raise SpeechmillError(f"{out}: align would overwrite the manifest that it reads; choose another output.")
     if processes is not None and processes < 1:
@@ -136,6 +138,7 @@ def align_manifest(
     whole = fingerprint([_MERGING_VERSION, *(job.name for job in jobs)])
     if report := _finished(out, whole):
         tidy(out)
+        shutil.rmtree(out.with_suffix(".parts"), ignore_errors=True)  # of a process that was killed after merging
         return AlignReport(out, len(jobs), len(jobs), True, report)
     mine = [job for number, job in enumerate(jobs) if worker.takes(number)]
     _take_over(mine, out)
@@ -170,7 +173,7 @@ def _jobs(table: pl.DataFrame, out: Path, settings: AlignSettings, aligner: str,
         except OSError:
             size = [-1, -1]
         name = fingerprint([base, size, sha256(rows.write_ndjson().encode())])
-        folder = parts / f"{identifier(rows['call'][0])}-{fingerprint(str(path))[:8]}"
+        folder = parts / f"{identifier(rows['call'][0])[-_NAME:]}-{fingerprint(str(path))[:8]}"
         jobs.append(_Job(rows, folder, name, aligner, settings))
     return jobs
 
@@ -347,7 +350,8 @@ def _merge(jobs: Sequence[_Job], out: Path, name: str) -> dict[str, Any]:
             )
     utterances = _utterances(folders)
     write_manifest(utterances, out)
-    write_ledger(_ledger(pl.scan_parquet(_beside(out, "spans")), utterances), ledger_path(out))
+    spans, sentences = (pl.scan_parquet(_beside(out, table)) for table in ("spans", "sentences"))
+    write_ledger(_ledger(spans, sentences, utterances), ledger_path(out))
     made = [_state(job) for job in jobs]
     failures = [one["failure"] for one in made if one["failure"]]
     about = {"fingerprint": name, "manifest_sha256": sha256_file(out), "recordings": made}
@@ -369,11 +373,18 @@ def _utterances(folders: Sequence[Path]) -> pl.DataFrame:
         with_known_text(table, words(folder), tells)
         for folder, table in track(found, "merge", len(found), "recordings")
     ]
-    return pl.concat(known, how="vertical")
+    together = pl.concat(known, how="vertical")
+    if repeated := together.filter(pl.col("id").is_duplicated())["id"].head(1).to_list():
+        raise SpeechmillError(
+            f"{folders[0].parent}: two utterances are named {repeated[0]!r}; give the rows of the manifest other ids "
+            f"(import without an id column numbers them)."
+        )
+    return together
 
 
-def _ledger(spans: pl.LazyFrame, utterances: pl.DataFrame) -> pl.DataFrame:
-    """The spans in sums for each recording; rejected seconds under their reasons."""
+def _ledger(spans: pl.LazyFrame, sentences: pl.LazyFrame, utterances: pl.DataFrame) -> pl.DataFrame:
+    """The spans in sums for each recording; rejected seconds under their reasons. Of a recording that cannot be read
+    the length is not known."""
     seconds = (pl.col("end") - pl.col("start")).sum().alias("seconds")
     outcome = pl.when(pl.col("kind") == ledger.REJECTED).then("reason").otherwise("kind").alias("outcome")
     sums = spans.group_by("recording", outcome).agg(seconds).with_columns(utterances=0).collect()
@@ -385,7 +396,9 @@ def _ledger(spans: pl.LazyFrame, utterances: pl.DataFrame) -> pl.DataFrame:
     )
     source = spans.group_by("recording").agg(pl.col("end").max().alias("source_seconds")).collect()
     others = sums.filter(pl.col("outcome") != ledger.KEPT)
-    return account(source, [kept, overlap.filter(pl.col("seconds").abs() > 1e-6), others])
+    lost = sentences.group_by("recording").agg(pl.col("reason").first().alias("outcome")).collect()
+    lost = lost.join(source, on="recording", how="anti").with_columns(utterances=0, seconds=0.0)
+    return account(source, [kept, overlap.filter(pl.col("seconds").abs() > 1e-6), others, lost])
 
 
 def _sums(out: Path, utterances: pl.DataFrame, failures: list[str]) -> dict[str, Any]:

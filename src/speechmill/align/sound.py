@@ -11,11 +11,13 @@ FRAME = 160  # samples of 10 ms at 16 kHz
 SECONDS = FRAME / RATE
 Levels = npt.NDArray[np.float32]
 SILENT = 20.0  # dB: a frame below it (a mean amplitude of 10 of 32,768) holds no speech
+_SHORTEST = 50  # frames of the last piece, where a recording is longer than one
 _BLOCK = 6000  # frames turned into energies at a time: a minute
 _RANGE = 40.0  # dB under the peak that still count as speech
 _QUIET, _PAUSE = 25.0, 6  # dB under loud speech, and frames, that make a pause
 _BETWEEN = 20  # frames of a pause that is between words and not in one
 _LEAST = 0.03  # seconds that a word has on its side of it
+_REACH = 1.0  # seconds that an edge follows the sound outwards at most: music may go on from the last word
 
 
 def levels(samples: Pcm) -> Levels:
@@ -31,11 +33,12 @@ def levels(samples: Pcm) -> Levels:
 def pieces(found: Levels, shortest: float = 6.0, longest: float = 15.0) -> list[tuple[int, int]]:
     """Cut frames into pieces of `shortest` to `longest` seconds, each cut in the quietest 0.2 s there is."""
     width = 20
-    smooth = np.convolve(found, np.ones(width, np.float32) / width, "same")
+    around = np.pad(found, (width // 2, width - 1 - width // 2), "edge") if len(found) else found
+    smooth = np.convolve(around, np.ones(width, np.float32) / width, "valid") if len(found) else found
     least, most = round(shortest / SECONDS), round(longest / SECONDS)
     cuts = [0]
     while len(found) - cuts[-1] > most:
-        there = smooth[cuts[-1] + least : cuts[-1] + most]
+        there = smooth[cuts[-1] + least : min(cuts[-1] + most, len(found) - _SHORTEST)]
         cuts.append(cuts[-1] + least + int(np.argmin(there)))
     return list(zip(cuts, [*cuts[1:], len(found)], strict=True))
 
@@ -82,8 +85,9 @@ def edges(found: Levels, start: float, end: float, earliest: float, latest: floa
     """Move the edges of an utterance to where its sound begins and ends: within 40 dB of its own peak.
 
     `start` and `end` (seconds) come from an aligner, which is some frames off at pauses. Outwards an edge follows the
-    sound as far as it goes on, within `earliest` and `latest` (the neighbours); inwards it passes silence.
+    sound as far as it goes on, within `earliest` and `latest` (the neighbours) and a second; inwards it passes silence.
     """
+    earliest, latest = max(earliest, start - _REACH), min(latest, end + _REACH)
     first, last = round(start / SECONDS), max(round(start / SECONDS) + 1, round(end / SECONDS))
     low, high = max(0, round(earliest / SECONDS)), min(len(found), round(latest / SECONDS))
     if last > len(found) or not len(found[first:last]):

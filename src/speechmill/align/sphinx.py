@@ -25,7 +25,7 @@ from speechmill.score.align import align
 _EXPECTED = 0.5  # share of the words of a second listening that its sentences are expected to be
 _CLEAR, _CLEAR_WORDS = 0.7, 5  # share of the heard words, and least number, that agree with what a speaker is to say
 _VOICE = 2.0  # seconds of speech from which a voice is learned
-_VERSION = 3
+_VERSION = 4
 
 
 class Sphinx:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice, product
@@ -65,9 +66,12 @@ _ABBREVIATIONS: dict[str, list[Reading]] = {
 _ORDER = ("first", "second", "third", "fourth")
 _PUNCTUATION = '.,?!;:"“”„«»…‹›'
 _OPEN, _CLOSE = "([{", ")]}"
+_UNSAID = ("[", "{")
 _FILLER = re.compile(r"^[-–—.…_*]+$")
 _FIGURE = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"
-_MONEY = re.compile(rf"^(?:us|u\.s\.|c|ca|a|au|hk|nz|s|r)?(?P<unit>[$€£¥₹])(?P<figure>{_FIGURE})(?P<scale>[a-z]*)$")
+_MONEY = re.compile(
+    rf"^(?P<sign>[-+−]?)(?:us|u\.s\.|c|ca|a|au|hk|nz|s|r)?(?P<unit>[$€£¥₹])(?P<figure>{_FIGURE})-?(?P<scale>[a-z]*)$"
+)
 _PERCENT = re.compile(rf"^(?P<sign>[-+−]?)(?P<figure>{_FIGURE})%$")
 _NUMBER = re.compile(rf"^(?P<sign>[-+−]?)(?P<figure>{_FIGURE})$")
 _ORDINAL = re.compile(r"^(\d{1,4})(?:st|nd|rd|th)$")
@@ -78,6 +82,11 @@ _TIME = re.compile(r"^(\d{1,2}):(\d\d)$")
 _RANGE = re.compile(rf"^([$€£]?)({_FIGURE})[-–—]([$€£]?)({_FIGURE})(%?)$")
 _FRACTION = re.compile(r"^(\d{1,2})/(\d{1,3})$")
 _INITIALS = re.compile(r"^(?:[a-z]\.)+[a-z]?$")
+# Letters that Unicode does not take apart into one of English and a mark.
+_LATIN = str.maketrans({
+    "ß": "ss", "æ": "ae", "Æ": "Ae", "ø": "o", "Ø": "O", "œ": "oe", "Œ": "Oe", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D",
+    "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ı": "i",
+})  # fmt: skip
 _PART = re.compile(rf"{_FIGURE}|'?[a-z][a-z']*|[&+@=%#/$]")
 
 
@@ -94,26 +103,39 @@ def read_aloud(text: str) -> list[Token]:
     """Split a written text at blanks and give the readings of each token."""
     parts = text.replace("’", "'").replace("‘", "'").split()
     tokens: list[Token] = []
-    depth = ""  # the bracket that is open
-    for place, (part, written) in enumerate(zip(parts, text.split(), strict=True)):
-        square = depth in ("[", "{") if depth else False
-        for mark in part:
-            if mark in _OPEN:
-                depth, square = mark, square or mark in "[{"
-        round_one = depth == "("
-        if any(mark in _CLOSE for mark in part):
-            depth = ""
+    for place, (part, written, bracket) in enumerate(zip(parts, text.split(), brackets(parts), strict=True)):
         core = _strip(part)
         before = _strip(parts[place - 1]) if place else ""
         following = _strip(parts[place + 1]) if place + 1 < len(parts) and part[-1] not in ".,;:?!" else ""
         readings = _readings(core, *(part if _matters(part) else "" for part in (before, following)))
         unreadable = not readings
-        if square:
+        if is_unsaid(bracket):
             readings = [_NOTHING, *readings]
-        elif round_one:
+        elif bracket:
             readings = [*readings, _NOTHING]
         tokens.append(Token(written, tuple(unique(readings)[:MAX_READINGS]) or (_NOTHING,), unreadable))
     return tokens
+
+
+def brackets(parts: Sequence[str]) -> list[str]:
+    """For each token the bracket that it is in, one that is mostly not said before a round one; "" in none."""
+    found = []
+    depth = ""  # the bracket that is open
+    for part in parts:
+        inside = depth
+        for mark in part:
+            if mark in _OPEN:
+                depth = mark
+                inside = inside if inside in _UNSAID else mark
+        if any(mark in _CLOSE for mark in part):
+            depth = ""
+        found.append(inside)
+    return found
+
+
+def is_unsaid(bracket: str) -> bool:
+    """Whether what stands in such a bracket ("[laughter]") is mostly not said."""
+    return bracket in _UNSAID
 
 
 def _matters(part: str) -> bool:
@@ -145,8 +167,8 @@ def _readings(core: str, before: str, following: str) -> list[Reading]:
         return [_NOTHING, ("uh",), ("um",)] if core and _FILLER.match(core) and core != "." else [_NOTHING]
     if lower in _SYMBOLS:
         return list(_SYMBOLS[lower])
-    if lower in _SCALES and _MONEY.match(before.lower()):
-        return [(lower, "dollars" if before[-1:] == "$" else _unit(before)), (lower,)]
+    if lower in _SCALES and (unit := _unit(before)):
+        return [(lower, unit), (lower,)]
     for rule in (_figure, _period, _clock):
         if found := rule(lower, following.lower()):
             return found
@@ -159,19 +181,23 @@ def _readings(core: str, before: str, following: str) -> list[Reading]:
 
 
 def _unit(money: str) -> str:
-    match = _MONEY.match(money.lower())
-    return _CURRENCIES[match["unit"]][1] if match else "dollars"
+    """What an amount, or a range of them, is counted in; empty where it is none."""
+    if match := _MONEY.match(money.lower()):
+        return _CURRENCIES[match["unit"]][1]
+    match = _RANGE.match(money.lower())
+    return _CURRENCIES[match[1] or match[3]][1] if match and (match[1] or match[3]) else ""
 
 
 def _figure(lower: str, following: str) -> list[Reading]:
     """Money, percentages, numbers, ordinals, ranges, fractions."""
     if match := _MONEY.match(lower):
         figure, names = match["figure"], _CURRENCIES[match["unit"]]
-        if match["scale"] in _SUFFIXES:
-            return [(*said, _SUFFIXES[match["scale"]], names[1]) for said in decimal(figure)]
-        if match["scale"]:
+        scale = _SUFFIXES.get(match["scale"], match["scale"])
+        if scale in _SCALES:
+            return _signed(match["sign"], [(*said, scale, names[1]) for said in decimal(figure)])
+        if scale:
             return []
-        return decimal(figure) if following in _SCALES else price(figure, *names)
+        return _signed(match["sign"], decimal(figure) if following in _SCALES else price(figure, *names))
     if match := _PERCENT.match(lower):
         return _signed(match["sign"], [(*said, "percent") for said in decimal(match["figure"])])
     if match := _NUMBER.match(lower):
@@ -179,13 +205,18 @@ def _figure(lower: str, following: str) -> list[Reading]:
     if match := _ORDINAL.match(lower):
         return ordinal(int(match[1]))
     if match := _RANGE.match(lower):
-        money = match[1] or match[3]
-        last = price(match[4], *_CURRENCIES[money]) if money else decimal(match[4])
+        money = match[1] or match[3] if following not in _SCALES else ""
+        start, last = decimal(match[2])[:2], decimal(match[4])
+        if money:
+            prices = [price(match[number], *_CURRENCIES[money]) for number in (2, 4)]
+            # One oh five to one ten; one dollar five cents to one dollar ten cents; five to ten dollars.
+            start = [prices[0][0], prices[0][2]] if "." in match[2] and len(prices[0]) > 2 else [start[0], prices[0][0]]
+            last = [prices[1][0], prices[1][2]] if "." in match[4] and len(prices[1]) > 2 else prices[1]
         percent = ("percent",) if match[5] else ()
         links: list[Reading] = [("to",), ("through",), ()]
         return [
             (*first, *link, *end, *percent)
-            for link, first, end in product(links, decimal(match[2])[:2], last[:2])
+            for link, first, end in product(links, start, last[:2])
         ]  # fmt: skip
     if match := _FRACTION.match(lower):
         return _fraction(int(match[1]), int(match[2]))
@@ -193,7 +224,7 @@ def _figure(lower: str, following: str) -> list[Reading]:
 
 
 def _fraction(over: int, under: int) -> list[Reading]:
-    plain = [(*cardinal(over), link, *cardinal(under)) for link in ("over", "slash", "of")]
+    plain = [(*cardinal(over), *link, *cardinal(under)) for link in (("over",), ("slash",), ("of",), ())]
     if under == 2:
         return [("one", "half"), ("a", "half"), ("half",), *plain] if over == 1 else plain
     if under < 2:
@@ -259,11 +290,11 @@ def _clock(lower: str, _: str) -> list[Reading]:
 def _word(core: str) -> list[Reading]:
     """A word, a compound, letters, or letters and figures mixed (5G, A320, 10x, www.name.com)."""
     plain = "".join(mark for mark in unicodedata.normalize("NFKD", core) if not unicodedata.combining(mark))
-    plain = plain.replace("ß", "ss").replace("æ", "ae").replace("ø", "o").replace("œ", "oe").replace("ł", "l")
+    plain = plain.translate(_LATIN)
     if any(mark.isalpha() and not mark.isascii() for mark in plain):
         return []
     chunks = [chunk for chunk in re.split(r"[-–—/_]|(?<!\d)\.|\.(?!\d)", plain) if chunk.strip("'")]
-    if re.search(r"[a-zA-Z]\.[a-zA-Z]", plain) and len(plain) > 5:  # an address: the points are said
+    if re.search(r"[a-zA-Z]{2}\.[a-zA-Z]{2}", plain):  # an address: the points are said
         chunks = [part for chunk in plain.split(".") for part in (chunk, "dot")][:-1]
     options = [_chunk(chunk) for chunk in chunks]
     joined = [tuple(word for part in parts for word in part) for parts in islice(product(*options), MAX_READINGS)]

@@ -13,7 +13,7 @@ from speechmill.align.recording import Aligned, Outcome
 from speechmill.align.rest import Rest
 from speechmill.align.transcript import Line
 from speechmill.align.utterances import Utterance, utterances
-from speechmill.corpora.base import identifier
+from speechmill.corpora.base import LONGEST_ID, identifier
 from speechmill.manifest import KNOWN_TEXT, QUIET, SCHEMA
 from speechmill.settings import AlignSettings
 
@@ -31,7 +31,7 @@ WORDS: dict[str, pl.DataType] = {
     "instead": pl.String(),
 }
 SENTENCES: dict[str, pl.DataType] = {
-    "id": pl.String(),  # of the manifest's row; of a part of running text "ID-3"
+    "id": pl.String(),  # of the manifest's row; of a part of running text "ID_p3"
     "recording": pl.String(),
     "call": pl.String(),
     "place": pl.Int32(),  # in the transcript, from 0
@@ -74,9 +74,11 @@ def tables(
     for utterance, name in zip(made, names, strict=True):
         for place in utterance.places:
             where.setdefault(place, name)
-    reasons = [_reason(outcome, where) for outcome in aligned.outcomes]
+    unfit = [(part, judge.TOO_LONG if part.seconds > settings.max_seconds else judge.TOO_SHORT) for part in left_out]
+    why = {place: reason for part, reason in unfit for place in part.places}
+    reasons = [_reason(outcome, where, why) for outcome in aligned.outcomes]
     recording = rows["recording"][0]
-    spans = _spans(aligned, made, left_out, reasons, rest)
+    spans = _spans(aligned, made, unfit, reasons, rest)
     check(recording, aligned.seconds, spans, len(found), reasons)
     return Tables(
         _with_rest(_utterances(rows, found, made, names, _silence(made, spans)), rows, rest, _silence(rest, spans)),
@@ -86,12 +88,18 @@ def tables(
     )
 
 
+def _suffixed(row_id: str, suffix: str) -> str:
+    """An id made of a row's, of no more characters than a shard takes."""
+    return identifier(row_id)[-(LONGEST_ID - len(suffix)) :] + suffix
+
+
 def failed(rows: pl.DataFrame, found: Sequence[Line], seconds: float, reason: str, failure: str) -> Tables:
     """The tables of a recording that could not be aligned: all of it is rejected."""
     outcomes = [Outcome(line.sentence.place, reason, 0.0) for line in found]
     spans = account(seconds, [], [(0.0, seconds, reason)], [])
+    none = rows.clear().with_columns(*(pl.lit(0.0).alias(name) for name in ("confidence", *QUIET)))
     return Tables(
-        rows.clear().with_columns(*(pl.lit(0.0).alias(name) for name in ("confidence", *QUIET))),
+        _ordered(none),
         pl.DataFrame(schema=WORDS),
         sentences_table(rows, found, outcomes, [reason] * len(found), {}),
         spans_table(rows["recording"][0], spans),
@@ -99,23 +107,29 @@ def failed(rows: pl.DataFrame, found: Sequence[Line], seconds: float, reason: st
     )
 
 
-def _reason(outcome: Outcome, where: dict[int, str]) -> str:
-    return judge.TOO_SHORT if outcome.kept and outcome.place not in where else outcome.reason
+def _ordered(table: pl.DataFrame) -> pl.DataFrame:
+    """The manifest's columns first, then the others."""
+    return table.select([*SCHEMA, *(name for name in table.columns if name not in SCHEMA)])
+
+
+def _reason(outcome: Outcome, where: dict[int, str], why: dict[int, str]) -> str:
+    return why.get(outcome.place, judge.TOO_SHORT) if outcome.kept and outcome.place not in where else outcome.reason
 
 
 def _names(rows: pl.DataFrame, found: Sequence[Line], made: Sequence[Utterance]) -> list[str]:
-    """An utterance has its first sentence's id, with "-P" of running text and "_P" where a sentence was cut."""
+    """An utterance has its first sentence's id, with "_pN" of running text and "_cN" where a sentence was cut: what
+    no importer puts behind an id."""
     ids = rows["id"].to_list()
     names = []
     for utterance in made:
         line = found[utterance.places[0]]
-        name = identifier(ids[line.row]) + (f"-{line.part}" if line.part else "")
-        names.append(name + (f"_{utterance.part}" if utterance.part else ""))
+        of_text = f"_p{line.part}" if line.part else ""
+        names.append(_suffixed(ids[line.row], of_text + (f"_c{utterance.part}" if utterance.part else "")))
     return names
 
 
 def _spans(
-    aligned: Aligned, made: Sequence[Utterance], left_out: Sequence[Utterance], reasons: Sequence[str],
+    aligned: Aligned, made: Sequence[Utterance], unfit: Sequence[tuple[Utterance, str]], reasons: Sequence[str],
     rest: Sequence[Rest],
 ) -> list[Span]:  # fmt: skip
     kept = [(utterance.start, utterance.end) for utterance in made]
@@ -124,7 +138,7 @@ def _spans(
         for outcome, reason in zip(aligned.outcomes, reasons, strict=True)
         if reason != judge.KEPT and outcome.start is not None and outcome.end is not None
     ]
-    rejected += [(part.start, part.end, judge.TOO_SHORT) for part in left_out]
+    rejected += [(part.start, part.end, reason) for part, reason in unfit]
     if reasons and all(reason in (judge.OTHER, judge.NOTHING_TO_SAY) for reason in reasons):
         whole = judge.OTHER if judge.OTHER in reasons else judge.NOTHING_TO_SAY
         rejected = [(start, end, whole) for start, end in aligned.others]
@@ -151,8 +165,7 @@ def _utterances(
     )
     if "timed" in table.columns:  # the rows had no times of their own; these have
         table = table.with_columns(pl.lit(True).alias("timed"))
-    extra = [name for name in table.columns if name not in SCHEMA]
-    return table.select([*SCHEMA, *extra])
+    return _ordered(table)
 
 
 def _with_rest(
@@ -164,10 +177,9 @@ def _with_rest(
     """
     if not rest:
         return table
-    first = identifier(rows["id"][0])
     given = pl.DataFrame(
         {
-            "id": [f"{first}_heard-{number}" for number in range(1, len(rest) + 1)],
+            "id": [_suffixed(rows["id"][0], f"_heard-{number}") for number in range(1, len(rest) + 1)],
             "start": [one.start for one in rest],
             "end": [one.end for one in rest],
             "text": [""] * len(rest),
@@ -216,7 +228,7 @@ def sentences_table(
     ids, recording, call = rows["id"].to_list(), rows["recording"][0], rows["call"][0]
     given = [
         (
-            ids[line.row] + (f"-{line.part}" if line.part else ""), recording, call, line.sentence.place,
+            ids[line.row] + (f"_p{line.part}" if line.part else ""), recording, call, line.sentence.place,
             line.sentence.text, reason == judge.KEPT, "" if reason == judge.KEPT else reason, outcome.confidence,
             outcome.start if reason == judge.KEPT else None, outcome.end if reason == judge.KEPT else None,
             sum(not token.heard for token in outcome.tokens), where.get(line.sentence.place),

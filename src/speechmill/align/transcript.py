@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -13,7 +13,9 @@ from speechmill.align.spoken import Token
 
 _LONG = 60  # words: a row of more is running text
 _MOST = 40  # words of a piece of running text that has no sentence ends
-_END = re.compile(r"(?<=[a-z0-9%\"')\]][.?!])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9$€£])")
+# A sentence end with the marks that close it, and the blanks after it.
+_END = re.compile(r"(?<=[^\W_A-Z]|[%\"')\]”’])[.?!][\"')\]”’]*(\s+)(?=[\"'(\[“‘]?[A-ZÀ-Þ0-9$€£])")
+_TITLES = {"mr.", "mrs.", "ms.", "dr.", "prof.", "st.", "sen.", "gov.", "gen.", "rep.", "vs."}  # a name follows
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,23 @@ def sentences_of(text: str) -> list[str]:
     if len(text.split()) <= _LONG:
         return [text.strip()]
     parts: list[str] = []
-    for part in _END.split(text):
+    for part in _at_ends(text):
         words = part.split()
         if len(words) <= _LONG:
             parts.append(" ".join(words))
         else:
             parts += [" ".join(words[place : place + _MOST]) for place in range(0, len(words), _MOST)]
     return [part for part in parts if part]
+
+
+def _at_ends(text: str) -> Iterator[str]:
+    start = 0
+    for end in _END.finditer(text):
+        last = text[start : end.start(1)].rsplit(maxsplit=1)[-1].lstrip("\"'([“‘").lower()
+        if last not in _TITLES and not (len(last) == 2 and last[0].isalpha()):  # "p. 3"
+            yield text[start : end.start(1)]
+            start = end.end()
+    yield text[start:]
 
 
 def recordings(table: pl.DataFrame) -> list[pl.DataFrame]:

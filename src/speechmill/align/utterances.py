@@ -53,7 +53,7 @@ def utterances(
             joined[-1] = _join(joined[-1], new)
         else:
             joined.append(new)
-    parts = [part for utterance in joined for part in split(utterance, settings.max_seconds)]
+    parts = [part for utterance in joined for part in split(utterance, settings.max_seconds, settings.min_seconds)]
     fit = [settings.min_seconds <= part.seconds <= settings.max_seconds for part in parts]
     return list(itertools.compress(parts, fit)), list(itertools.compress(parts, [not one for one in fit]))
 
@@ -83,16 +83,18 @@ def _join(last: Utterance, new: Utterance) -> Utterance:
     )  # fmt: skip
 
 
-def split(utterance: Utterance, longest: float) -> list[Utterance]:
-    """Cut an utterance at its longest pauses, near the middle first, until no part is over `longest` seconds."""
+def split(utterance: Utterance, longest: float, shortest: float = 0.0) -> list[Utterance]:
+    """Cut an utterance at its longest pauses, near the middle first, until no part is over `longest` seconds; so that
+    none is under `shortest` where that can be."""
     if utterance.seconds <= longest:
         return [utterance]
     timed = [number for number, token in enumerate(utterance.tokens) if token.start is not None]
-    best, place = -1.0, 0
+    best, place = (False, -1.0), 0
     for before, after in itertools.pairwise(timed):
         end, start = utterance.tokens[before].end or 0.0, utterance.tokens[after].start or 0.0
         middle = 1 - abs((end + start) / 2 - (utterance.start + utterance.end) / 2) / utterance.seconds
-        value = (start - end + 0.05) * middle
+        long_enough = min(end - utterance.start, utterance.end - start) >= shortest
+        value = (long_enough, (start - end + 0.05) * middle)
         if value > best:
             best, place = value, after
     if not place:
@@ -104,7 +106,7 @@ def split(utterance: Utterance, longest: float) -> list[Utterance]:
     before_it, from_it = cut_before(utterance.tokens, place)
     left = Utterance(utterance.places, number, utterance.start, end + room, utterance.confidence, before_it)
     right = Utterance(utterance.places, number, start - room, utterance.end, utterance.confidence, from_it)
-    parts = [*split(left, longest), *split(right, longest)]
+    parts = [*split(left, longest, shortest), *split(right, longest, shortest)]
     return [
         Utterance(part.places, order, part.start, part.end, part.confidence, part.tokens)
         for order, part in enumerate(parts, 1)

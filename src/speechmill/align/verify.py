@@ -27,7 +27,8 @@ _CLEAR = 0.6  # share of its words heard: a sentence that tells how fast its spe
 _LENGTHS = (0.65, 1.5)  # of the seconds that it should take: those of a stretch in which a sentence is looked for
 _MOST = 8  # stretches that are tried until one leaves its outer words room
 _SAME = 0.5  # share of the shorter of two stretches that lies in the other: rivals fit the same sound
-_SHORT, _LONGEST = 0.8, 150.0  # seconds of sound without a sentence that is looked through: 2 MB each
+_SHORT = 0.8  # seconds of sound without a sentence, from which it is looked through
+LONGEST = 150.0  # and up to which: 2 MB each
 _NEAR = 2  # sentences beyond those around it in time that may lie in it: neighbours may be in the wrong order
 _FAR = 40  # sentences of the transcript that may be missing in it
 _RIVALS = 6  # sentences that are elsewhere and as long, and may not fit as well
@@ -106,7 +107,7 @@ def _free(
     orderly = _orderly([(place, match.agreeing) for _, _, place in spans if (match := kept[place])])
     spans = [(0.0, 0.0, -1), *spans, (seconds, seconds, len(sentences))]
     for number, ((_, start, _), (end, _, _)) in enumerate(itertools.pairwise(spans)):
-        if _SHORT <= end - start <= _LONGEST:
+        if _SHORT <= end - start <= LONGEST:
             # A sentence that stands out of order may have moved, or have been found in a wrong place.
             low = next((place for _, _, place in reversed(spans[1 : number + 1]) if place in orderly), -1)
             high = next((place for _, _, place in spans[number + 1 : -1] if place in orderly), len(sentences))

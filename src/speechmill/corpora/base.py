@@ -117,6 +117,9 @@ def drops_table(drops: Iterable[tuple[str, int | None, str, str, float | None]])
     return pl.DataFrame(list(drops), schema=schema, orient="row").with_columns(recording=pl.lit(None, pl.String))
 
 
+LONGEST_ID = 95  # characters: what a shard takes
+
+
 def identifier(text: str) -> str:
     """Letters, digits, "-" and "_": what may name a member of a shard. Anything else becomes "-"."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", text)

@@ -14,6 +14,7 @@ import polars as pl
 from speechmill.audio import probe
 from speechmill.corpora.base import (
     DROPS,
+    LONGEST_ID,
     RECORDINGS,
     ImportResult,
     Limits,
@@ -48,7 +49,6 @@ _DEFAULTS: dict[str, object] = {
     "untimed": False,
 }  # fmt: skip
 _SLACK = 0.1  # seconds past the recording's end that are clipped: rounding
-_LONGEST_ID = 95  # characters: what a shard takes
 _THREADS = 8  # the work is waiting for a file system
 _NAMED = 20  # calls that an error names
 MISSING = "no such recording"
@@ -210,7 +210,7 @@ def _none_readable(failures: list[tuple[str, str, str]], judged: pl.DataFrame) -
 
 def _manifest(judged: pl.DataFrame, limits: Limits) -> pl.DataFrame:
     kept = judged.filter(reason="").with_columns(
-        pl.col("id").str.replace_all("[^A-Za-z0-9_-]", "-").str.tail(_LONGEST_ID - 8),  # room for a number behind it
+        pl.col("id").str.replace_all("[^A-Za-z0-9_-]", "-").str.tail(LONGEST_ID - 8),  # room for a number behind it
         pl.col("text").str.strip_chars(),
         split=pl.lit(""),
     )
