@@ -5,16 +5,18 @@
     python -m benchmarks.align --parts levels traps --work align --out ...              some of them
 
 Keys: `kept_true` (share of the true sentences kept, those with damaged words among them), `rejected_false`,
-`boundary_median_seconds`, `boundary_p95_seconds` and `boundary_max_seconds` (of kept sentences whose words are whole),
-`realtime` (seconds of sound per second of one core's work: all passes, but not the decoding of the file and the start).
+`boundary_median_seconds`, `boundary_p95_seconds` and `boundary_max_seconds` (of kept sentences whose words are whole
+and that begin within 3 s of where they were said; the others are `misplaced`, and count as not kept), `realtime`
+(seconds of sound per second of one core's work: all passes, but not the decoding of the file and the start).
 
 Parts: `levels` (0 to 30 % damage on clips, and on native and non-native calls of a demo corpus), `confidence` (what
 `levels` gave, as reliability and as hours against word errors, with a picture beside --out), `traps` (transcripts of
-other calls, late starts, cut recordings, repeated passages), `speed` (settings of PocketSphinx against hours kept),
-`memory` (two hours in one piece), `processes` (one against two), `bootstrap` (a ctc model trained on what pocketsphinx
-found, and its alignment), `training` (on aligned calls against true times), `segmentation` (the package
-ctc-segmentation beside ctc:). The outcome of each recording and step is kept under --work and not computed again: a
-killed part goes on, and code that changed needs another --work. --out keeps what the parts not asked for gave before.
+other calls, short ones of others, late starts, cut recordings, repeated passages), `speed` (settings of PocketSphinx
+against hours kept), `memory` (two hours in one piece), `processes` (one against two), `bootstrap` (a ctc model trained
+on what pocketsphinx found, and its alignment), `training` (on aligned calls against true times), `segmentation` (the
+package ctc-segmentation beside ctc:). The outcome of each recording and step is kept under --work and not computed
+again: a killed part goes on; other questions, and code that changed, need another --work. --out keeps what the parts
+not asked for gave before.
 """
 
 from __future__ import annotations
@@ -115,6 +117,7 @@ def main() -> None:
     parser.add_argument(
         "--first-updates", type=int, default=2000, help="of the model trained on it, whatever --set says"
     )
+    parser.add_argument("--seeds", type=int, default=1, help="of the first and last models that training compares")
     parser.add_argument(
         "--hear-rest", action=argparse.BooleanOptionalAction, default=True, help="in the ctc passes of training"
     )
@@ -125,12 +128,26 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="write the figures there; - is standard output")
     parser.add_argument("--set", dest="overrides", nargs="*", default=[], metavar="key.path=value", help="for training")
     args = parser.parse_args()
+    if not args.quick and (other := other_outcomes(args)):
+        parser.error(other)
     record = quick(_opened(args.aligner), args.corpus, args.seed) if args.quick else in_parts(args)
     text = json.dumps(record, indent=1)
     if args.json and args.json != "-":
         Path(args.json).write_text(text + "\n", encoding="utf-8")
     elif args.json or not args.out:
         print(text)
+
+
+def other_outcomes(args: Namespace) -> str:
+    """What speaks against going on under --work: what is kept there is of another corpus, aligner or seed."""
+    names = ("corpus", "demo", "demo_calls", "calls", "seed", "aligner", "run", "first_calls", "first_updates", "seeds",
+             "hear_rest", "overrides")  # fmt: skip
+    asked = {name: str(getattr(args, name)) for name in names}
+    path = args.work / "asked.json"
+    before = read_json(path) if path.exists() else asked
+    write_json(path, before)
+    differ = [f"{name} {before[name]}" for name in names if before[name] != asked[name]]
+    return f"{args.work} holds outcomes of {', '.join(differ)}; give another --work" if differ else ""
 
 
 def in_parts(args: Namespace) -> dict[str, Any]:

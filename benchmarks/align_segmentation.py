@@ -71,7 +71,13 @@ def segmented(emitter: RunEmitter, samples: Pcm, written: list[Written]) -> dict
     times, probs, _ = package.ctc_segmentation(settings, log_probs, truth)
     placed = package.determine_utterance_segments(settings, begins, probs, times, [one.text for one in written])
     rows = [
-        (float(start), float(end), float(score), *((one.said.start, one.said.end) if one.said else (-1.0, -1.0)))
+        (
+            float(start),
+            float(end),
+            float(score),
+            *((one.said.start, one.said.end) if one.said else (-1.0, -1.0)),
+            one.damaged,
+        )
         for one, (start, end, score) in zip(written, placed, strict=True)
     ]
     return {"rows": rows, "work": time.process_time() - started, "seconds": len(samples) / RATE}
@@ -83,8 +89,9 @@ def best(calls: list[dict[str, Any]]) -> dict[str, Any]:
     false = sorted((row[2] for row in rows if row[3] < 0), reverse=True)
     threshold = false[int((1 - _REJECTED) * len(false))] if false else -np.inf
     tally = Tally(seconds=sum(call["seconds"] for call in calls), work=sum(call["work"] for call in calls))
-    for start, end, score, true_start, true_end in rows:
+    for start, end, score, true_start, true_end, damaged in rows:
         kept = score > threshold
-        said = Written("", None) if true_start < 0 else Written("", Said("", true_start, true_end))
-        tally.add([said], [Outcome(0, "kept" if kept else "under-the-threshold", score, start, end)])
+        said = None if true_start < 0 else Said("", true_start, true_end)
+        there = Written("", said, dropped=int(damaged))
+        tally.add([there], [Outcome(0, "kept" if kept else "under-the-threshold", score, start, end)])
     return tally.record() | {"threshold": float(threshold)}

@@ -27,6 +27,7 @@ class Tally:
 
     true: int = 0
     kept_true: int = 0
+    misplaced: int = 0  # true ones that were kept `FAR` from where they were said, or further
     false: int = 0
     kept_false: int = 0
     harmed: int = 0
@@ -54,6 +55,7 @@ class Tally:
                 continue
             self.true += 1
             self.kept_true += right
+            self.misplaced += outcome.kept and not right
             if one.damaged:
                 self.harmed += 1
                 self.kept_harmed += right
@@ -85,6 +87,7 @@ class Tally:
             "boundary_p95_seconds": _known(np.percentile(edges, 95)),
             "boundary_max_seconds": _known(edges.max()),
             "realtime": self.seconds / self.work if self.work else None,
+            "misplaced": self.misplaced,
             "true": self.true,
             "false": self.false,
             "kept_harmed": _share(self.kept_harmed, self.harmed),

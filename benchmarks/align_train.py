@@ -4,6 +4,7 @@ A damaged transcript is a corpus of its own in the BizSpeech layout, with rough 
 start of what is said, and of a false sentence the end of what was said before. The commands are those that users have.
 
     WORK/damaged/MEDIA/<call>/transcript_timealigned.txt    the recording beside it is a link
+    WORK/damaged.parquet        imported without its times, which lie: sentences out of order would fall for them
     WORK/aligned/pocketsphinx.* all voices, aligned
     WORK/bootstrap/run          a ctc model trained on what it kept
     WORK/bootstrap/second.*     aligned by that model
@@ -28,7 +29,7 @@ from benchmarks.align_cases import demo_of, demo_transcript, once
 from benchmarks.align_tally import Tally
 from benchmarks.align_text import text_record, with_what_was_said
 from benchmarks.damage import Written
-from benchmarks.lab import speechmill
+from benchmarks.lab import of_calls, relative, speechmill
 from speechmill.align.recording import Outcome
 from speechmill.artefact import read_json, write_json
 from speechmill.corpora.demo.build import HEADER, clock, sentence_id
@@ -38,6 +39,7 @@ DAMAGE = 20  # %
 # Of alignment and training, each with the recognizer of the one before.
 PASSES = ("first", "second", "third", "fourth")
 SILENCE = 1.0  # seconds, at most, around half of the utterances: sentences follow pauses in what is aligned next
+_LEFT_OUT = {"reason": "not-imported", "confidence": 0.0, "start": None, "end": None}
 _METADATA = Path("metadata") / "BizSpeech_MetaData.json"
 
 Transcripts = dict[str, list[Written]]
@@ -66,17 +68,23 @@ def training(args: Namespace) -> dict[str, Any]:
     """Test WER on native calls, of ways to come by the text and times that are trained on: the true ones, a first pass
     over some of the calls, more over all by the model trained on the one before, what the last of these kept with what
     was said there, all sentences at their rough times.
+
+    The true ones and the last pass with --seeds seeds. Test utterances begin and end with their sound, so what is
+    trained on true times does, too; passes train with silence around for the sake of the next one.
     """
     folder: Path = args.work / "training"
     demo = demo_of(args)
     native = native_calls(demo)
     transcripts = damaged_corpus(demo, folder / "damaged", args.seed, native)
-    true, everything = args.work / "true.parquet", folder / "damaged.parquet"
+    true, everything, untimed = (
+        args.work / "true.parquet", folder / "damaged.parquet", folder / "untimed.parquet",
+    )  # fmt: skip
     speechmill("import", "bizspeech", demo, true)
     speechmill("import", "bizspeech", folder / "damaged", everything)
+    speechmill("import", "bizspeech", folder / "damaged", untimed, "--ignore-times")
     listed(folder / "native.txt", native)
     only = [f"select.include_only={folder / 'native.txt'}"]
-    found: dict[str, Any] = {"true": _learned(true, "true", folder, args, only)}
+    found: dict[str, Any] = {"true": _learned(true, "true", folder, args, only, args.seeds)}
     # The others train on the same calls, and are tested on these.
     selected = pl.read_parquet(folder / "true" / "selected.parquet", columns=["call", "split"]).unique()
     for split in ("valid", "test"):
@@ -87,26 +95,43 @@ def training(args: Namespace) -> dict[str, Any]:
     few = f"{args.first_calls}-calls"
     source, aligner = folder / f"{few}.parquet", args.aligner
     hear: list[str] = []
-    pl.read_parquet(everything).filter(pl.col("call").is_in(native[: args.first_calls])).write_parquet(source)
+    pl.read_parquet(untimed).filter(pl.col("call").is_in(native[: args.first_calls])).write_parquet(source)
     updates = [f"train.updates={args.first_updates}"]
     for name in PASSES:
         out = folder / f"{name}-{few}.parquet"
         speechmill("align", source, out, "--aligner", aligner, *hear)
-        found[name] = _learned(out, f"{name}-{few}", folder, args, open_words + updates)
+        seeds = args.seeds if name == PASSES[-1] else 1
+        found[name] = _learned(out, f"{name}-{few}", folder, args, open_words + updates, seeds)
         found[name] |= kept_of(out, transcripts) | {"text": text_record(out, demo)}
-        source, aligner, updates = everything, f"ctc:{folder / f'{name}-{few}' / 'run'}", []
+        source, aligner, updates = untimed, f"ctc:{folder / f'{name}-{few}' / 'run'}", []
         hear = [f"align.hear_rest={str(args.hear_rest).lower()}"]
     said = with_what_was_said(out, demo, folder / "as-said.parquet")
     found["as_said"] = _learned(said, "as-said", folder, args, open_words)
     found["everything"] = _learned(everything, "everything", folder, args, same)
-    true_wer = found["true"]["wer"]
-    return found | {f"{name}_over_true": found[name]["wer"] / true_wer for name in (*PASSES, "as_said")}
+    compared = {name: pairs_of(found[name], found["true"]) for name in (*PASSES, "as_said", "everything")}
+    return found | {f"{name}_over_true": relative(pairs) for name, pairs in compared.items()}
 
 
-def _learned(manifest: Path, name: str, folder: Path, args: Namespace, settings: list[str]) -> dict[str, Any]:
-    run = folder / name / "run"
-    trained(manifest, folder / name, run, args, settings)
-    return once(folder / f"{name}.json", lambda: tested(run, folder, name))
+def pairs_of(found: dict[str, Any], true: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The runs of a way and of the true text with the same seeds."""
+    return list(zip(found["runs"], true["runs"], strict=False))
+
+
+def _learned(
+    manifest: Path, name: str, folder: Path, args: Namespace, settings: list[str], seeds: int = 1
+) -> dict[str, Any]:
+    """Hours that were trained on, error rate of all runs together, and of each."""
+    runs = []
+    for seed in range(seeds):
+        run = folder / name / ("run" if not seed else f"run-seed{seed}")
+        trained(manifest, folder / name, run, args, [*settings, f"train.seed={seed}", f"schedule.seed={seed}"])
+        runs.append(once(folder / f"{run.parent.name}-seed{seed}.json", lambda run=run: tested(run, folder)))
+    table = pl.read_parquet(folder / name / "selected.parquet").filter(pl.col("split") == "train")
+    errors, words = (sum(run[count] for run in runs) for count in ("errors", "words"))
+    return {
+        "wer": errors / words, "runs": runs,
+        "train_hours": float((table["end"] - table["start"]).sum()) / 3600, "train_utterances": len(table),
+    }  # fmt: skip
 
 
 def kept_of(out: Path, transcripts: Transcripts) -> dict[str, Any]:
@@ -124,20 +149,19 @@ def aligned(args: Namespace, aligner: str) -> tuple[Path, Path]:
     """Manifests of the damaged corpus: as it was imported, and aligned."""
     imported = args.work / "damaged.parquet"
     out = args.work / "aligned" / f"{aligner.replace(':', '_').replace('/', '_')}.parquet"
-    speechmill("import", "bizspeech", args.work / "damaged", imported)
+    speechmill("import", "bizspeech", args.work / "damaged", imported, "--ignore-times")
     speechmill("align", imported, out, "--aligner", aligner)
     return imported, out
 
 
-def tested(run: Path, folder: Path, name: str) -> dict[str, Any]:
-    """Scores of the test calls with true times, and the hours that were trained on."""
-    path = folder / f"{name}.scores.json"
+def tested(run: Path, folder: Path) -> dict[str, Any]:
+    """Scores of the test calls with true times."""
+    path = run / "test.json"
     speechmill("evaluate", run, "--on", folder / "true" / "shards", "--split", "test", "--json", path)
     scores = read_json(path)
-    table = pl.read_parquet(folder / name / "selected.parquet").filter(pl.col("split") == "train")
+    (utterances,) = (run / "scores").glob("*.utterances.jsonl")
     return {
-        "wer": scores["wer"], "errors": scores["errors"], "words": scores["words"],
-        "train_hours": float((table["end"] - table["start"]).sum()) / 3600, "train_utterances": len(table),
+        "wer": scores["wer"], "errors": scores["errors"], "words": scores["words"], "calls": of_calls(utterances),
     }  # fmt: skip
 
 
@@ -195,15 +219,14 @@ def transcript(written: list[Written]) -> str:
 
 
 def scored(out: Path, transcripts: Transcripts) -> Tally:
-    """What `speechmill align` wrote, against what is true. Sentences that the importer left out are not counted."""
+    """What `speechmill align` wrote, against what is true. A sentence that the importer left out is not kept."""
     rows = {row["id"]: row for row in pl.read_parquet(out.with_suffix(".sentences.parquet")).iter_rows(named=True)}
     tally = Tally()
     for call, written in transcripts.items():
-        pairs = [(one, rows.get(f"{call}_{sentence_id(place)}")) for place, one in enumerate(written)]
-        there = [(one, row) for one, row in pairs if row is not None]
+        there = [rows.get(f"{call}_{sentence_id(place)}", _LEFT_OUT) for place in range(len(written))]
         outcomes = [
             Outcome(place, row["reason"] or "kept", row["confidence"], row["start"], row["end"])
-            for place, (_, row) in enumerate(there)
+            for place, row in enumerate(there)
         ]
-        tally.add([one for one, _ in there], outcomes)
+        tally.add(written, outcomes)
     return tally

@@ -15,8 +15,16 @@ from benchmarks.damage import Said, Written, clips
 from speechmill.align.base import Aligner
 from speechmill.audio import RATE, Pcm
 
+_GERMAN = (
+    "Der Vorstand erwartet im laufenden Jahr steigende Preise.", "Wir danken Ihnen für Ihre Aufmerksamkeit.",
+    "Der Umsatz stieg im dritten Quartal um zwölf Prozent.", "Die Nachfrage nach Stahl hat sich leicht erholt.",
+    "Guten Morgen und herzlich willkommen zu unserer Konferenz.", "Wir haben die Prognose noch einmal angehoben.",
+    "Unsere Schulden konnten wir um ein Drittel senken.", "Damit gebe ich das Wort an unseren Finanzvorstand.",
+)  # fmt: skip
 _LATE = 600.0  # seconds that a transcript starts late
 _REPEATED = slice(20, 40)  # clips that are said, or written, twice
+
+_SHORT = (1, 2, 4, 8)  # clips of a recording that is all there is
 
 Case = tuple[Pcm, list[Written]]
 
@@ -38,7 +46,23 @@ def part(aligner: Aligner, args: Namespace) -> dict[str, Any]:
             return tally.record() | {"seconds": len(samples) / RATE, "speech_of_no_sentence_seconds": speech}
 
         found[name] = once(args.work / "traps" / f"{name}.json", make)
+    found["short"] = once(args.work / "traps" / "short.json", lambda: short(aligner, args.corpus))
     return found
+
+
+def short(aligner: Aligner, corpus: Path) -> dict[str, Any]:
+    """Recordings of a few clips with the transcript of as many others, with a half of it, in another language, and
+    their own: what a transcript that has hardly any words makes of speech that it does not belong to.
+    """
+    texts = [row[1] for row in rows_of(corpus)]
+    own, others = Tally(), Tally()
+    for number, count in enumerate(_SHORT):
+        samples, said = clips(corpus, number, number + count)
+        away = len(texts) // 2 + 10 * number
+        one_recording(aligner, samples, undamaged(said), own)
+        for wrong in (texts[away : away + count], texts[away : away + max(1, count // 2)], _GERMAN[:count]):
+            one_recording(aligner, samples, [Written(text, None) for text in wrong], others)
+    return {"own": own.record(), "others": others.record()}
 
 
 def another_call(corpus: Path) -> Case:

@@ -1,20 +1,24 @@
 """What `benchmarks.align` counts, and the corpora that it makes."""
 
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import soundfile
+from benchmarks.align import other_outcomes
 from benchmarks.align_curves import part
 from benchmarks.align_tally import Tally, curve, from_json, merged, reliability
-from benchmarks.align_text import compared
+from benchmarks.align_text import compared, text_record, with_what_was_said
 from benchmarks.align_train import damaged_corpus, transcript
 from benchmarks.damage import Said, Written, damaged
 
 from speechmill.align.recording import Outcome
 from speechmill.artefact import write_json
+from speechmill.corpora.base import Limits
 from speechmill.corpora.demo.build import HEADER
-from speechmill.manifest import read_manifest
+from speechmill.manifest import read_manifest, write_manifest
 
 A, B = Said("we saw strong demand", 1.0, 3.0), Said("margins were lower", 4.0, 6.0)
 KEPT = Outcome(0, "kept", 0.9, 1.1, 3.0)
@@ -100,11 +104,26 @@ def test_a_damaged_corpus_is_imported_like_any_other(tmp_path: Path) -> None:
     metadata = {call: {"partition": 5, "ceoID": "7", "company": f"c{call}", "country": "x"} for call in ("1", "2")}
     write_json(tmp_path / "demo" / "metadata" / "BizSpeech_MetaData.json", metadata)
     transcripts = damaged_corpus(tmp_path / "demo", tmp_path / "damaged", 1)
-    import_corpus("bizspeech", tmp_path / "damaged", tmp_path / "damaged.parquet")
+    limits = Limits(ignore_times=True)
+    import_corpus("bizspeech", tmp_path / "damaged", tmp_path / "damaged.parquet", limits=limits)
     rows = read_manifest(tmp_path / "damaged.parquet")
-    texts = [one.text for call in ("1", "2") for one in transcripts[call]]
-    assert len(rows) > 0.9 * len(texts)
-    assert set(rows["text"]) <= set(texts)
+    # None is lost, those out of order neither.
+    assert any(one.moved for call in ("1", "2") for one in transcripts[call])
+    assert rows["text"].to_list() == [one.text for call in ("1", "2") for one in transcripts[call]]
+    table = rows.with_columns(start=0.0, end=2.5, known_text=pl.lit("x"))
+    write_manifest(table, tmp_path / "aligned.parquet")
+    said = with_what_was_said(tmp_path / "aligned.parquet", tmp_path / "demo", tmp_path / "said.parquet")
+    assert set(read_manifest(said)["known_text"]) == {"sentence"}  # its middle is at 1.5 s, the next one's at 3.5 s
+    assert text_record(said, tmp_path / "demo")["right"] == 1.0
+
+
+def test_outcomes_of_another_corpus_or_aligner_are_not_taken_for_these(tmp_path: Path) -> None:
+    args = Namespace(work=tmp_path, corpus=Path("a"), demo=None, demo_calls=3, calls=1, seed=0, aligner="mms", run=None,
+                     first_calls=1, first_updates=1, seeds=1, hear_rest=True, overrides=[])  # fmt: skip
+    assert other_outcomes(args) == ""
+    assert other_outcomes(args) == ""
+    args.seed, args.corpus = 1, Path("b")
+    assert other_outcomes(args) == f"{tmp_path} holds outcomes of corpus a, seed 0; give another --work"
 
 
 def test_what_a_text_says_of_what_was_said() -> None:
