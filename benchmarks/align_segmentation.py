@@ -43,7 +43,7 @@ def part(args: Namespace) -> dict[str, Any]:
     for group, folders in groups.items():
         cases = list(demo_cases(folders, 20, args.seed))
         folder = args.work / "segmentation"
-        ours = [tallied(folder / f"ctc-{group}-{name}.json", Ctc("ctc", emitter), case) for name, case in cases]
+        ours = [tallied(folder / f"ctc-{group}-{name}.json", Ctc(emitter), case) for name, case in cases]
         found[group] = {"ctc": merged(ours).record()}
         if there:
             theirs = [

@@ -26,7 +26,7 @@ from typing import Any
 import polars as pl
 
 from benchmarks.align_cases import demo_of, demo_transcript, once
-from benchmarks.align_tally import Tally
+from benchmarks.align_tally import Tally, reliability
 from benchmarks.align_text import text_record, with_what_was_said
 from benchmarks.damage import Written
 from benchmarks.lab import of_calls, relative, speechmill
@@ -135,10 +135,10 @@ def _learned(
 
 
 def kept_of(out: Path, transcripts: Transcripts) -> dict[str, Any]:
-    """What `align` kept, of the calls that it was given."""
+    """What `align` kept, of the calls that it was given, and what its confidence is worth."""
     given = set(pl.read_parquet(out.with_suffix(".sentences.parquet"), columns=["call"])["call"])
-    record = scored(out, {call: rows for call, rows in transcripts.items() if call in given}).record()
-    return {"calls": len(given), "kept": record}
+    tally = scored(out, {call: rows for call, rows in transcripts.items() if call in given})
+    return {"calls": len(given), "kept": tally.record(), "reliability": reliability(tally.judged)}
 
 
 def native_calls(demo: Path) -> list[str]:

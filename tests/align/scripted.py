@@ -23,7 +23,6 @@ SHORTEST = 0.05  # seconds a letter: words that have less fit worse
 class Scripted:
     """Hears `script`, whatever the sound; fits nothing, so that first-pass times stand."""
 
-    name = "scripted"
     version = "1"
 
     def __init__(self, script: Sequence[Heard]) -> None:

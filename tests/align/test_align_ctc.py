@@ -96,7 +96,7 @@ def test_what_the_search_passed_over_is_told_of() -> None:
 @pytest.mark.parametrize("left_out", ["strong ", "we ", ""])
 def test_a_word_that_the_transcript_lacks_is_told_of(left_out: str) -> None:
     samples, _, _ = said([A, B])
-    aligner = Ctc("ctc", Spelling(samples, [A, B]))
+    aligner = Ctc(Spelling(samples, [A, B]))
     written = A.replace(left_out, "").strip()
     heard = iter([written.split(), B.split()])
     aligner._decoded = lambda _: next(heard)  # type: ignore[method-assign]  # believes what is written
@@ -119,7 +119,7 @@ def test_a_word_that_the_transcript_lacks_is_told_of(left_out: str) -> None:
 )
 def test_in_an_open_place_stands_what_the_model_hears(written: str, known: str) -> None:
     samples, _, _ = said([A, B])
-    aligner = Ctc("ctc", Spelling(samples, [A, B]))
+    aligner = Ctc(Spelling(samples, [A, B]))
     aligner._decoded = lambda _: f"{A} {B}".split()  # type: ignore[method-assign]
     given = [Sentence(place, text, tuple(aligner.read(text))) for place, text in enumerate([written, B])]
     outcome = hear_open_places(aligner, samples, align_recording(aligner, samples, given).outcomes[0])
@@ -132,7 +132,7 @@ def test_in_an_open_place_stands_what_the_model_hears(written: str, known: str) 
 
 def test_words_are_heard_without_the_transcript_each_as_sure_as_its_least_sure_token() -> None:
     samples, _, _ = said([A])
-    aligner = Ctc("ctc", Spelling(samples, [A]))
+    aligner = Ctc(Spelling(samples, [A]))
     heard = aligner.hear(samples)
     assert heard is not None
     assert [word for word, _ in heard] == A.split()
@@ -151,7 +151,7 @@ def test_words_are_heard_without_the_transcript_each_as_sure_as_its_least_sure_t
 
 
 def test_what_is_not_clear_stays_open() -> None:
-    aligner = Ctc("ctc", Spelling(said([A])[0], [A]))
+    aligner = Ctc(Spelling(said([A])[0], [A]))
     log_probs = torch.full((6, Spelling.tokens), -9.0)
     log_probs[:, BLANK] = 0.0
     assert aligner._clear(log_probs) == ""
@@ -167,7 +167,7 @@ def test_what_is_not_clear_stays_open() -> None:
 
 def test_a_ctc_model_aligns_what_it_hears() -> None:
     samples, _, spans = said([A, B])
-    aligner = Ctc("ctc", Spelling(samples, [A, B]))
+    aligner = Ctc(Spelling(samples, [A, B]))
     texts = [A.capitalize() + ".", "Operator Instructions", B.capitalize() + "!"]
     given = [Sentence(place, text, tuple(aligner.read(text))) for place, text in enumerate(texts)]
     found = align_recording(aligner, samples, given).outcomes

@@ -14,7 +14,7 @@ from speechmill.align.place import without_strays
 def matched(agreeing: int, words: int, first: int = 0) -> Match:
     """A sentence of which the first `agreeing` words were heard."""
     made = tuple((f"w{n}", n, first + n if n < agreeing else -1) for n in range(words))
-    return Match(first, first + max(agreeing, 1), (0,) * words, made, float(agreeing))
+    return Match(first, first + max(agreeing, 1), made, float(agreeing))
 
 
 STRONG, WEAK, CHANCE, NONE = matched(10, 10), matched(5, 12), matched(4, 8), matched(1, 12)
@@ -43,14 +43,14 @@ def test_short_sentences_are_heard_whole() -> None:
     assert judge.keep([matched(2, 3)]) == [None]
     assert judge.keep([matched(3, 3)]) != [None]
     assert judge.keep([NONE, matched(3, 3)]) == [None, None], "nothing around it was heard"
-    apart = Match(0, 9, (0, 0), (("a", 0, 0), ("b", 1, 8)), 2.0)
+    apart = Match(0, 9, (("a", 0, 0), ("b", 1, 8)), 2.0)
     assert judge.keep([apart]) == [None]
 
 
 def test_words_far_from_the_rest_of_their_sentence_agree_by_chance() -> None:
     texts = "i think more than six is the right way".split()
     words = tuple((word, n, {0: 0, 1: 1, 6: 2, 7: 3, 8: 4}.get(n, -1)) for n, word in enumerate(texts))
-    match = Match(0, 5, (0,) * 9, words, 3.0)
+    match = Match(0, 5, words, 3.0)
 
     def heard(pause: float) -> list[Heard]:
         starts = [0.0, 0.3, 0.6 + pause, 0.9 + pause, 1.2 + pause]

@@ -15,7 +15,7 @@ HEARD = [Heard("one", 5.0, 5.4), Heard("two", 5.4, 5.8), Heard("six", 8.0, 8.4),
 def sentence(*words: tuple[str, int]) -> Match:
     places = [index for _, index in words if index >= 0]
     made = tuple((word, token, index) for token, (word, index) in enumerate(words))
-    return Match(min(places), max(places) + 1, (0,) * len(words), made, 2.0)
+    return Match(min(places), max(places) + 1, made, 2.0)
 
 
 def edges(*found: Match | None) -> list[tuple[float, float]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from speechmill.align.base import Aligner, Heard, Passage, Sentence
 from speechmill.align.match import Match
+from speechmill.align.pace import letters
 from speechmill.align.spoken import first_reading
 from speechmill.audio import RATE, Pcm
 
@@ -87,9 +88,9 @@ def passages(
         seconds[speaker] += end - start
     for gap in there:
         words = tuple((word, one.speaker) for one in gap.expected for word in first_reading(list(one.tokens)))
-        letters = sum(len(word) + 1 for word, _ in words)
+        size = letters([word for word, _ in words])
         length = gap.end - gap.start
-        fits = _PACE[0] * letters <= length <= min(_PACE[1] * letters, _LONGEST)
+        fits = _PACE[0] * size <= length <= min(_PACE[1] * size, _LONGEST)
         if fits and any(seconds[one.speaker] < _ENOUGH for one in gap.expected):
             found.append(Passage(gap.start, gap.end, words))
     return found

@@ -20,7 +20,7 @@ def _ctc(detail: str) -> Aligner:
         raise SpeechmillError("align: ctc needs a run folder, as in --aligner ctc:mine/run.")
     from speechmill.align.ctc import Ctc, RunEmitter
 
-    return Ctc("ctc", RunEmitter(Path(detail)))
+    return Ctc(RunEmitter(Path(detail)))
 
 
 def _mms(_: str) -> Aligner:

@@ -63,7 +63,6 @@ class Stretch(Protocol):
 class Aligner(Protocol):
     """What aligns one recording at a time; a process has one, and it keeps nothing from one recording to the next."""
 
-    name: str
     version: str  # of the model and of what the aligner does: outputs of another version are made anew
 
     def read(self, text: str) -> list[Token]:

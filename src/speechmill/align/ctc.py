@@ -84,8 +84,8 @@ def as_written(text: str) -> list[Token]:
 class Ctc:
     """A CTC model behind the aligners' contract."""
 
-    def __init__(self, name: str, emitter: Emitter) -> None:
-        self.name, self._emitter = name, emitter
+    def __init__(self, emitter: Emitter) -> None:
+        self._emitter = emitter
         self.version = f"{_VERSION} {emitter.version}"
         self._written: dict[str, str] = {}
         self._language: NgramModel | None = None

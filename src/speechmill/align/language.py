@@ -93,7 +93,7 @@ def likelier(counts: Counts, sentences: Sequence[Sentence], share: float) -> Cou
     return mixed
 
 
-def write_arpa(counts: Counts, known: Iterable[str], path: Path, back_off: float = BACK_OFF) -> None:
+def write_arpa(counts: Counts, known: Iterable[str], path: Path) -> None:
     """Write the model over the `known` words (those with a pronunciation): Katz's back-off with a fixed mass."""
     words = set(known)
     ones: dict[str, float] = {word: number for word, number in counts.ones.items() if word in words}
@@ -105,7 +105,7 @@ def write_arpa(counts: Counts, known: Iterable[str], path: Path, back_off: float
     sums_one: Counter[str] = Counter()
     for (first, _), number in twos.items():
         sums_one[first] += number  # type: ignore[assignment]
-    two = {gram: (1 - back_off) * number / sums_one[gram[0]] for gram, number in twos.items()}
+    two = {gram: (1 - BACK_OFF) * number / sums_one[gram[0]] for gram, number in twos.items()}
     sums_two: Counter[tuple[str, str]] = Counter()
     for gram, number in threes.items():
         sums_two[gram[:2]] += number  # type: ignore[assignment]
@@ -118,15 +118,15 @@ def write_arpa(counts: Counts, known: Iterable[str], path: Path, back_off: float
     with path.open("w", encoding="utf-8") as stream:
         stream.write(f"\\data\\\nngram 1={len(one)}\nngram 2={len(two)}\nngram 3={len(threes)}\n\n\\1-grams:\n")
         for word in sorted(one):
-            weight = _weight(back_off, seen_one[word]) if word in seen_one else 0.0
+            weight = _weight(seen_one[word]) if word in seen_one else 0.0
             stream.write(f"{_log(one[word])} {word} {weight:.4f}\n")
         stream.write("\n\\2-grams:\n")
         for pair in sorted(two):
-            weight = _weight(back_off, seen_two[pair]) if pair in seen_two else 0.0
+            weight = _weight(seen_two[pair]) if pair in seen_two else 0.0
             stream.write(f"{_log(two[pair])} {pair[0]} {pair[1]} {weight:.4f}\n")
         stream.write("\n\\3-grams:\n")
         for gram in sorted(threes):
-            stream.write(f"{_log((1 - back_off) * threes[gram] / sums_two[gram[:2]])} {' '.join(gram)}\n")
+            stream.write(f"{_log((1 - BACK_OFF) * threes[gram] / sums_two[gram[:2]])} {' '.join(gram)}\n")
         stream.write("\n\\end\\\n")
 
 
@@ -134,6 +134,6 @@ def _log(share: float) -> str:
     return f"{math.log10(share):.4f}"
 
 
-def _weight(back_off: float, seen: float) -> float:
+def _weight(seen: float) -> float:
     """What is left for words that were not seen after a history, over what they have one word shorter."""
-    return math.log10(back_off / max(1.0 - seen, 0.01))
+    return math.log10(BACK_OFF / max(1.0 - seen, 0.01))

@@ -38,7 +38,6 @@ class Match:
 
     first: int
     last: int
-    chosen: tuple[int, ...]  # number of the reading of each token
     words: tuple[tuple[str, int, int], ...]  # word, token, heard word or -1
     score: float
     taken: bool = False  # another sentence that agrees better has these heard words, and no others agree with this one
@@ -221,13 +220,11 @@ def _trace(
     """Walk back from the best end: which reading of each token, which heard word for each word."""
     column = int(np.argmax(ends))
     score = float(ends[column])
-    chosen: list[int] = []
     backwards: list[tuple[str, int, int]] = []
     claimed: list[int] = []
     for place in range(len(sentence.tokens) - 1, -1, -1):
         options = inner[place]
         best = max(range(len(options)), key=lambda number: float(options[number][-1][column]))
-        chosen.append(best)
         reading = sentence.tokens[place].readings[best]
         for word_place in range(len(reading), 0, -1):
             word = reading[word_place - 1]
@@ -247,4 +244,4 @@ def _trace(
                 column -= 1
     if not claimed:
         return None
-    return Match(min(claimed), max(claimed) + 1, tuple(chosen[::-1]), tuple(backwards[::-1]), score)
+    return Match(min(claimed), max(claimed) + 1, tuple(backwards[::-1]), score)

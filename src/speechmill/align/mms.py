@@ -76,7 +76,7 @@ class Mms(Ctc):
     """MMS_FA behind the aligners' contract."""
 
     def __init__(self, bundle: Any = None) -> None:
-        super().__init__("mms", MmsEmitter(bundle))
+        super().__init__(MmsEmitter(bundle))
         self._words: list[str] = []
 
     def read(self, text: str) -> list[Token]:

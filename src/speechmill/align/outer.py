@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from speechmill.align.base import Aligner, Heard, Sentence
+from speechmill.align.pace import letters, pace_of
 from speechmill.align.place import Word
 from speechmill.align.sound import Levels, pauses
-from speechmill.align.verify import LONGEST, WORSE, edge_has_room, letters
+from speechmill.align.verify import LONGEST, WORSE, edge_has_room
 from speechmill.audio import RATE, Pcm
 
 _FURTHEST = (2.5, 1.0)  # an edge moves by so many times what its unheard words take, and so many seconds more
@@ -42,7 +43,7 @@ def lay_outer_words(
     """
     found = list(words)
     groups = _groups(words)
-    pace = _pace(words)
+    pace = pace_of((one.word, one.end - one.start) for one in words if one.agrees and one.sentence >= 0)
     marks = pauses(levels)
     for number, (first, last) in enumerate(groups):
         own = words[first:last]
@@ -56,8 +57,7 @@ def lay_outer_words(
         speaker = sentences[own[0].sentence].speaker
         if laid := _laid(aligner, samples, speaker, own, (low, high), marks, pace):
             found[first:last] = [
-                replace(word, start=there.start, end=there.end, fitted=True)
-                for word, there in zip(own, laid, strict=True)
+                replace(word, start=there.start, end=there.end) for word, there in zip(own, laid, strict=True)
             ]
     return _apart(found, groups)
 
@@ -150,10 +150,3 @@ def _groups(words: Sequence[Word]) -> list[tuple[int, int]]:
         if place in (0, len(words)) or words[place].sentence != words[place - 1].sentence
     ]
     return [(a, b) for a, b in itertools.pairwise(bounds) if words[a].sentence >= 0]
-
-
-def _pace(words: Sequence[Word]) -> float:
-    """Seconds a letter, of words that were heard."""
-    heard = [word for word in words if word.agrees and word.sentence >= 0]
-    seconds = sum(word.end - word.start for word in heard)
-    return seconds / max(letters([word.word for word in heard]), 1) or 0.07

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from speechmill.align.base import Aligner, Heard
 from speechmill.align.match import Match
+from speechmill.align.pace import letters, pace_of
 from speechmill.audio import RATE, Pcm
 
 _ENOUGH, _MOST = 8.0, 40.0  # seconds: a stretch ends at the first pause after `_ENOUGH`, and anywhere after `_MOST`
@@ -38,7 +39,6 @@ class Word:
     agrees: bool  # was heard where it stands
     start: float  # seconds
     end: float
-    fitted: bool = False  # times are those of the second pass
     extra: int = 0  # words, understood or not, after it and before the next one heard, that the sentence does not have
 
 
@@ -84,9 +84,9 @@ def _free(before: float, claim: _Claim, heard: Sequence[Heard], pace: float) -> 
     return min(first, max(before, wanted))
 
 
-def _room(letters: int, pace: float) -> float:
+def _room(size: int, pace: float) -> float:
     """Seconds for unheard words at an edge and a pause beside them: too many are silence to the second pass."""
-    return _SLOW * pace * letters + _PAUSED if letters else 0.0
+    return _SLOW * pace * size + _PAUSED if size else 0.0
 
 
 def _until(claim: _Claim, following: _Claim | None, heard: Sequence[Heard], pace: float, seconds: float) -> float:
@@ -121,14 +121,12 @@ def _claims(heard: Sequence[Heard], found: Sequence[Match | None], pace: float) 
 
 
 def _pace(heard: Sequence[Heard], matches: Sequence[Match]) -> float:
-    """Seconds a letter, of words that were heard as written."""
-    seconds = letters = 0.05
-    for match in matches:
-        for word, _, index in match.words:
-            if index >= 0:
-                seconds += heard[index].end - heard[index].start
-                letters += len(word) + 1
-    return seconds / letters if letters > 1 else 0.07
+    return pace_of(
+        (word, heard[index].end - heard[index].start)
+        for match in matches
+        for word, _, index in match.words
+        if index >= 0
+    )
 
 
 def trusted(heard: Sequence[Heard], found: Sequence[Match | None]) -> list[Match | None]:
@@ -149,7 +147,7 @@ def without_strays(match: Match, heard: Sequence[Heard], pace: float) -> Match:
             between = words[min(outer, inner) + 1 : max(outer, inner)]
             low, high = sorted((words[outer][2], words[inner][2]))
             seconds = heard[high].start - heard[low].end
-            wanted = pace * sum(len(word) + 1 for word, _, _ in between)
+            wanted = pace * letters([word for word, _, _ in between])
             far = between and seconds > _SPREAD * wanted + _ASTRAY
             if far or seconds < _CROWDED * wanted - _GRAIN:
                 for number in agree[:count]:
@@ -161,8 +159,8 @@ def without_strays(match: Match, heard: Sequence[Heard], pace: float) -> Match:
 def _edges(match: Match) -> tuple[int, int]:
     """Letters in the words before the first one that was heard, and after the last."""
     agree = [number for number, (_, _, index) in enumerate(match.words) if index >= 0]
-    letters = [len(word) + 1 for word, _, _ in match.words]
-    return sum(letters[: agree[0]]), sum(letters[agree[-1] + 1 :])
+    words = [word for word, _, _ in match.words]
+    return letters(words[: agree[0]]), letters(words[agree[-1] + 1 :])
 
 
 def _reach(edges: Sequence[tuple[float, int]], wanted: float, heard: Sequence[Heard], sure: bool) -> int:
@@ -277,8 +275,7 @@ def _fit(aligner: Aligner, samples: Pcm, part: Sequence[Word], before: float, af
         return None
     shift = offset / RATE
     return [
-        replace(word, start=place.start + shift, end=place.end + shift, fitted=True)
-        for word, place in zip(part, found, strict=True)
+        replace(word, start=place.start + shift, end=place.end + shift) for word, place in zip(part, found, strict=True)
     ]
 
 

@@ -31,8 +31,6 @@ _VERSION = 4
 class Sphinx:
     """PocketSphinx behind the aligners' contract. Raises SpeechmillError where it is not installed."""
 
-    name = "pocketsphinx"
-
     def __init__(self, **tuning: Any) -> None:
         """`tuning` replaces PocketSphinx's settings of the first pass (for the curve of speed against accuracy)."""
         self._tuning: dict[str, Any] = {"fwdflat": False, "bestpath": False, "lw": 10.0, "ds": 2} | tuning

@@ -18,6 +18,7 @@ import numpy as np
 
 from speechmill.align.base import Aligner, Heard, Sentence, Stretch
 from speechmill.align.match import Match
+from speechmill.align.pace import letters
 from speechmill.align.sound import Levels, pauses
 from speechmill.align.spoken import first_reading
 from speechmill.audio import RATE, Pcm
@@ -227,8 +228,3 @@ def _paces(sentences: Sequence[Sentence], heard: Sequence[Heard], kept: Sequence
             each.setdefault(sentence.speaker, []).append(a_letter)
             each[""].append(a_letter)
     return {speaker: float(np.median(of_them)) if of_them else 0.065 for speaker, of_them in each.items()}
-
-
-def letters(words: Sequence[str]) -> int:
-    """Of words and the spaces after them: what paces are counted in."""
-    return sum(len(word) + 1 for word in words)
