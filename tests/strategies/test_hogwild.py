@@ -251,6 +251,33 @@ def test_one_makes_the_first_updates_and_all_begin_with_its_moments(
     assert all(torch.equal(second[key][name], value) for key, one in first.items() for name, value in one.items())
 
 
+def test_the_moments_that_one_has_made_alone_are_shared_where_all_are(recipe: Recipe, tmp_path: Path) -> None:
+    single = override_recipe(recipe, ["train.strategy=single", "train.log_every=1"])
+    train(single, tmp_path / "single")
+    more = ["train.processes=2", "train.log_every=1", "train.hogwild_alone=10", "train.hogwild_moments=shared"]
+    assert train(override_recipe(recipe, more), tmp_path / "run").finished
+    expected, found = (
+        [(one["update"], one["loss"]) for one in read_metrics(tmp_path / run) if one["event"] == "train"]
+        for run in ("single", "run")
+    )
+    assert found[:10] == expected[:10]
+    assert len(found) == len(expected)
+
+
+@pytest.mark.parametrize("alone", [0, 30])
+def test_a_run_goes_on_with_another_stage_alone(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: int
+) -> None:
+    every = ["train.updates=40", "train.checkpoint_every=40", "train.validate_every=40", "train.processes=2"]
+    first = override_recipe(recipe, [*every, "train.hogwild_alone=20"])
+    with when_started(monkeypatch, lambda strategy: (until_done(strategy, 6), os.kill(os.getpid(), signal.SIGTERM))):
+        begun = train(first, tmp_path / "run")
+    assert 6 <= begun.updates < 20
+    assert train(override_recipe(first, [f"train.hogwild_alone={alone}"]), tmp_path / "run").finished
+    state = read_state(checkpoints(tmp_path / "run")[-1])
+    assert (state.update, state.lost) == (40, 0)
+
+
 def test_where_the_one_who_was_alone_dies_another_goes_on(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
