@@ -70,7 +70,8 @@ def training(args: Namespace) -> dict[str, Any]:
     was said there, all sentences at their rough times.
 
     The true ones and the last pass with --seeds seeds. Test utterances begin and end with their sound, so what is
-    trained on true times does, too; passes train with silence around for the sake of the next one.
+    trained on true times does, too, and the last pass, of which no alignment is asked; the others train with silence
+    around for the sake of the next one.
     """
     folder: Path = args.work / "training"
     demo = demo_of(args)
@@ -90,7 +91,7 @@ def training(args: Namespace) -> dict[str, Any]:
     for split in ("valid", "test"):
         listed(folder / f"{split}.txt", sorted(selected.filter(pl.col("split") == split)["call"]))
     same = [f"select.{split}_calls={folder / f'{split}.txt'}" for split in ("valid", "test")]
-    open_words = [*same, "select.wildcards=true", f"select.silence_seconds={SILENCE}"]
+    open_words, silence = [*same, "select.wildcards=true"], [f"select.silence_seconds={SILENCE}"]
 
     few = f"{args.first_calls}-calls"
     source, aligner = folder / f"{few}.parquet", args.aligner
@@ -100,21 +101,20 @@ def training(args: Namespace) -> dict[str, Any]:
     for name in PASSES:
         out = folder / f"{name}-{few}.parquet"
         speechmill("align", source, out, "--aligner", aligner, *hear)
-        seeds = args.seeds if name == PASSES[-1] else 1
-        found[name] = _learned(out, f"{name}-{few}", folder, args, open_words + updates, seeds)
+        is_last = name == PASSES[-1]
+        settings = open_words + updates + (silence if not is_last else [])
+        found[name] = _learned(out, f"{name}-{few}", folder, args, settings, args.seeds if is_last else 1)
         found[name] |= kept_of(out, transcripts) | {"text": text_record(out, demo)}
         source, aligner, updates = untimed, f"ctc:{folder / f'{name}-{few}' / 'run'}", []
         hear = [f"align.hear_rest={str(args.hear_rest).lower()}"]
     said = with_what_was_said(out, demo, folder / "as-said.parquet")
     found["as_said"] = _learned(said, "as-said", folder, args, open_words)
     found["everything"] = _learned(everything, "everything", folder, args, same)
-    compared = {name: pairs_of(found[name], found["true"]) for name in (*PASSES, "as_said", "everything")}
-    return found | {f"{name}_over_true": relative(pairs) for name, pairs in compared.items()}
-
-
-def pairs_of(found: dict[str, Any], true: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """The runs of a way and of the true text with the same seeds."""
-    return list(zip(found["runs"], true["runs"], strict=False))
+    for name in (*PASSES, "as_said", "everything"):
+        pairs = list(zip(found[name]["runs"], found["true"]["runs"], strict=False))  # of the same seeds
+        found[f"{name}_over_true"] = sum(one["wer"] for one, _ in pairs) / sum(other["wer"] for _, other in pairs)
+        found[f"{name}_relative"] = relative(pairs)
+    return found
 
 
 def _learned(
