@@ -6,6 +6,7 @@ Every search recognizes the same utterances of --split (--utterances of them, dr
 searches in turn, each time with a language model that remembers nothing; the median counts. The real-time factor is
 seconds of work over seconds of sound, features and encoder included, word times left out and told apart (`times_rtf`).
 What a search cannot do with the run's kind of model is not tried; a search with a language model needs that of the run.
+Records of other recipes stay in --out; each tells its machine and threads.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def main() -> None:
         recipe = read_config(run)
         kept = [record for record in records if record["recipe"] != recipe.name]
         records = [*kept, *measured(run, recipe, args)]
-        write_json(args.out, machine() | {"threads": args.threads, "searches": records})
+        write_json(args.out, {"searches": records})
     print(json.dumps(records, indent=1))
 
 
@@ -84,6 +85,7 @@ def measured(run: Path, recipe: Recipe, args: argparse.Namespace) -> list[dict[s
         name: open_recognizer(run, recipe, args.checkpoint, search) for name, search in searches(recipe, order).items()
     }
     torch.set_num_threads(args.threads)
+    about = {"threads": args.threads, "machine": machine()}
     took: dict[str, list[float]] = {name: [] for name in opened}
     timed: dict[str, float] = {}
     records = {}
@@ -96,7 +98,7 @@ def measured(run: Path, recipe: Recipe, args: argparse.Namespace) -> list[dict[s
             records[name] = {
                 "recipe": recipe.name, "search": name, "settings": recognizing.search.model_dump(mode="json"),
                 "wer": rates.wer, "wer_p": rates.wer_p, "utterances": len(rows), "audio_seconds": seconds,
-                "caught": {kind: caught.count(kind) for kind in sorted(set(caught))},
+                "caught": {kind: caught.count(kind) for kind in sorted(set(caught))}, **about,
             }  # fmt: skip
     for name, recognizing in opened.items():
         timed[name] = recognized(without_memory(recognizing), audio)[0]

@@ -2,12 +2,12 @@
 
     python -m benchmarks.projection [--json -]
 
-Of the thesis's recipe (`hparams/train.yaml`). Taken from here: the bytes of its gradients (counted), the arithmetic per
-second of audio (`results/step.json`), how much longer the longest of N batches is than their mean (its schedule, on
-utterance lengths as in `benchmarks.padding`), and that two thirds of a step are backward pass, behind which gradients
-travel. Assumed: the arithmetic that a GPU carries out on this model, and what a machine's network carries. A ring, or
-rings within machines and between them, takes each byte 2 (N-1)/N times through each machine's link; N GPUs of one
-machine have a link of their own.
+Of the thesis's recipe (`hparams/train.yaml`). No time in it is measured. Counted: the bytes of its gradients, the
+arithmetic per second of audio (`arithmetic` of `benchmarks.step`, read from `results/step.json`), how much longer the
+longest of N batches is than their mean (its schedule, on utterance lengths as in `benchmarks.padding`), and that two
+thirds of a step's arithmetic are backward pass, behind which gradients travel. Assumed: how much arithmetic a GPU does
+in a second on this model, and what a machine's network carries. A ring, or rings within machines and between them,
+takes each byte 2 (N-1)/N times through each machine's link; N GPUs of one machine have a link of their own.
 
 `efficiency`: audio per second over N times that of one GPU. `ddp`: max(backward, message) once an update, every rank
 waits for the longest batch; `alike`: the same with `schedule.alike: N`; `local_sgd`: parameters travel every 16
@@ -37,7 +37,7 @@ UTTERANCES = 400_000
 BACKWARD = 2 / 3  # of a step's arithmetic
 PERIOD = 16  # updates between averages of local SGD
 BYTES = 4  # of a gradient, or of a parameter
-# Assumed: TFLOP/s that one GPU carries out on this model (recurrent, so far from its peak).
+# Assumed, measured on no GPU: TFLOP/s that one carries out on this model (recurrent, so far from its peak).
 TERAFLOPS = (10.0, 40.0)
 # Assumed: GPUs, and GB/s that leave a machine (8 GPUs: each GPU's link).
 CLUSTERS = (

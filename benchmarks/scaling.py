@@ -8,8 +8,10 @@ The rate is taken from metrics.jsonl, between its first and its last line, so th
 Rounds alternate the contenders, each round beginning with another one, after a run that does not count. A ratio is
 taken within a round; the median of the rounds is reported, and beside it under `quartiles` how far they are apart.
 
-ddp2 and local_sgd2 have two batches an update, one for each process; hogwild2 one, like `single`. independent2 is two
-commands that know nothing of each other: what the machine gives to two processes at best.
+ddp2 and local_sgd2 have two batches an update, one for each process; hogwild2 one, like `single`. accumulation is
+ddp2's update made by one process, with half as many optimizer steps for its audio as `single`: `ddp2_vs_accumulation`
+is what the second process brings, and nothing else. independent2 is two commands that know nothing of each other: what
+the machine gives to two processes at best.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ _RATE = 16000
 ON_CPU = {
     "single": ["train.strategy=single"],
     "ddp2": ["train.strategy=ddp", "train.processes=2", "schedule.batches_per_update=2"],
+    "accumulation": ["train.strategy=single", "schedule.batches_per_update=2"],
     "hogwild2": ["train.strategy=hogwild", "train.processes=2"],
     "local_sgd2": [
         "train.strategy=local_sgd", "train.processes=2", "schedule.batches_per_update=2", "train.average_every=8",
@@ -148,16 +151,27 @@ def scaling(
             for name in names[number % len(names) :] + names[: number % len(names)]:
                 measured[name].append(measure(folder, name, contenders[name], common))
                 progress.advance(note=name)
-    ratios = {
-        name: [mine["rate"] / one["rate"] for mine, one in zip(found, measured["single"], strict=True)]
-        for name, found in measured.items()
-        if name != "single"
-    }
+    rates = {name: [one["rate"] for one in found] for name, found in measured.items()}
+    ratios = {name: _ratios(mine, rates["single"]) for name, mine in rates.items() if name != "single"}
+    if ratios.keys() >= {"ddp2", "accumulation"}:
+        ratios["ddp2_vs_accumulation"] = _ratios(rates["ddp2"], rates["accumulation"])
     return {
         **{name: statistics.median(found) for name, found in ratios.items()},
         "quartiles": {name: np.quantile(found, [0.25, 0.75]).tolist() for name, found in ratios.items()},
         "rounds": measured, "updates": updates, "device": _device(device), "about": machine(),
     }  # fmt: skip
+
+
+def _ratios(rates: Sequence[float], of: Sequence[float]) -> list[float]:
+    """Round by round."""
+    return [mine / other for mine, other in zip(rates, of, strict=True)]
+
+
+def summary(result: dict[str, Any]) -> str:
+    """A line for each ratio, the quartiles of its rounds in brackets."""
+    return "\n".join(
+        f"{name} {result[name]:.3f} ({low:.3f} to {high:.3f})" for name, (low, high) in result["quartiles"].items()
+    )
 
 
 def _device(device: str) -> str:
@@ -193,8 +207,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_json(out, result)
     if args.json == "-":
         print(json.dumps(result, indent=1))
-    elif not out:
-        print(json.dumps({name: value for name, value in result.items() if isinstance(value, float)}, indent=1))
+    else:
+        print(summary(result))
     return 0
 
 

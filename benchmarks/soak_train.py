@@ -149,7 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     args = parser.parse_args(arguments)
-    kinds = [kind for kind in args.kinds.split(",") if kind in _KINDS]
+    kinds = args.kinds.split(",")
+    if unknown := [kind for kind in kinds if kind not in _KINDS]:
+        parser.error(f"no kind {', '.join(unknown)}; there are {', '.join(_KINDS)}")
     partial = args.out.with_name(args.out.name + ".partial")
     about = {"about": machine(), "seed": args.seed, "updates": _UPDATES, "sources": _sources()}
     results = _begun(partial, about)
@@ -180,8 +182,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = [(kind, trial) for kind, result in results.items() for trial in result["trials"] if trial["failures"]]
     for kind, trial in failed:
         print(f"{kind}, killed at update {trial['at_update']}: {'; '.join(trial['failures'])}")
-    print(f"{sum(result['passed'] for result in results.values())} passed, {len(failed)} failed")
-    return 1 if failed else 0
+    passed = sum(result["passed"] for result in results.values())
+    print(f"{passed} passed, {len(failed)} failed")
+    return 1 if failed or not passed else 0  # --kills 0 has tried nothing
 
 
 if __name__ == "__main__":

@@ -7,14 +7,18 @@
 
 Both sides have the same weights and the same audio. First their losses and all gradients are compared, without
 dropout and in float64; a difference ends the program. Then whole steps are timed in turns: features, forward, backward,
-clipping, optimizer. `..._vs_speechbrain` is the median of the ratios of the rounds, in each of which both sides made a
-step; the ratio of the fastest steps, which others on the machine disturb least, is beside it.
+clipping, optimizer; each round begins with another side. `..._vs_speechbrain` is the median of the ratios of the
+rounds, in each of which both sides made a step, `..._quartiles` tells how far they are apart; the ratio of the fastest
+steps, which others on the machine disturb least, is beside it.
 On a CPU each side steps in a process of its own, as its training does: ours has malloc keep what is freed
 (`speechmill.heap`, which `speechmill train` calls), SpeechBrain's has what Python starts with. A third one,
 SpeechBrain's steps with our setting, tells what of the ratio is due to that: `..._vs_speechbrain_same_heap`. So three
 models and their steps' memory stand beside each other.
 `full_..._share_of_limit`: the arithmetic of the recipe (see `arithmetic`) per second, as a share of what a product of
 square matrices reaches here in the same run; filtering needs fewer products than it counts, and may bring it above 1.
+`cuda_mfu` and `cuda_share_of_matmul`: the same arithmetic per second of our median step in bf16 autocast, as a share of
+the device's peak by its data sheet (bf16 with fp32 sums, without sparsity; null where DEVICE_PEAKS has not the device),
+and of what a bf16 product of square matrices reaches there in the same run.
 """
 
 from __future__ import annotations
@@ -68,7 +72,19 @@ SHAPES = {"cpu": {"full": (4, 8.0, 24), "demo": (6, 5.0, 40)}, "cuda": {"full": 
 SAME_HEAP = "speechbrain, our malloc"
 TOLERANCE = 1e-8  # of each tensor's largest number, in float64
 NOT_MEASURED = "not measured"
-CUDA_KEYS = ("full_cuda_bf16_vs_speechbrain", "full_cuda_tf32_vs_speechbrain", "cuda_mfu")
+CUDA_KEYS = (
+    "full_cuda_bf16_vs_speechbrain", "full_cuda_tf32_vs_speechbrain", "cuda_mfu", "cuda_share_of_matmul",
+)  # fmt: skip
+# Operations per second in dense bf16, from NVIDIA's data sheets. By the whole name: the PCIe and NVL boards of the same
+# chips, and parts of one (MIG), do less.
+DEVICE_PEAKS = {
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA A100-SXM4-40GB": 312e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+    "NVIDIA A100-PCIE-40GB": 312e12,
+    "NVIDIA A100 80GB PCIe": 312e12,
+}
 
 
 def random_batch(recipe: Recipe, shape: Shape) -> Batch:
@@ -182,32 +198,43 @@ Steps = dict[str, Callable[[], float]]  # each makes one step and returns its se
 
 
 def compare(name: str, device: str, rounds: int, precision: str = "float32") -> dict[str, Any]:
-    """The contenders in turns; the first round warms up."""
+    """The contenders in turns, each round beginning with another one; the first round warms up."""
     with on_device(name, device, precision) if device == "cuda" else in_processes(name, precision) as steps:
         times: dict[str, list[float]] = {label: [] for label in steps}
+        labels = list(steps)
         for number in range(rounds + 1):
-            for label, step in steps.items():
-                spent = step()
+            first = number % len(labels)
+            for label in labels[first:] + labels[:first]:
+                spent = steps[label]()
                 if number:
                     times[label].append(spent)
     recipe = load_recipe(HPARAMS / RECIPES[name])
     size, length, _ = SHAPES[device][name]
     medians = {label: statistics.median(seconds) for label, seconds in times.items()}
     found = {
-        "ratio": ratio(times, "speechbrain"),
+        **ratio(times, "speechbrain"),
         "ratio_of_fastest": round(min(times["speechbrain"]) / min(times["ours"]), 3),
         "realtime": round(size * length / medians["ours"], 2),
         "realtime_speechbrain": round(size * length / medians["speechbrain"], 2),
         "seconds": {label: [round(one, 4) for one in seconds] for label, seconds in times.items()},
         "gflop_per_audio_second": round(arithmetic(recipe) / 1e9, 2),
     }
-    return found | ({"ratio_same_heap": ratio(times, SAME_HEAP)} if SAME_HEAP in times else {})
+    return found | (ratio(times, SAME_HEAP, "_same_heap") if SAME_HEAP in times else {})
 
 
-def ratio(times: dict[str, list[float]], label: str) -> float:
-    """The median of the rounds' ratios to ours."""
+def ratio(times: dict[str, list[float]], label: str, ending: str = "") -> dict[str, Any]:
+    """The median of the rounds' ratios to ours, and their quartiles."""
     of_rounds = [theirs / ours for ours, theirs in zip(times["ours"], times[label], strict=True)]
-    return round(statistics.median(of_rounds), 3)
+    low, high = np.quantile(of_rounds, [0.25, 0.75])
+    return {
+        f"ratio{ending}": round(statistics.median(of_rounds), 3),
+        f"ratio{ending}_quartiles": [round(float(low), 3), round(float(high), 3)],
+    }
+
+
+def named(name: str, found: dict[str, Any], ending: str = "") -> dict[str, Any]:
+    """A ratio of `compare` and its quartiles under the names that a result has them by."""
+    return {f"{name}_vs_speechbrain{ending}{more}": found[f"ratio{ending}{more}"] for more in ("", "_quartiles")}
 
 
 @contextmanager
@@ -347,10 +374,10 @@ def on_cpu(quick: bool) -> dict[str, Any]:
     peak = max(peaks)
     full = found["full"]
     share = full["realtime"] * full["gflop_per_audio_second"] * 1e9 / peak
+    for ending in ("", "_same_heap"):
+        for name in RECIPES:
+            figures |= named(f"{name}_cpu", found[name], ending)
     figures |= {
-        "full_cpu_vs_speechbrain": full["ratio"],
-        "demo_cpu_vs_speechbrain": found["demo"]["ratio"],
-        **{f"{name}_cpu_vs_speechbrain_same_heap": found[name]["ratio_same_heap"] for name in RECIPES},
         "full_cpu_share_of_limit": round(share, 3),
         "matmul_gflops": round(peak / 1e9, 1),
         **found,
@@ -378,9 +405,17 @@ def on_cuda(quick: bool) -> dict[str, Any]:
     peak = matmul_peak("cuda", torch.bfloat16, 8192)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     tf32 = compare("full", "cuda", rounds)
-    mfu = bf16["realtime"] * bf16["gflop_per_audio_second"] * 1e9 / peak
-    values = (bf16["ratio"], tf32["ratio"], round(mfu, 3))
-    return figures | dict(zip(CUDA_KEYS, values, strict=True)) | {"full_cuda_bf16": bf16, "full_cuda_tf32": tf32}
+    done = bf16["realtime"] * bf16["gflop_per_audio_second"] * 1e9
+    return {
+        **figures, **named("full_cuda_bf16", bf16), **named("full_cuda_tf32", tf32),
+        "cuda_mfu": share_of_peak(done, figures["gpu"]), "cuda_share_of_matmul": round(done / peak, 3),
+        "cuda_matmul_gflops": round(peak / 1e9, 1), "full_cuda_bf16": bf16, "full_cuda_tf32": tf32,
+    }  # fmt: skip
+
+
+def share_of_peak(operations: float, device: str) -> float | None:
+    """Of operations per second in bf16; None where the device's peak is not known."""
+    return round(operations / DEVICE_PEAKS[device], 3) if device in DEVICE_PEAKS else None
 
 
 def main() -> None:

@@ -35,6 +35,8 @@ def test_each_search_is_timed_and_scored(
     assert set(found) == {"greedy", "beam", "beam + n-gram"}
     for record in found.values():
         assert record["utterances"] == 7
+        assert record["threads"] == 1
+        assert record["machine"]["cores"] > 0
         assert 0 < record["rtf"] < 100
         assert record["wer"] >= 0
         assert record["audio_seconds"] == pytest.approx(found["greedy"]["audio_seconds"])

@@ -1,4 +1,7 @@
-"""The recipes after the thesis: each trains some updates on a small demo corpus, and recognizes with its own search."""
+"""The recipes after the thesis: each trains some updates on a small demo corpus, and recognizes with its own search.
+
+And the program that compares variants of them: which commands it runs, with which settings.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ import pytest
 
 pytest.importorskip("espeakng_loader", reason="needs speechmill[demo]")
 
+from benchmarks import recipes
+
+from speechmill.artefact import read_json, write_json
 from speechmill.config import load_recipe
 from speechmill.corpora import import_corpus
 from speechmill.corpora.demo import make_demo_corpus
@@ -60,3 +66,63 @@ def test_it_learns_in_a_few_updates(name: str, made: Path, tmp_path: Path) -> No
     for row in rows:
         words = [word for word, _, _, _ in row["times"]]
         assert words == row["hypothesis"].split()
+
+
+def test_each_variant_is_trained_once_by_the_commands_that_users_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = carried_out(tmp_path, monkeypatch, "demo", ["base", "average best-5", "beam 8"])
+    run = recipes.Run("demo", recipes.named("base", "demo"), 1)
+    folder, data = run.folder(tmp_path), tmp_path / "demo"
+    written = folder.parent / f"{folder.name}.yaml"
+    assert load_recipe(written) == run.recipe(), "all settings but seeds and places"
+    train = ["train", written, "--run", folder, "train.seed=1", "schedule.seed=1",
+             f"data.shards={data / 'all' / 'shards'}", f"data.tokenizer={data / 'tokenizer.model'}"]  # fmt: skip
+    evaluate = ["evaluate", folder, "--split", "test"]
+    assert calls == [
+        train, evaluate, train, [*evaluate, "--average", "best-5"],
+        [*train, "search.kind=beam", "search.beam=8"], evaluate,
+    ]  # fmt: skip
+    assert {path.name.partition("-")[0] for path in (data / "records").glob("*.json")} == {"base", "average", "beam"}
+
+
+def test_a_variant_of_the_text_has_a_tokenizer_of_its_own_and_each_seed_its_test_speaker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer, train, evaluate = carried_out(tmp_path, monkeypatch, "digits", ["normalised text"])
+    run = recipes.Run("digits", recipes.named("normalised text", "digits"), 1)
+    data, folder = tmp_path / "digits-jackson", run.folder(tmp_path)
+    model = data / "tokenizer-normalised-text.model"
+    assert tokenizer == ["tokenizer", data / "all" / "selected.parquet", model, "--recipe", train[1],
+                         "tokenizer.text=normalized", "tokenizer.size=24"]  # fmt: skip
+    assert set(train[4:]) == {
+        "train.seed=1", "schedule.seed=1", f"data.shards={data / 'all' / 'shards'}", f"data.tokenizer={model}",
+        "select.test_where={speaker: [jackson]}", "select.shares={train: 0.9, valid: 0.1, test: 0.0}",
+    }  # fmt: skip
+    assert evaluate == ["evaluate", folder, "--split", "test"]
+
+
+def test_rooms_are_those_of_the_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, _ = carried_out(tmp_path, monkeypatch, "digits", ["rooms"])
+    assert train[-1] == f"augment.reverb_folder={tmp_path / 'rooms' / '8000'}"
+
+
+def carried_out(work: Path, patched: pytest.MonkeyPatch, corpus: str, names: list[str]) -> list[list[object]]:
+    """The commands of a job of seed 1, which do nothing; where scores go is left out of them."""
+    calls: list[list[object]] = []
+
+    def speechmill(*words: object) -> None:
+        if words[0] == "evaluate":
+            assert words[-2] == "--json"
+            write_json(Path(str(words[-1])), {})
+            words = words[:-2]
+        calls.append(list(words))
+
+    patched.setattr(recipes, "speechmill", speechmill)
+    patched.setattr(recipes, "of_calls", lambda _: {})
+    patched.setattr(recipes, "record", lambda run, *_: {"variant": run.variant.name})
+    job = [recipes.Run(corpus, recipes.named(name, corpus), 1) for name in names]
+    recipes.carry_out(job, work, at_once=2)
+    for run in job:
+        assert read_json(run.note(work)) == {"variant": run.variant.name, "at_once": 2}
+    return calls

@@ -31,7 +31,7 @@ def test_quick_prints_the_ratios_that_are_read_by_machine(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rates = {"single": [70.0, 100.0, 90.0, 110.0], "ddp2": [190.0, 180.0, 198.0], "hogwild2": [195.0, 180.0, 220.0],
-             "local_sgd2": [200.0, 171.0, 220.0]}  # fmt: skip
+             "local_sgd2": [200.0, 171.0, 220.0], "accumulation": [95.0, 100.0, 99.0]}  # fmt: skip
 
     def measure(folder: Path, name: str, settings: Sequence[str], common: Sequence[str]) -> dict[str, float]:
         del folder
@@ -47,6 +47,10 @@ def test_quick_prints_the_ratios_that_are_read_by_machine(
         "medians of three rounds, behind a run that does not count"
     )
     assert found["quartiles"]["hogwild2"] == [1.975, 2.0]
+    assert (found["accumulation"], found["ddp2_vs_accumulation"]) == (0.95, 2.0), "1.8, 2 and 2: round by round"
+    lines = program.summary(found).splitlines()
+    assert lines[2] == "hogwild2 2.000 (1.975 to 2.000)"
+    assert lines[-1] == "ddp2_vs_accumulation 2.000 (1.900 to 2.000)"
 
 
 def test_what_a_gpu_would_be_given_is_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,11 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -32,7 +35,54 @@ def test_it_tells_what_is_read_by_machine(monkeypatch: pytest.MonkeyPatch, capsy
     assert {len(seconds) for seconds in times.values()} == {21}
     assert set(times) == {"ours", "speechbrain", step.SAME_HEAP}
     assert found["demo_cpu_vs_speechbrain_same_heap"] == found["demo"]["ratio_same_heap"] > 0
+    for name in ("full_cpu_vs_speechbrain", "demo_cpu_vs_speechbrain", "demo_cpu_vs_speechbrain_same_heap"):
+        low, high = found[f"{name}_quartiles"]
+        assert low <= found[name] <= high
     assert max(found["differences"]["demo"].values()) <= step.TOLERANCE
+
+
+def test_each_round_begins_with_another_contender(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    seconds = {"ours": iter([9.0, 1.0, 1.0, 1.0]), "speechbrain": iter([9.0, 2.0, 3.0, 5.0]),
+               step.SAME_HEAP: iter([9.0, 2.0, 2.0, 2.0])}  # fmt: skip
+
+    def stepping(label: str) -> float:
+        made.append(label)
+        return next(seconds[label])
+
+    steps = {label: lambda label=label: stepping(label) for label in seconds}
+    monkeypatch.setattr(step, "in_processes", lambda *_: nullcontext(steps))
+    found = step.compare("demo", "cpu", 3)
+    assert made[::3] == ["ours", "speechbrain", step.SAME_HEAP, "ours"]
+    assert made[3:6] == ["speechbrain", step.SAME_HEAP, "ours"]
+    assert (found["ratio"], found["ratio_quartiles"]) == (3.0, [2.5, 4.0]), "without the round that warms up"
+    assert (found["ratio_same_heap"], found["ratio_same_heap_quartiles"]) == (2.0, [2.0, 2.0])
+
+
+@pytest.fixture
+def _tf32_stays() -> Iterator[None]:
+    """As it was, after the test: torch's own flags are no attributes that could be patched."""
+    flags = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [flag.allow_tf32 for flag in flags]
+    yield
+    for flag, value in zip(flags, before, strict=True):
+        flag.allow_tf32 = value
+
+
+@pytest.mark.usefixtures("_tf32_stays")
+@pytest.mark.parametrize(("device", "mfu"), [("NVIDIA H100 80GB HBM3", 0.101), ("NVIDIA H100 PCIe", None)])
+def test_a_gpus_share_is_of_its_data_sheet(device: str, mfu: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: dict[str, Any] = {"ratio": 3.0, "ratio_quartiles": [2.9, 3.1], "realtime": 5000.0,
+                                "gflop_per_audio_second": 20.0}  # fmt: skip
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: device)
+    monkeypatch.setattr(step, "check", lambda *_: {})
+    monkeypatch.setattr(step, "compare", lambda *_: compared)
+    monkeypatch.setattr(step, "matmul_peak", lambda *_: 500e12)
+    found = step.on_cuda(quick=True)
+    assert found.keys() >= set(step.CUDA_KEYS)
+    assert (found["cuda_mfu"], found["cuda_share_of_matmul"]) == (mfu, 0.2)
+    assert found["full_cuda_bf16_vs_speechbrain_quartiles"] == [2.9, 3.1]
 
 
 @pytest.mark.parametrize(("side", "keeps"), [("ours", 1), ("speechbrain", 0), (step.SAME_HEAP, 1)])

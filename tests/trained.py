@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from speechmill.strategies.base import UpdateStats
 from speechmill.strategies.single import Single
 from speechmill.tokenizer import load_tokenizer
 from speechmill.train.checkpoint import find_checkpoint
+from speechmill.train.data import open_dataset
 from speechmill.train.loop import TrainReport, train
 
 _RUNS: dict[Path, Path] = {}
@@ -97,6 +99,15 @@ def train_until(recipe: Recipe, run: Path, after: int, patched: pytest.MonkeyPat
 
     patched.setattr(Single, "update", update)
     return train(recipe, run)
+
+
+def assert_names_the_last_batches(error: str, recipe: Recipe) -> None:
+    """A training that had to stop names utterances of the update that it tells, and no others."""
+    told = re.search(r"the last, (\d+), with (.+?)\.\.\.", error)
+    assert told, error
+    dataset, per_update = open_dataset(recipe, [0]), recipe.schedule.batches_per_update
+    last = range((int(told[1]) - 1) * per_update, int(told[1]) * per_update)
+    assert set(told[2].split(", ")) <= {name for number in last for name in dataset[number].ids}, error
 
 
 def write_recipe(recipe: Recipe, path: Path) -> Path:

@@ -20,10 +20,12 @@ from speechmill.metrics import read_metrics
 from speechmill.settings import Recipe
 from speechmill.train.checkpoint import checkpoints, find_checkpoint, read_state
 from speechmill.train.loop import train
-from trained import tiny_recipe
+from trained import assert_names_the_last_batches, tiny_recipe
 
 PATIENCE = 240.0
 DDP = ["train.strategy=ddp", "train.processes=2"]
+# A test sees the sixth update, looks for the ranks and hits one: by then 48 tiny updates may be over.
+SLOWLY = "slowly"
 
 
 @pytest.fixture(scope="module")
@@ -55,18 +57,24 @@ def assert_same(run: Path, other: Path) -> None:
 
 
 @contextmanager
-def command(recipe: Recipe, run: Path, *settings: str) -> Iterator[subprocess.Popen[str]]:
+def command(recipe: Recipe, run: Path, *settings: str, program: str = "speechmill") -> Iterator[subprocess.Popen[str]]:
     path = run.with_suffix(".yaml")
     path.write_text(yaml.safe_dump(override_recipe(recipe, settings).plain()), encoding="utf-8")
     process = subprocess.Popen(
-        [sys.executable, "-m", "speechmill", "train", str(path), "--run", str(run)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-m", program, "train", str(path), "--run", str(run)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=with_this_folder(),
     )  # fmt: skip
     try:
         yield process
     finally:
         process.kill()
         process.wait()
+
+
+def with_this_folder() -> dict[str, str]:
+    """The environment in which Python finds `slowly`."""
+    known = [os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else []
+    return os.environ | {"PYTHONPATH": os.pathsep.join([*known, str(Path(__file__).parent)])}
 
 
 def wait_for_update(run: Path, update: int, process: subprocess.Popen[str]) -> None:
@@ -95,9 +103,9 @@ def test_a_killed_rank_is_started_again_and_the_run_is_the_same(
     recipe: Recipe, undisturbed: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    with command(recipe, run, *DDP) as process:
+    with command(recipe, run, *DDP, program=SLOWLY) as process:
         wait_for_update(run, 6, process)
-        before = ranks_of(process)
+        before = ranks_of(process, SLOWLY)
         os.kill(before[-1], signal.SIGKILL)
         out, err = process.communicate(timeout=PATIENCE)
     assert len(before) == 2
@@ -126,7 +134,7 @@ def test_a_stop_saves_and_another_strategy_walks_the_same_updates(
     number: signal.Signals, recipe: Recipe, undisturbed: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    with command(recipe, run, *DDP) as process:
+    with command(recipe, run, *DDP, program=SLOWLY) as process:
         wait_for_update(run, 6, process)
         process.send_signal(number)
         out, err = process.communicate(timeout=PATIENCE)
@@ -145,11 +153,11 @@ def test_bad_input_of_the_ranks_is_told_once(recipe: Recipe, tmp_path: Path) -> 
     assert "no such tokenizer" in err
 
 
-def under_torchrun(recipe: Recipe, run: Path, *settings: str, restarts: int = 3) -> list[str]:
+def under_torchrun(recipe: Recipe, run: Path, *settings: str, program: str = "speechmill") -> list[str]:
     path = run.with_suffix(".yaml")
     path.write_text(yaml.safe_dump(override_recipe(recipe, settings).plain()), encoding="utf-8")
-    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", f"--max-restarts={restarts}"]
-    return [sys.executable, "-m", *torchrun, "-m", "--", "speechmill", "train", str(path), "--run", str(run)]
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=3"]
+    return [sys.executable, "-m", *torchrun, "-m", "--", program, "train", str(path), "--run", str(run)]
 
 
 def test_torchrun_does_not_start_again_what_would_end_so_again(recipe: Recipe, tmp_path: Path) -> None:
@@ -163,14 +171,18 @@ def test_torchrun_does_not_start_again_what_would_end_so_again(recipe: Recipe, t
         assert done.returncode
         told = [told for told in done.stderr.splitlines() if told.startswith("speechmill train: ") and line in told]
         assert 1 <= len(told) <= 2, done.stderr  # once from each rank at most
+    assert_names_the_last_batches(told[0], recipe)
 
 
 def test_a_stop_of_torchruns_ranks_is_the_end(recipe: Recipe, undisturbed: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    words = under_torchrun(recipe, run, "train.strategy=ddp")
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    words = under_torchrun(recipe, run, "train.strategy=ddp", program=SLOWLY)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": with_this_folder()}
+    with subprocess.Popen(words, **pipes) as process:
         wait_for_update(run, 6, process)
-        for rank in ranks_of(process, "speechmill"):
+        ranks = ranks_of(process, SLOWLY)
+        assert len(ranks) == 2
+        for rank in ranks:
             os.kill(rank, signal.SIGTERM)
         out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode, err

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,14 +20,17 @@ from ranks import CPU, CRDNN, build, strategy_of, uneven
 
 from speechmill.config import override_recipe
 from speechmill.errors import SpeechmillError
+from speechmill.losses import LossSum
 from speechmill.metrics import read_metrics
 from speechmill.settings import OptimSettings, Recipe, ScheduleSettings, TrainSettings
+from speechmill.strategies import hogwild_worker
+from speechmill.strategies.base import UpdateStats
 from speechmill.strategies.hogwild import Hogwild, Listener
 from speechmill.strategies.hogwild_worker import Task, Worker
 from speechmill.strategies.shared import CEILING, DONE, LIMIT, NEXT, Counters, Shared
 from speechmill.train.checkpoint import checkpoints, find_checkpoint, read_state
 from speechmill.train.loop import train
-from trained import tiny_recipe
+from trained import assert_names_the_last_batches, tiny_recipe
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -297,7 +301,65 @@ def test_where_the_one_who_was_alone_dies_another_goes_on(
         [one for one in logged if one["update"] <= 29]
     ), "one at a time"
     assert max(one["communication"] for one in logged) <= 1.0
-    assert [one["communication"] for one in logged if one["update"] <= 29][-1] == pytest.approx(2 / 3, abs=0.2)
+
+
+def test_who_is_alone_tells_that_the_others_stand_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = settings(processes=3, hogwild_alone=2)
+    one = worker(recipe, Shared(build(recipe).train(), recipe), tmp_path / "counters")
+    now = 0.0
+
+    def loaded(_: object, numbers: Iterator[int], *__: object) -> Iterator[int]:
+        nonlocal now
+        for number in numbers:
+            now += 0.25
+            yield number
+
+    def update(*_: object) -> UpdateStats:
+        nonlocal now
+        now += 3.0
+        return UpdateStats()
+
+    monkeypatch.setattr(hogwild_worker, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(hogwild_worker, "batches", loaded)
+    monkeypatch.setattr(one, "update", update)
+    told: list[UpdateStats] = []
+    one.idle = 1.5  # it has stood at a ceiling before
+    one.stretch(None, SimpleNamespace(send=lambda said: told.append(said[1][1])), iter([0, 1, 2]))  # type: ignore[arg-type]
+    assert [stats.waited for stats in told] == [0.5] * 3
+    assert [stats.communicated for stats in told] == [1.5 + 2 * 3.5, 2 * 3.5, 0.0], "of two others, who have waited"
+    command = strategy_of(recipe)
+    assert isinstance(command, Hogwild)
+    command._begun, command._waiting = True, told[1:2]
+    assert command.update([], 1).communicated == pytest.approx(2 / 3 * 3.5), "two thirds of the time of all"
+    command.close()
+
+
+def test_an_update_that_is_not_finite_is_skipped_by_its_process_alone(tmp_path: Path) -> None:
+    recipe = settings(processes=2)
+    shared = Shared(build(recipe).train(), recipe)
+    first, second = (worker(recipe, shared, tmp_path / "counters", rank) for rank in range(2))
+    before = [parameter.detach().clone() for parameter in shared.model.parameters()]
+    true_loss = first.replica.loss
+
+    def loss(*arguments: Any, **named: Any) -> LossSum:
+        found = true_loss(*arguments, **named)
+        return LossSum(found.sum * float("nan"), found.count)
+
+    first.replica.loss = loss  # type: ignore[method-assign]
+    stats = first.update([uneven(0)], 0)
+    assert (stats.skipped, stats.tokens, stats.ids) == (1, 0, uneven(0).ids)
+    assert all(torch.equal(a, b) for a, b in zip(before, shared.model.parameters(), strict=True))
+    stats = second.update([uneven(1)], 1)
+    assert (stats.skipped, stats.staleness) == (0, 0)
+    assert all(parameter.isfinite().all() for parameter in shared.model.parameters())
+    assert not all(torch.equal(a, b) for a, b in zip(before, shared.model.parameters(), strict=True))
+
+
+def test_too_many_in_a_row_stop_training_with_an_utterance_s_name(recipe: Recipe, tmp_path: Path) -> None:
+    broken = override_recipe(recipe, ["optim.lr=1e30", "optim.clip_norm=0", "train.max_nonfinite=2"])
+    with pytest.raises(SpeechmillError, match="2 updates in a row had a loss or gradient") as error:
+        train(broken, tmp_path / "run")
+    assert_names_the_last_batches(str(error.value), broken)
 
 
 def test_asked_to_stop_while_one_is_alone_it_saves_and_goes_on_with_the_same_updates(

@@ -12,6 +12,7 @@ from ranks import CRDNN, on_ranks, strategy_of, uneven
 from speechmill.config import override_recipe
 from speechmill.errors import SpeechmillError
 from speechmill.group import Group
+from speechmill.losses import LossSum
 from speechmill.settings import OptimSettings, Recipe, ScheduleSettings, TrainSettings
 
 
@@ -47,6 +48,31 @@ def rounds(group: Group, settings: Recipe, stop_at: int, resumed: bool) -> list[
         stats = strategy.update([uneven(batch) for batch in strategy.mine(number)], number, number == stop_at)
         seen.append((stats.tokens, stats.updates, stats.stop, flat(strategy.model)))
     return seen
+
+
+def skipping(group: Group, settings: Recipe) -> list[Any]:
+    """An update whose batch of rank 0 is not finite."""
+    strategy = strategy_of(settings, group)
+    true_loss = strategy.model.loss
+
+    def loss(*arguments: Any, **named: Any) -> LossSum:
+        found = true_loss(*arguments, **named)
+        return LossSum(found.sum * float("nan"), found.count) if group.rank == 0 else found
+
+    strategy.model.loss = loss  # type: ignore[method-assign]
+    stats = strategy.update([uneven(batch) for batch in strategy.mine(0)], 0)
+    return [stats.skipped, stats.tokens, stats.ids, flat(strategy.model)]
+
+
+def test_a_rank_that_skips_an_update_has_no_say_in_the_average(tmp_path: Path) -> None:
+    """The rank that trains on the batch skips alone; the other's step is what all go on with."""
+    first, second = on_ranks(2, skipping, recipe(average_every=1), folder=tmp_path)
+    by_itself = ["train.strategy=single", "train.processes=1", "schedule.batches_per_update=1"]
+    alone = strategy_of(override_recipe(recipe(), by_itself))
+    expected = alone.update([uneven(1)], 0)
+    for skipped, tokens, ids, found in (first, second):
+        assert (skipped, tokens, ids) == (1, expected.tokens, uneven(0).ids)
+        assert torch.equal(found, flat(alone.model))
 
 
 def test_ranks_part_and_meet_again(tmp_path: Path) -> None:

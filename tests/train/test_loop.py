@@ -24,6 +24,7 @@ from speechmill.train.language import LANGUAGE_MODEL_NAME
 from speechmill.train.loop import train
 from speechmill.train.runlog import read_config
 from trained import (
+    assert_names_the_last_batches,
     augmented_recipe,
     logged,
     stopped_run,
@@ -250,4 +251,5 @@ def test_too_many_in_a_row_stop_training(recipe: Recipe, tmp_path: Path, monkeyp
         train(override_recipe(recipe, ["train.max_nonfinite=3"]), tmp_path / "run")
     assert "\n" not in str(error.value)
     assert "optim.lr" in str(error.value)
+    assert_names_the_last_batches(str(error.value), recipe)
     assert [path.name for path in checkpoints(tmp_path / "run")] == ["step_00000004"]
