@@ -226,9 +226,13 @@ def test_no_validation_split_is_told_at_the_start(recipe: Recipe, manifest: Path
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-def test_shards_that_were_never_selected(recipe: Recipe, manifest: Path, tmp_path: Path) -> None:
+def test_shards_that_were_never_selected(
+    recipe: Recipe, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pl.read_parquet(manifest).with_columns(split=pl.lit("")).write_parquet(tmp_path / "all.parquet")
     assert main(["shard", str(tmp_path / "all.parquet"), str(tmp_path / "shards"), "shard.sample_rate=8000"]) == 0
+    assert "note: " in (shown := capsys.readouterr().out)
+    assert "all.parquet has no splits; for training run `speechmill select` first" in shown
     with pytest.raises(SpeechmillError, match="no split 'valid' here; there is 'all'; run `speechmill select` on"):
         train(override_recipe(recipe, [f"data.shards={tmp_path / 'shards'}"]), tmp_path / "run")
 
