@@ -110,6 +110,14 @@ def test_what_is_no_command_is_told(words: list[str], capsys: pytest.CaptureFixt
     assert capsys.readouterr().err.splitlines()[-1].startswith("speechmill")
 
 
+def test_an_unknown_option_shows_the_verbs_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["inspect", "a", "--lr=3"], ["shards", "verify", "a", "--lr=3"]):
+        with pytest.raises(SystemExit):
+            cli.main(words)
+        verb = " ".join(words[:-2])
+        assert capsys.readouterr().err.startswith(f"usage: speechmill {verb} ")
+
+
 def test_help_imports_no_heavy_library() -> None:
     program = (
         "import sys\nfrom speechmill.cli import main\n"

@@ -462,3 +462,7 @@ def test_compare_refuses_nothing_and_a_file_in_the_way(full: Path, tmp_path: Pat
     (tmp_path / "note.txt").write_text("x")
     with pytest.raises(SpeechmillError, match="is a file"):
         compare([full], tmp_path / "note.txt")
+    with pytest.raises(SpeechmillError, match=r"report\.pdf: \.pdf is not written; give a folder, or a file that ends"):
+        compare([full], tmp_path / "report.pdf")
+    assert not (tmp_path / "report.pdf").exists()
+    assert len(compare([full], tmp_path / "report-1.2").written) == 3

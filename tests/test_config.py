@@ -161,7 +161,7 @@ def test_an_error_in_an_included_file_names_that_file(load: Load) -> None:
     [
         ("include: a.yaml\n", "includes itself"),
         ("include: b.yaml\n", "includes itself"),
-        ("include: nothere.yaml\n", "nothere.yaml: no such file."),
+        ("name: a\ninclude: nothere.yaml\n", "a.yaml, line 2: include: nothere.yaml: no such file."),
         ("include: 5\n", "a.yaml, line 1: include: a recipe file or a list of them was expected, found 5."),
         ("name: a\ninclude:\n", "a.yaml, line 2: include: a recipe file or a list of them was expected, found None."),
         ("include: [5]\n", "include: a recipe file or a list of them was expected, found [5]."),

@@ -278,8 +278,8 @@ def test_unknown_native_is_left_out_only_where_a_share_is_asked() -> None:
 
 
 def test_what_makes_no_sense_is_an_error() -> None:
-    with pytest.raises(SpeechmillError, match=r"select\.disjoint: the manifest has no column 'firm'"):
-        chosen({"disjoint": ["firm"]})
+    with pytest.raises(SpeechmillError, match=r"select\.disjoint: the manifest has no column 'firm'; .*=\[speaker\]\."):
+        chosen({"disjoint": ["speaker", "firm"]})
     with pytest.raises(SpeechmillError, match=r"select\.ceo_only: the manifest has no column 'ceo'"):
         chosen({"ceo_only": True}, corpus().drop("ceo"))
     with pytest.raises(SpeechmillError, match=r"no training data is left of 1800 rows \(too-short 1800\)"):

@@ -180,7 +180,7 @@ def test_a_run_killed_between_model_and_note_is_repeated(
         patch.setattr(module, "write_json", killed)
         with pytest.raises(KeyboardInterrupt):
             train_tokenizer(lines, path, SETTINGS["bpe"])
-    with pytest.raises(SpeechmillError, match="no such file"):
+    with pytest.raises(SpeechmillError, match="not a tokenizer"):
         load_tokenizer(path)
     assert train_tokenizer(lines, path, SETTINGS["bpe"])[1] is False
     assert path.read_bytes() == whole.read_bytes()
@@ -215,6 +215,9 @@ def test_a_damaged_note_is_refused(tmp_path: Path, lines: Path, note: str | None
 
 def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:
     with pytest.raises(SpeechmillError, match="no such tokenizer"):
+        load_tokenizer(tmp_path / "a.model")
+    (tmp_path / "a.model").write_text("id,text\n")
+    with pytest.raises(SpeechmillError, match=r"a\.model: not a tokenizer of Speechmill, which has a\.model\.json"):
         load_tokenizer(tmp_path / "a.model")
 
 

@@ -195,7 +195,12 @@ def test_one_bad_file_does_not_lose_the_others(
     assert shown.err.count("\n") == 1
     assert shown.err.startswith("speechmill transcribe: ")
     assert "bad.wav: not audio" in shown.err
-    texts = shown.out.splitlines() if form == "text" else [row["text"] for row in json.loads(shown.out)]
+    if form == "text":  # each line says which file it is of
+        lines = [line.partition(": ") for line in shown.out.splitlines()]
+        assert [name for name, _, _ in lines] == [str(paths[0]), str(paths[2])]
+        texts = [text for _, _, text in lines]
+    else:
+        texts = [row["text"] for row in json.loads(shown.out)]
     assert len(texts) == 2
     assert texts[0] == texts[1] != ""
 

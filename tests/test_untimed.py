@@ -38,7 +38,9 @@ def test_select_leaves_them_out_with_a_reason(mixed: Path, tmp_path: Path) -> No
 
 def test_select_of_nothing_else_says_why(mixed: Path) -> None:
     table = read_manifest(mixed).filter(~pl.col(TIMED))
-    with pytest.raises(SpeechmillError, match=r"no training data is left of 1 rows \(.*untimed"):
+    with pytest.raises(
+        SpeechmillError, match=r"no training data is left of 1 rows \(.*untimed 1\); `speechmill align` finds"
+    ):
         select(table, SelectSettings())
 
 

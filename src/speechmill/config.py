@@ -112,6 +112,8 @@ def _read_file(path: Path, source: _Source, parents: tuple[Path, ...]) -> None:
             f"found {includes!r}."
         )
     for name in includes:
+        if not (path.parent / name).exists():
+            raise SpeechmillError(f"{path}, line {lines[('include',)]}: include: {path.parent / name}: no such file.")
         _read_file(path.parent / name, source, (*parents, path.resolve()))
     _drop_changed_kind(source, values)
     for key, value in values.items():

@@ -77,6 +77,16 @@ class BatchDataset(Dataset[Batch]):
     def __getitem__(self, number: int) -> Batch:
         return self.assembler.batch(self.request(number))
 
+    def first_texts(self, count: int) -> list[str]:
+        """The texts of about the first `count` utterances that are trained on; no audio is read."""
+        self.schedule.locate(0)
+        texts: list[str] = []
+        for number in range(self.schedule.epoch_starts[1]):
+            if len(texts) >= count:
+                break
+            texts += self.assembler.texts(self.request(number))
+        return texts
+
 
 class Assembler:
     """Makes batches of the utterances of an index. Pickled, it takes along where the index is, and not its rows."""
@@ -101,6 +111,18 @@ class Assembler:
         if not fast:
             return self._by_utterance(request)
         return self.batch_into(request, np.empty(self.shape(request), np.int16))
+
+    def texts(self, request: Request) -> list[str]:
+        """The texts of a batch, without those that cannot be read: it is told when the batch is."""
+        texts: list[str] = []
+        for row in request.rows.tolist():
+            try:
+                texts.append(self._reader.about(row)["text"])
+            except StorageError:
+                raise
+            except SpeechmillError:
+                continue
+        return texts
 
     def shape(self, request: Request) -> tuple[int, int]:
         """Utterances and padded samples, as the index has them."""

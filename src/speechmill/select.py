@@ -201,7 +201,8 @@ def choose(table: pl.LazyFrame, settings: SelectSettings) -> Choice:
     train, beyond = _cut(train.filter(~pl.col("unheard")), settings)
     chosen = pl.concat([kept.filter(~is_train, ~pl.col("unwritten")).select("place", "split"), train]).sort("place")
     if train.is_empty() and settings.shares.train > 0:
-        raise SpeechmillError(f"select: no training data is left of {len(rows)} rows ({_reasons(rows)}).")
+        advice = "; `speechmill align` finds times for untimed rows" if (rows["reason"] == "untimed").any() else ""
+        raise SpeechmillError(f"select: no training data is left of {len(rows)} rows ({_reasons(rows)}){advice}.")
     dropped = pl.concat(
         [rows.filter(pl.col("reason").is_not_null()).select("place", "reason"), unheard, unwritten, beyond]
     )
@@ -234,7 +235,8 @@ def _rows(table: pl.LazyFrame, settings: SelectSettings) -> pl.DataFrame:
         for name in names:
             if name not in columns:
                 raise SpeechmillError(
-                    f"select.{setting}: the manifest has no column {name!r}; it has {', '.join(columns)}."
+                    f"select.{setting}: the manifest has no column {name!r}; it has {', '.join(columns)}; "
+                    f"{_way_out(setting, columns, asked[setting])}."
                 )
     needed = dict.fromkeys(["call", "speaker", "session", "native", *settings.disjoint, *settings.test_where])
     unheard = (pl.col(KNOWN_TEXT) == WILDCARD).fill_null(False) if settings.wildcards else pl.lit(False)
@@ -246,6 +248,15 @@ def _rows(table: pl.LazyFrame, settings: SelectSettings) -> pl.DataFrame:
     if rows.is_empty():
         raise SpeechmillError("select: the manifest has no rows.")
     return rows
+
+
+def _way_out(setting: str, columns: list[str], asked: list[str]) -> str:
+    """What to do where the manifest lacks one of the columns that a setting asks for."""
+    if setting in ("min_confidence", "wildcards"):
+        return "`speechmill align` makes it"
+    rest = ", ".join(name for name in asked if name in columns)
+    without = {"disjoint": f"set select.disjoint=[{rest}]", "ceo_only": "set select.ceo_only=false"}
+    return f"add it to the table that is imported, or {without.get(setting, 'name another column')}"
 
 
 def _divided(table: pl.LazyFrame, choice: Choice, wildcards: bool) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:

@@ -98,6 +98,11 @@ def load_tokenizer(path: Path) -> Tokenizer:
     """Open a tokenizer. SpeechmillError where the model or its note is missing, or they do not belong together."""
     if not path.is_file():
         raise SpeechmillError(f"{path}: no such tokenizer; make one with `speechmill tokenizer`.")
+    if not _note_path(path).is_file():
+        raise SpeechmillError(
+            f"{path}: not a tokenizer of Speechmill, which has {_note_path(path).name} beside it; make one with "
+            f"`speechmill tokenizer`."
+        )
     note = read_json(_note_path(path))
     try:
         expected = note["fingerprint"]

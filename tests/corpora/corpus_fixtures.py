@@ -150,3 +150,19 @@ def earnings22(root: Path) -> Path:
         write_audio(root / "media" / f"{call}.mp3", seconds, rate, seed=int(call))
     write_audio(root / "media" / "MP3-A.mp3", 12.0, 44100, channels=2)
     return root
+
+
+def folder(root: Path) -> Path:
+    """A short recording, a long one, an empty text, text in Latin 1, text without recording, recording without text."""
+    write_audio(root / "2024" / "short.wav", 3.0)
+    write_audio(root / "2024" / "long.mp3", 130.0, 16000)
+    write_lines(root / "2024" / "short.txt", "\ufeffGood morning,", "", "  and welcome.", end="\r\n")
+    write_lines(root / "2024" / "long.txt", "A whole call.")
+    for name in ("empty", "latin", "no.text"):
+        write_audio(root / f"{name}.flac", 2.0)
+    write_lines(root / "empty.txt", "")
+    (root / "latin.txt").write_bytes(b"caf\xe9")
+    write_lines(root / "gone.txt", "Nobody hears this.")
+    write_lines(root / ".hidden.txt", "Nor this.")
+    write_lines(root / "notes.md", "Nor this.")
+    return root

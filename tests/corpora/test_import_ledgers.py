@@ -101,6 +101,7 @@ CORPORA: dict[str, Callable[[Path], Path]] = {
     "lhotse": lhotse_pair,
     "csv": csv,
     "jsonl": jsonl,
+    "folder": corpus_fixtures.folder,
 }
 
 

@@ -82,6 +82,25 @@ def test_times_can_be_ignored(tmp_path: Path) -> None:
     assert table["seconds"].null_count() == len(table)
 
 
+def test_rows_without_times_that_share_a_file_are_none_of_them_all_of_it(tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.wav", 6.0)
+    write_audio(tmp_path / "b.wav", 3.0)
+    table = write_lines(
+        tmp_path / "t.csv", "audio,text,start,end",
+        "a.wav,One,,", "a.wav,Two,,", "b.wav,Alone,,", "b.wav,Timed,1,2", "a.wav,,,", "a.wav,Three,,",
+    )  # fmt: skip
+    done = import_corpus("csv", table, tmp_path / "a.parquet")
+    kept = read_manifest(tmp_path / "a.parquet")
+    assert kept.select("start", "end", "text", "timed").rows() == [
+        (0.0, 2.0, "One", False), (2.0, 4.0, "Two", False), (4.0, 6.0, "Three", False),
+        (0.0, 3.0, "Alone", True), (1.0, 2.0, "Timed", True),
+    ]  # fmt: skip
+    (note,) = done.report["warnings"]
+    assert note.startswith("3 rows without times share 1 recordings (timed: false)")
+    assert "speechmill align" in note
+    assert "--ignore-times" in note
+
+
 def test_ids_are_made_fit_and_unique(tmp_path: Path) -> None:
     write_audio(tmp_path / "a.wav", 3.0)
     rows = [

@@ -58,7 +58,13 @@ def cuts(root: Path, paths: tuple[str, ...]) -> Path:
 WITH_PATHS: dict[str, Written] = {
     "spgispeech": spgispeech, "commonvoice": commonvoice, "nemo": nemo, "lhotse": cuts, "csv": csv, "jsonl": jsonl,
 }  # fmt: skip
-BY_NAME = {"bizspeech", "librispeech", "earnings21", "earnings22"}  # find the audio by the name of a call or utterance
+BY_NAME = {
+    "bizspeech",
+    "librispeech",
+    "earnings21",
+    "earnings22",
+    "folder",
+}  # find the audio by the name of a call or utterance
 
 
 def test_every_format_is_known_here() -> None:

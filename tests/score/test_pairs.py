@@ -73,6 +73,9 @@ def kaldi(*lines: str) -> str:
         (kaldi("spk-4 so"), kaldi("LOG done"), "r.txt h.txt", "no hypothesis: spk-4; .* Without a reference: LOG"),
         ("good day\n" * 4, kaldi(), "r.txt h.txt", "h.txt: its lines start with ids, it seems .spk-0, ....*give both"),
         (kaldi(), "good day\n" * 4, "r.txt h.txt", "r.txt: its lines start with ids"),
+        ("u1 good\nu2 day\n", "good\nday\n", "r.txt h.txt", "r.txt: its lines start with ids"),
+        ("good\nday\nall\n", "u1 good\nu2 2nd day\nu3 all\n", "r.txt h.txt", "h.txt: its lines start with ids"),
+        (kaldi(), "good day\n5-day\n" * 2, "r.txt h.txt", "r.txt: its lines start with ids"),
         ("good day\nso\n", "good day (u1)\nso (u2)\n", "r.txt h.trn", "r.txt: .* the ids of .*h.trn .u1, u2"),
     ],
 )
@@ -294,11 +297,23 @@ def test_nothing_to_score(tmp_path: Path) -> None:
         score(lay(tmp_path / "ref", {"a.pdf": ""}), lay(tmp_path / "hyp", {"a.txt": "a"}))
 
 
-def test_empty_reference_has_no_rate(tmp_path: Path) -> None:
-    found = scored(tmp_path, "", "good day\n")
-    assert (found.rates.wer, found.rates.word.insertions) == (None, 2)
+def test_first_words_that_both_sides_have_are_no_ids(tmp_path: Path) -> None:
+    found = scored(tmp_path, "Q1 was good\nH2 was not\n", "in Q1 was good\nwell H2 was\n")
+    assert (found.formats, found.rates.word.errors) == (("lines",) * 2, 3)
+
+
+def test_a_recording_without_words_has_no_rate(tmp_path: Path) -> None:
+    reference = lay(tmp_path / "ref", {"r.txt": "", "q.txt": "and so\n"})
+    found = score(reference, lay(tmp_path / "hyp", {"r.txt": "good day\n", "q.txt": "and so\n"}))
+    assert (found.rates.wer, found.rates.word.insertions) == (1.0, 2)
     assert "without a rate: r; their insertions count" in found.notes[0]
-    assert scored(tmp_path, "", "").rates.wer is None
+
+
+@pytest.mark.parametrize("hypothesis", ["good day\n", ""])
+@pytest.mark.parametrize("reference", ["", "\n \n"])
+def test_a_reference_without_a_word_is_an_error(tmp_path: Path, reference: str, hypothesis: str) -> None:
+    with pytest.raises(SpeechmillError, match=r"r\.txt: has no words"):
+        scored(tmp_path, reference, hypothesis)
 
 
 def test_empty_hypothesis_is_all_deletions(tmp_path: Path) -> None:

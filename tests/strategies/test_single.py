@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from speechmill.settings import (
     TrainSettings,
 )
 from speechmill.strategies.single import Single
-from speechmill.strategies.step import batch_loss, ctc_is_trained, in_pieces
+from speechmill.strategies.step import batch_loss, ctc_is_trained, effective_precision, in_pieces
 from speechmill.train.optim import build_optimizer
 
 
@@ -142,3 +143,15 @@ def test_ctc_is_trained_for_so_many_nominal_epochs() -> None:
     settings = recipe(loss=LossSettings(ctc_epochs=2), train=TrainSettings(nominal_epoch=10))
     assert [ctc_is_trained(settings, update) for update in (0, 19, 20, 100)] == [True, True, False, False]
     assert ctc_is_trained(recipe(loss=LossSettings(ctc_epochs=0)), 10**6)
+
+
+@pytest.mark.parametrize(("major", "expected"), [(7, "float32"), (8, "bfloat16")])
+def test_auto_is_bfloat16_where_a_gpu_computes_in_it(
+    major: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A V100 or T4 has the type, and computes in float32 for it."""
+    cuda = {"is_available": lambda: True, "current_device": lambda: 0, "_check_bf16_tensor_supported": lambda _: True,
+            "get_device_properties": lambda *_: SimpleNamespace(major=major)}  # fmt: skip
+    for name, value in cuda.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    assert effective_precision(Recipe(train=TrainSettings(precision="auto")), torch.device("cuda")) == expected

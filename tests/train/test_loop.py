@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from conftest import SHARD_SETTINGS, tokenizer_settings
+from speechmill.cli import main
 from speechmill.config import override_recipe
 from speechmill.errors import SpeechmillError
 from speechmill.losses import LossSum
@@ -18,10 +19,12 @@ from speechmill.models.ctc import CtcRecognizer
 from speechmill.models.ngram import NgramModel
 from speechmill.settings import Recipe
 from speechmill.shards.write import shard_manifest
-from speechmill.tokenizer import train_tokenizer
+from speechmill.text import normalize
+from speechmill.tokenizer import Tokenizer, train_tokenizer
 from speechmill.train.checkpoint import checkpoints, find_checkpoint
 from speechmill.train.language import LANGUAGE_MODEL_NAME
 from speechmill.train.loop import train
+from speechmill.train.prepare import check_gpus_are_seen
 from speechmill.train.runlog import read_config
 from trained import (
     assert_names_the_last_batches,
@@ -222,6 +225,60 @@ def test_no_validation_split_is_told_at_the_start(recipe: Recipe, manifest: Path
     with pytest.raises(SpeechmillError, match="no split 'valid' here"):
         train(override_recipe(recipe, [f"data.shards={tmp_path / 'shards'}"]), tmp_path / "run")
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_shards_that_were_never_selected(
+    recipe: Recipe, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pl.read_parquet(manifest).with_columns(split=pl.lit("")).write_parquet(tmp_path / "all.parquet")
+    assert main(["shard", str(tmp_path / "all.parquet"), str(tmp_path / "shards"), "shard.sample_rate=8000"]) == 0
+    assert "note: " in (shown := capsys.readouterr().out)
+    assert "all.parquet has no splits; for training run `speechmill select` first" in shown
+    with pytest.raises(SpeechmillError, match="no split 'valid' here; there is 'all'; run `speechmill select` on"):
+        train(override_recipe(recipe, [f"data.shards={tmp_path / 'shards'}"]), tmp_path / "run")
+
+
+def test_a_tokenizer_without_the_letters_of_the_text_is_refused_at_the_start(
+    recipe: Recipe, manifest: Path, tmp_path: Path
+) -> None:
+    """Upper-case words without punctuation, as many models have them; the text is as written."""
+    letters = set(" ".join(map(normalize, pl.read_parquet(manifest).filter(split="train")["text"]))) - {" "}
+    upper = recipe.tokenizer.model_copy(update={"size": len(letters) + 2, "text": "normalized"})
+    train_tokenizer(manifest, tmp_path / "upper.model", upper)
+    taken = Tokenizer((tmp_path / "upper.model").read_bytes(), upper.model_copy(update={"text": "as_written"}))
+    taken.save(tmp_path / "wrong.model")
+    asked = [f"tokenizer.size={len(taken)}", f"data.tokenizer={tmp_path / 'wrong.model'}"]
+    with pytest.raises(SpeechmillError, match=r"wrong\.model: \d+ of the \d+ pieces .* set tokenizer\.text=normalized"):
+        train(override_recipe(recipe, asked), tmp_path / "run")
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("device", "variables", "refused"),
+    [
+        ("auto", {"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "0"}, True),
+        ("auto", {"SLURM_JOB_ID": "7", "SLURM_GPUS_ON_NODE": "2"}, True),
+        ("auto", {"SLURM_JOB_ID": "7", "CUDA_VISIBLE_DEVICES": "0"}, True),
+        ("auto", {"SLURM_JOB_ID": "7", "SLURM_GPUS_ON_NODE": "0"}, False),
+        ("auto", {"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "0", "CUDA_VISIBLE_DEVICES": ""}, False),
+        ("auto", {"SLURM_JOB_ID": "7"}, False),
+        ("auto", {"CUDA_VISIBLE_DEVICES": "0"}, False),
+        ("cpu", {"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "0"}, False),
+    ],
+)
+def test_gpus_of_a_job_that_torch_does_not_see(
+    device: str, variables: dict[str, str], refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLURM_JOB_ID", "SLURM_JOB_GPUS", "SLURM_GPUS_ON_NODE", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    recipe = override_recipe(Recipe(), [f"train.device={device}"])
+    if not refused:
+        return check_gpus_are_seen(recipe)
+    with pytest.raises(SpeechmillError, match=r"this Slurm job has GPUs \(\w+=\d\).*train\.device=cpu"):
+        check_gpus_are_seen(recipe)
 
 
 def break_loss(patched: pytest.MonkeyPatch, when: Any) -> None:

@@ -127,7 +127,15 @@ def test_another_experiment_is_refused(change: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ["name=x", "train.updates=9", "train.log_every=9", "train.threads=1", "data.shards=there", "search.beam=3"],
+    [
+        "name=x",
+        "train.updates=9",
+        "train.log_every=9",
+        "train.threads=1",
+        "data.shards=there",
+        "search.beam=3",
+        "align.max_seconds=20",
+    ],
 )
 def test_what_a_resumed_run_may_change(change: str, tmp_path: Path) -> None:
     write_config(tmp_path, Recipe())

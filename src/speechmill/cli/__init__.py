@@ -63,10 +63,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Arguments:
     argparse gives an optional list of positionals up when an option stands before it, as in `train RECIPE --run DIR
     key.path=value`: what it leaves over is taken up here.
     """
-    parser = build_parser()
-    parsed, rest = parser.parse_known_args(arguments)
+    parsed, rest = build_parser().parse_known_args(arguments)
     if rest and not (hasattr(parsed, "overrides") and all("=" in word and not word.startswith("-") for word in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        parsed.refuse(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         parsed.overrides = [*parsed.overrides, *rest]
     return parsed

@@ -51,8 +51,9 @@ def add_import_model(verbs: Verbs) -> None:
 def _import_model(args: Arguments) -> None:
     from speechmill.exchange.imported import import_model
 
-    recipe = import_model(args.source, args.folder, recipe_of(args), args.refit_ctc)
+    import_model(args.source, args.folder, recipe_of(args), args.refit_ctc)
     print(
-        f"{args.folder}: begun with the weights of {args.source}; "
-        f"go on with `speechmill train RECIPE --run {args.folder} data.tokenizer={recipe.data.tokenizer} ...`"
+        f"{args.folder}: begun with the weights of {args.source}; go on with "
+        f"`speechmill train {args.folder}/config.yaml --run {args.folder}` (optim.lr and train.updates are those of "
+        f"this import)"
     )

@@ -93,7 +93,8 @@ def add_transcribe(verbs: Verbs) -> None:
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
     parser.add_argument(
         "--format", choices=("text", "json", "srt", "vtt"), default="text",
-        help="json: a list, an item a file; srt, vtt: of one file (default: %(default)s)",
+        help="text: a line a file, begun with its name where there are several; json: a list, an item a file; "
+        "srt, vtt: of one file (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--checkpoint", default="best", help="best, last or a number of updates (default: %(default)s)")
     _average_argument(parser)
@@ -115,7 +116,8 @@ def _transcribe(args: Arguments) -> int:
             failed = True
         else:
             if args.format != "json":
-                print(render(done[-1:], args.format), flush=True)
+                named = f"{file}: " if len(args.files) > 1 else ""  # as text: of one file it is the text alone
+                print(f"{named}{render(done[-1:], args.format)}", flush=True)
     if args.format == "json" and done:
         print(render(done, args.format))
     return 2 if failed else 0

@@ -55,6 +55,10 @@ def _shard(args: Arguments) -> None:
     print(f"{args.out}: {report.shards} shards, {report.utterances} utterances, {report.hours:.2f} h{done}")
     if report.dropped:
         print(f"dropped: {report.dropped} utterances; listed with reasons in {args.out / 'dropped.tsv'}")
+    if not report.selected:
+        print(
+            f"note: {args.manifest} has no splits; for training run `speechmill select` first, and shard what it gives"
+        )
 
 
 def add_shards(verbs: Verbs) -> None:

@@ -20,7 +20,7 @@ _CHECKOUT = Path(__file__).resolve().parents[3]
 SCORE_FORMATS = ("lines", "recording", "id", "trn", "ctm", "jsonl", "nlp", "parquet")  # score.formats.reading.FORMATS
 KINDS = (
     "bizspeech", "librispeech", "spgispeech", "earnings21", "earnings22", "commonvoice", "nemo", "lhotse", "csv",
-    "jsonl",
+    "jsonl", "folder",
 )  # fmt: skip  # corpora.KINDS, without its imports: --help answers at once
 
 
@@ -36,7 +36,7 @@ def verb(
         name, help=about, description=about, epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, refuse=parser.error)
     return parser
 
 

@@ -64,6 +64,7 @@ def compare(runs: list[Path], out: Path | None, level: float | None = None) -> C
 def _files(out: Path) -> list[Path]:
     if out.suffix in (".html", ".md", ".xlsx") and not out.is_dir():
         return [out]
-    if out.is_file():
-        raise SpeechmillError(f"{out}: is a file; give a folder, or a file that ends in .html, .md or .xlsx.")
+    if out.is_file() or (out.suffix[1:].isalpha() and not out.is_dir()):  # report.pdf, and not report-1.2
+        what = "is a file" if out.is_file() else f"{out.suffix} is not written"
+        raise SpeechmillError(f"{out}: {what}; give a folder, or a file that ends in .html, .md or .xlsx.")
     return [out / name for name in FILES]

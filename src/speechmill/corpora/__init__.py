@@ -13,6 +13,7 @@ from speechmill.corpora.base import ImportResult, Limits, Opened, not_read
 from speechmill.corpora.bizspeech import open_bizspeech
 from speechmill.corpora.commonvoice import open_commonvoice
 from speechmill.corpora.earnings import open_earnings21, open_earnings22
+from speechmill.corpora.folder import open_folder
 from speechmill.corpora.lhotse_cuts import open_lhotse
 from speechmill.corpora.librispeech import open_librispeech
 from speechmill.corpora.nemo import open_nemo
@@ -34,9 +35,10 @@ FORMATS: dict[str, Callable[[Path], Opened]] = {
     "lhotse": open_lhotse,
     "csv": open_csv,
     "jsonl": open_jsonl,
+    "folder": open_folder,
 }
 KINDS = tuple(FORMATS)
-_VERSION = 4  # of what the importers do: raise it where the same source would give other rows
+_VERSION = 5  # of what the importers do: raise it where the same source would give other rows
 
 
 @dataclass(frozen=True)

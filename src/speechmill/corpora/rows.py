@@ -140,8 +140,12 @@ def _judged(rows: pl.DataFrame, limits: Limits) -> pl.DataFrame:
     """Add the clipped times, `timed`, and a reason to every row that falls."""
     length, start, end = pl.col("length"), pl.col("start"), pl.col("end")
     has_text = pl.col("text").fill_null("").str.strip_chars() != ""
-    if limits.ignore_times:
-        rows = _evenly(rows, (pl.col("reason") == "") & has_text & length.is_not_null())
+    usable = (pl.col("reason") == "") & has_text & length.is_not_null()
+    if not limits.ignore_times:  # those that have no times and share a file: none of them is all of it
+        usable &= start.is_null() & end.is_null()
+        usable &= pl.col("text").filter(usable).n_unique().over("recording") > 1
+        rows = rows.with_columns(untimed=pl.col("untimed") | usable)
+    rows = _evenly(rows, usable)
     given = pl.col("reason") == ""  # of what its importer found unusable, a missing end says nothing
     rows = rows.with_columns(start=start.fill_null(0.0), end=end.fill_null(pl.when(given).then(length)))
     rows = rows.with_columns(end=pl.when(end.is_between(length, length + _SLACK)).then(length).otherwise(end))
@@ -185,7 +189,9 @@ def _evenly(rows: pl.DataFrame, usable: pl.Expr) -> pl.DataFrame:
     """The rows, the usable ones sharing their recording in the order of the transcript."""
     share = pl.col("length") / usable.sum().over("recording")
     after = share * usable.cum_sum().over("recording")
-    return rows.with_columns(start=pl.when(usable).then(after - share), end=pl.when(usable).then(after))
+    return rows.with_columns(
+        start=pl.when(usable).then(after - share).otherwise("start"), end=pl.when(usable).then(after).otherwise("end")
+    )
 
 
 def _failures(judged: pl.DataFrame) -> list[tuple[str, str, str]]:
@@ -234,15 +240,27 @@ def _drops(judged: pl.DataFrame, limits: Limits) -> pl.DataFrame:
 
 
 def _untimed_warning(table: pl.DataFrame) -> list[str]:
-    whole = table.filter(~pl.col(TIMED))
-    if whole.is_empty():
-        return []
-    calls = whole["call"].unique().sort()
-    named = ", ".join(calls.head(5)) + (", ..." if len(calls) > 5 else "")
-    return [
-        f"{len(whole)} recordings of {len(calls)} calls have no times and are imported whole (timed: false), to be "
-        f"aligned later; select leaves them out: {named}"
-    ]
+    untimed = table.filter(~pl.col(TIMED))
+    alone = pl.len().over("recording") == 1
+    whole, shared = untimed.filter(alone), untimed.filter(~alone)
+    notes = []
+    if not whole.is_empty():
+        notes.append(
+            f"{len(whole)} recordings of {whole['call'].n_unique()} calls have no times and are imported whole (timed: "
+            f"false), to be aligned later; select leaves them out: {_few(whole['call'])}"
+        )
+    if not shared.is_empty():
+        notes.append(
+            f"{len(shared)} rows without times share {shared['recording'].n_unique()} recordings (timed: false), to be "
+            f"aligned later (`speechmill align`; import with --ignore-times where other rows' times are wrong); select "
+            f"leaves them out: {_few(shared['call'])}"
+        )
+    return notes
+
+
+def _few(calls: pl.Series) -> str:
+    names = calls.unique().sort()
+    return ", ".join(names.head(5)) + (", ..." if len(names) > 5 else "")
 
 
 def with_audio(table: pl.DataFrame, name: str) -> pl.DataFrame:

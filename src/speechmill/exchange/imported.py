@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from speechmill.settings import CrdnnSettings, Recipe
 from speechmill.strategies.single import Single
 from speechmill.tokenizer import Tokenizer
 from speechmill.train.checkpoint import TrainState, checkpoints, save_checkpoint
-from speechmill.train.data import batches_of, open_train_index
+from speechmill.train.data import batches_of, check_letters, open_train_index
 from speechmill.train.loop import with_absolute_paths
 from speechmill.train.optim import build_optimizer
 from speechmill.train.prepare import TOKENIZER_NAME, start_run
@@ -27,6 +26,14 @@ from speechmill.train.refit import fit_head
 
 IMPORTED_NAME = "imported.json"  # in the run folder, written last: names what it was made of
 _BEGUN = "step_00000000"
+# What decides on the shapes of each part.
+_SETTINGS = {
+    "encoder": "features.n_mels and model.cnn_channels, cnn_kernel, rnn_layers, rnn_size, dnn_blocks, dnn_size",
+    "embedding": "tokenizer.size and model.embedding_size",
+    "decoder": "model.dnn_size, embedding_size, decoder_size, attention_size, attention_channels, attention_kernel",
+    "ctc_head": "tokenizer.size and model.dnn_size",
+    "head": "tokenizer.size and model.decoder_size",
+}
 _MODELS, _NORMALIZERS, _TOKENIZERS = ("asr.ckpt", "model.ckpt"), ("normalizer.ckpt",), ("tokenizer.ckpt",)
 
 
@@ -62,10 +69,11 @@ def import_model(source: Path, run: Path, recipe: Recipe, refit_ctc: bool = Fals
     _load_statistics(model, files[1])
     index = open_train_index(recipe)
     state = TrainState(shards=index.fingerprint)
+    dataset = batches_of(index, tokenizer, recipe, state.epoch_starts)
+    check_letters(dataset, tokenizer, files[2])
     run.mkdir(parents=True, exist_ok=True)
     with locked(run):
         tokenizer.save(run / TOKENIZER_NAME)
-        dataset = batches_of(index, tokenizer, recipe, state.epoch_starts)
         if refit_ctc:
             fit_head(model, model.ctc_head, dataset, recipe, ALONE)
         optimizer = build_optimizer(model.parameters(), recipe.optim)
@@ -101,7 +109,7 @@ def _load_weights(model: CrdnnRecognizer, path: Path) -> None:
     parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for name, value in _read(path).items():
         number, dot, rest = name.partition(".")
-        if not dot or not number.isdigit():
+        if not dot or not number.isdigit() or not isinstance(value, Tensor):
             raise SpeechmillError(f"{path}: {name!r} is no parameter of a list of modules, e.g. 0.CNN.block_0...")
         parts[number][rest] = value
     ordered = [parts[number] for number in sorted(parts, key=int)]
@@ -115,11 +123,22 @@ def _load_weights(model: CrdnnRecognizer, path: Path) -> None:
     for name, found in taken.items():
         if len(found) != 1:
             raise SpeechmillError(f"{path}: {len(found)} parts that look like the {name}, expected one.")
-        try:
-            model.get_submodule(name).load_state_dict(found[0])
-        except RuntimeError as error:
-            detail = re.sub(r"\s+", " ", str(error))
-            raise SpeechmillError(f"{path}: the {name} does not fit the recipe's model: {detail}") from error
+        module = model.get_submodule(name)
+        if wrong := _mismatch(found[0], module.state_dict()):
+            raise SpeechmillError(
+                f"{path}: the {name} does not fit the recipe's model: {wrong}; look at {_SETTINGS[name]}."
+            )
+        module.load_state_dict(found[0])
+
+
+def _mismatch(found: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
+    """The first weight that has another shape, or that only one side has; empty where all fit."""
+    shapes = [{name: list(value.shape) for name, value in side.items()} for side in (found, expected)]
+    for name in dict.fromkeys([*expected, *found]):
+        theirs, ours = (str(side.get(name, "not there")) for side in shapes)
+        if theirs != ours:
+            return f"{name} is {theirs}, expected {ours}"
+    return ""
 
 
 def _load_statistics(model: CrdnnRecognizer, path: Path) -> None:
@@ -136,7 +155,8 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file; each is told
-        raise SpeechmillError(f"{path}: cannot be read as weights ({type(error).__name__}: {error}).") from error
+        why = str(error).partition(". ")[0]  # torch goes on with a page of advice to its programmers
+        raise SpeechmillError(f"{path}: cannot be read as weights ({type(error).__name__}: {why}).") from error
     if not isinstance(values, dict):
         raise SpeechmillError(f"{path}: weights by name were expected, found {type(values).__name__}.")
     return values

@@ -270,9 +270,10 @@ def _nearly_all_have_ids(reference: Source, hypothesis: Source) -> bool:
 def _refuse_ids_of_one_side(reference: Source, hypothesis: Source) -> None:
     for one, other in ((reference, hypothesis), (hypothesis, reference)):
         lines, others = ([line for line in side.lines if line.strip()] for side in (one, other))
-        if len(lines) < _FEW or len(lines) != len(others) or not look_like_ids(lines):
+        if len(lines) < 2 or len(lines) != len(others) or not look_like_ids(lines):
             continue
-        if not any(names_something(line.split(None, 1)[0]) for line in others):
+        said = {word.lower() for line in others for word in line.split()}
+        if not any(line.split(None, 1)[0].lower() in said for line in lines):
             raise SpeechmillError(
                 f"{one.path}: its lines start with ids, it seems ({lines[0].split()[0]}, ...), those of {other.path} "
                 f"do not; give both sides ids, or, if these are words, --ref-format {LINES} --hyp-format {LINES}."

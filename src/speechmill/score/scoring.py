@@ -50,10 +50,15 @@ def score(
     pairing = Pairing(reference, hypothesis, alternatives, columns, reference_format, hypothesis_format)
     if groups is not None and not groups.is_file():  # told before the scoring, not behind it
         raise SpeechmillError(f"{groups}: no such file of groups.")
+    if groups is not None and not columns:
+        there = ", ".join(read_groups(groups, ()).columns)
+        raise SpeechmillError(f"--groups {groups}: give --by COLUMN, too; {groups.name} has {there}.")
     chosen = normalization(normalize) if normalize is not None else None
     items: list[UtteranceScore] = []
     with Progress("score", None, "recordings and utterances") as progress:
         pairs = list(pairing.pairs())  # all are read first: the default rests on the formats of all references
+        if not any(one.written.strip() for one, _ in pairs):
+            raise SpeechmillError(f"{reference}: has no words; the text of what was said was expected.")
         comparing = Comparing(chosen or normalization("none" if set(pairing.formats[0]) == {NLP} else DEFAULT))
         for one, other in pairs:
             items.append(comparing.compare(one, other))

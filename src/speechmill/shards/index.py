@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from speechmill.errors import SpeechmillError, StorageError
-from speechmill.shards.plan import read_plan_info
+from speechmill.shards.plan import NO_SPLIT, read_plan_info
 from speechmill.shards.tar import BLOCK, scan
 
 INDEX_NAME = "index.arrow"
@@ -99,7 +99,10 @@ class Index:
             return np.arange(len(self), dtype=np.int64)
         names = self.names("split")
         if split not in names:
-            raise SpeechmillError(f"{self.folder}: no split {split!r} here; there is {', '.join(map(repr, names))}.")
+            advice = "; run `speechmill select` on the manifest, and shard what it gives" if names == [NO_SPLIT] else ""
+            raise SpeechmillError(
+                f"{self.folder}: no split {split!r} here; there is {', '.join(map(repr, names))}{advice}."
+            )
         return np.flatnonzero(self.codes("split") == names.index(split)).astype(np.int64)
 
     def shard_path(self, shard: int) -> Path:

@@ -19,6 +19,7 @@ from speechmill.ordering import hash_names, mix
 from speechmill.settings import ShardSettings
 
 PLAN_NAME = "plan.json"
+NO_SPLIT = "all"  # of utterances that `select` has not seen
 _PIECE = 1 << 19  # rows of a plan that are in memory with their text
 # Of the bytes of shards: one more where the same plan gives others. FLAC of format 1 had an MD5.
 _FORMATS = {"flac": 2, "wav": 1, "opus": 1}
@@ -153,7 +154,7 @@ def planned_rows(manifest: Path, part: pl.DataFrame) -> pl.DataFrame:
 
 
 def _split_or_all() -> pl.Expr:
-    return pl.col("split").replace("", "all").fill_null("all")
+    return pl.col("split").replace("", NO_SPLIT).fill_null(NO_SPLIT)
 
 
 def _checked(rows: pl.LazyFrame) -> pl.DataFrame:

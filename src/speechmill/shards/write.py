@@ -28,6 +28,7 @@ from speechmill.shards.codecs import check_codec, encode
 from speechmill.shards.index import INDEX_NAME, NATIVE_UNKNOWN, open_index
 from speechmill.shards.parts import PARTS, finish, is_done, make_part, part_path, write_part
 from speechmill.shards.plan import (
+    NO_SPLIT,
     PLAN_NAME,
     earlier_fingerprints,
     plan_fingerprint,
@@ -68,6 +69,7 @@ class ShardReport:
     hours: float
     dropped: int
     already_whole: bool
+    selected: bool  # whether the manifest had splits
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,8 @@ def _report(out: Path, whole: bool) -> ShardReport:
     index = open_index(out)
     info = read_plan_info(out)
     seconds = float(index.samples.sum(dtype="int64")) / info.sample_rate
-    return ShardReport(out, info.shards, len(index), seconds / 3600, info.utterances - len(index), whole)
+    dropped, selected = info.utterances - len(index), NO_SPLIT not in index.names("split")
+    return ShardReport(out, info.shards, len(index), seconds / 3600, dropped, whole, selected)
 
 
 def _missing(out: Path) -> pl.DataFrame:

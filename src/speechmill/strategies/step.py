@@ -41,7 +41,10 @@ def effective_precision(recipe: Recipe, device: torch.device) -> str:
     """What `auto` means on this device."""
     if recipe.train.precision != "auto":
         return recipe.train.precision
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)  # older GPUs would compute it in float32
+    else:
+        fast = torch.cpu._is_avx512_bf16_supported()
     return "bfloat16" if fast else "float32"
 
 

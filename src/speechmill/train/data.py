@@ -10,7 +10,12 @@ from speechmill.schedule import Schedule
 from speechmill.settings import Recipe
 from speechmill.shards.index import Index
 from speechmill.shards.mixture import open_data
-from speechmill.tokenizer import Tokenizer, check_tokenizer, load_tokenizer
+from speechmill.tokenizer import BLANK, Tokenizer, check_tokenizer, load_tokenizer
+
+_TEXTS = 200  # whose letters are looked at before a run begins
+_UNKNOWN = (
+    0.05  # of their pieces: a tokenizer of the text has none, of another corpus's text a few (currencies, accents)
+)
 
 
 def open_train_index(recipe: Recipe) -> Index:
@@ -35,6 +40,25 @@ def batches_of(index: Index, tokenizer: Tokenizer, recipe: Recipe, epoch_starts:
     """The batches of the recipe's schedule, by number."""
     utterances = utterances_of(index, "train", tokenizer if recipe.schedule.max_tokens else None)
     return BatchDataset(index, Schedule(utterances, recipe.schedule, epoch_starts), tokenizer)
+
+
+def check_letters(dataset: BatchDataset, tokenizer: Tokenizer, path: Path) -> None:
+    """Raise SpeechmillError where a tokenizer lacks the letters of the text that is trained on first.
+
+    Unknown pieces are 0, which is the blank, too: a model would learn silence where the text has words.
+    """
+    encoded = {text: tokenizer.encode(text) for text in dataset.first_texts(_TEXTS)}
+    pieces, unknown = sum(map(len, encoded.values())), sum(ids.count(BLANK) for ids in encoded.values())
+    if unknown <= _UNKNOWN * pieces:
+        return
+    worst = max(encoded, key=lambda text: encoded[text].count(BLANK))
+    written = tokenizer.settings.text == "as_written"
+    advice = "set tokenizer.text=normalized where its pieces are upper-case words without punctuation, or "
+    raise SpeechmillError(
+        f"{path}: {unknown} of the {pieces} pieces of the first train texts are unknown to this tokenizer, as in "
+        f"{worst[:60]!r} (tokenizer.text={tokenizer.settings.text}); {advice if written else ''}"
+        f"train one of this text with `speechmill tokenizer`."
+    )
 
 
 def open_dataset(recipe: Recipe, epoch_starts: list[int]) -> BatchDataset:

@@ -16,7 +16,7 @@ from speechmill.models import build_model
 from speechmill.settings import Recipe
 from speechmill.strategies.single import Single, release
 from speechmill.train.optim import build_optimizer
-from speechmill.train.prepare import choose_device
+from speechmill.train.prepare import check_gpus_are_seen, choose_device
 
 MARGIN = 0.1  # of the memory, left free
 _LENGTHS = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0)  # seconds, of an utterance
@@ -45,6 +45,7 @@ def fit(recipe: Recipe, margin: float = MARGIN) -> tuple[list[Fit], float]:
     """
     if not 0.0 <= margin < 1.0:
         raise SpeechmillError(f"fit-batch: a margin of {margin:g} was given; a share from 0 to below 1 was expected.")
+    check_gpus_are_seen(recipe)
     device = choose_device(recipe)
     step = Step(recipe, device)
     budget = (available(device) + step.standing) / _sharing(recipe, device)

@@ -41,7 +41,7 @@ from speechmill.train.early import early_stop, patience_outlasts
 from speechmill.train.language import needs_language_model, save_language_model
 from speechmill.train.monitor import NoMonitor, monitor_of
 from speechmill.train.optim import annealing, learning_rate
-from speechmill.train.prepare import TOKENIZER_NAME, Training, check_run_shards, prepare
+from speechmill.train.prepare import TOKENIZER_NAME, Training, check_gpus_are_seen, check_run_shards, prepare
 from speechmill.train.refit import head_is_stale
 from speechmill.train.runlog import NoLog, RunLog, check_same_experiment, read_config, write_config
 from speechmill.train.signals import StopRequest, stop_on_signals
@@ -72,6 +72,7 @@ def train(recipe: Recipe, run: Path) -> TrainReport:
     done = finished_report(recipe, run)
     if done is None:
         check_size(recipe)
+        check_gpus_are_seen(recipe)
         if told := patience_outlasts(recipe) if not is_rank() else "":
             print(f"speechmill train: note: {told}", file=sys.stderr)
         if needs_launch(recipe) and not is_rank():

@@ -36,7 +36,7 @@ from speechmill.train.checkpoint import (
     prune_checkpoints,
     read_state,
 )  # fmt: skip
-from speechmill.train.data import batches_of, open_dataset, open_train_index, open_train_tokenizer
+from speechmill.train.data import batches_of, check_letters, open_dataset, open_train_index, open_train_tokenizer
 from speechmill.train.early import early_stop
 from speechmill.train.language import (
     LANGUAGE_MODEL_NAME,
@@ -86,6 +86,8 @@ def prepare(recipe: Recipe, run: Path, group: Group) -> Training:
     if state.early:  # with more patience than before it goes on
         state.early = early_stop(recipe, state.epoch_losses, state.wers)
     dataset = batches_of(index, tokenizer, recipe, state.epoch_starts)
+    if not state.update:
+        check_letters(dataset, tokenizer, Path(recipe.data.tokenizer))
     torch.manual_seed(recipe.train.seed)
     model = build_model(recipe, len(tokenizer))
     if recipe.train.precision == "float64":
@@ -140,6 +142,27 @@ def start_run(recipe: Recipe, run: Path, device: torch.device, model: Recognizer
         shutil.rmtree(run / name, ignore_errors=True)
     for name in (LANGUAGE_MODEL_NAME, NEURAL_MODEL_NAME):
         (run / name).unlink(missing_ok=True)  # of a run that was begun with other data
+
+
+def check_gpus_are_seen(recipe: Recipe) -> None:
+    """Raise SpeechmillError where a Slurm job has GPUs and torch sees none: `auto` would be its cores, in silence."""
+    if recipe.train.device != "auto" or torch.cuda.is_available() or not (told := _gpus_of_job()):
+        return
+    raise SpeechmillError(
+        f"train.device auto: this Slurm job has GPUs ({told}), but torch {torch.__version__} sees no CUDA device: look "
+        f"at the driver (nvidia-smi) and install a build of torch for it; train.device=cpu trains without them."
+    )
+
+
+def _gpus_of_job() -> str:
+    """What says that this is a job with GPUs, as NAME=VALUE; empty where nothing does, or somebody has hidden them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if "SLURM_JOB_ID" not in os.environ or visible in ("", "-1", "NoDevFiles"):  # the last is what old Slurms say
+        return ""
+    names = ("SLURM_JOB_GPUS", "SLURM_GPUS_ON_NODE", "CUDA_VISIBLE_DEVICES")
+    given = [f"{name}={os.environ.get(name, '')}" for name in names]
+    none = ("=", "SLURM_GPUS_ON_NODE=0")  # that is their number; the others list them, and 0 is the first
+    return next((word for word in given if not word.endswith(none)), "")
 
 
 def choose_device(recipe: Recipe, group: Group = ALONE) -> torch.device:

@@ -33,7 +33,7 @@ _FREE = {
 }  # fmt: skip
 # Learning rates that do not depend on how many updates there will be.
 _ENDLESS = ("constant", "noam", "newbob")
-_FREE_SECTIONS = {"name", "select", "shard", "search"}
+_FREE_SECTIONS = {"name", "align", "select", "shard", "search"}
 
 
 def read_config(run: Path) -> Recipe:
