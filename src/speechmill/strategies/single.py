@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
+from speechmill.device import is_out_of_memory, release
 from speechmill.loader import Batch, Damage
+from speechmill.models import recorded
 from speechmill.models.base import Recognizer
 from speechmill.settings import Recipe
 from speechmill.sounds import Sounds
@@ -20,10 +22,11 @@ from speechmill.strategies.step import (
     ctc_is_trained,
     finish_gradients,
     in_pieces,
-    is_out_of_memory,
     smaller,
 )
 from speechmill.train.optim import learning_rate
+
+WHOLE = 1 << 53  # a limit that no batch reaches; float64, in which ranks tell it, has it exactly
 
 
 @dataclass
@@ -52,6 +55,7 @@ class Single:
         self.model, self.optimizer, self.recipe, self.device = model, optimizer, recipe, device
         self.piece_limit = 0  # padded samples; see in_pieces
         self.annealed = 1.0  # of the schedule's learning rate
+        self.records = recipe.train.record  # CUDA graphs; not while an update is made again for want of memory
 
     def start(self) -> None:
         """Nothing is started."""
@@ -66,7 +70,8 @@ class Single:
             communicated = self.combine(sums)
             if not sums.limit:
                 break
-            self.piece_limit = sums.limit
+            self.piece_limit = sums.limit if sums.limit < WHOLE else 0
+        self.records = self.recipe.train.record
         done: dict[str, Any] = {
             "samples": sums.samples, "padded": sums.padded, "pieces": sums.pieces, "damaged": tuple(sums.damaged),
             "communicated": communicated, "stop": sums.stop,
@@ -85,8 +90,8 @@ class Single:
     def gradients(self, batches: Sequence[Batch], number: int) -> Sums:
         """Add up the gradients of the batches, from nothing, until one does not fit in memory."""
         sums = Sums()
-        self.begin()
         with_ctc = ctc_is_trained(self.recipe, number)
+        self.begin(with_ctc)
         sums.damaged = [damage for batch in batches for damage in batch.damaged]
         readable = [batch for batch in batches if batch.ids]
         for place, whole in enumerate(readable):
@@ -99,7 +104,7 @@ class Single:
                 except RuntimeError as error:
                     if not is_out_of_memory(error):
                         raise
-                    sums.limit = smaller(piece)
+                    sums.limit = self.limit_without(piece)
                 if sums.limit:
                     release(self.device)
                     return sums
@@ -108,7 +113,8 @@ class Single:
         return sums
 
     def add_gradient(self, piece: Batch, with_ctc: bool, index: int, last: bool, sums: Sums) -> None:
-        loss = batch_loss(self.model, piece, self.recipe, with_ctc, index, self.sounds)
+        with recorded.recording(self.records):
+            loss = batch_loss(self.model, piece, self.recipe, with_ctc, index, self.sounds)
         self.backward(loss.sum, last)
         value = loss.sum.item()
         sums.loss += value
@@ -116,7 +122,15 @@ class Single:
         if not math.isfinite(value):
             sums.ids += piece.ids
 
-    def begin(self) -> None:
+    def limit_without(self, piece: Batch) -> int:
+        """The limit on pieces after this one did not fit: as it was, where recordings give their memory up for it."""
+        if recorded.forget():
+            self.records = False
+            return self.piece_limit or WHOLE
+        return smaller(piece)
+
+    def begin(self, with_ctc: bool) -> None:
+        del with_ctc
         self.optimizer.zero_grad(set_to_none=True)
 
     def backward(self, loss: torch.Tensor, last: bool) -> None:
@@ -154,19 +168,6 @@ class Single:
 
     def close(self) -> None:
         """Nothing was started."""
-
-
-def settle(device: torch.device) -> None:
-    """Wait until a GPU has done what it was told; other processes must not look at it before."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def release(device: torch.device) -> None:
-    """Give back what a batch that did not fit has left."""
-    settle(device)
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def clocked(since: float) -> float:

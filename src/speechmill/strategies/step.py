@@ -15,7 +15,9 @@ from speechmill.sounds import Sounds
 
 
 def ctc_is_trained(recipe: Recipe, update: int) -> bool:
-    return recipe.loss.ctc_epochs == 0 or update < recipe.loss.ctc_epochs * recipe.train.nominal_epoch
+    """Whether this update's loss has CTC in it, where the model has something else to train."""
+    loss = recipe.loss
+    return loss.ctc_weight > 0.0 and (loss.ctc_epochs == 0 or update < loss.ctc_epochs * recipe.train.nominal_epoch)
 
 
 def batch_loss(
@@ -41,8 +43,11 @@ def effective_precision(recipe: Recipe, device: torch.device) -> str:
     """What `auto` means on this device."""
     if recipe.train.precision != "auto":
         return recipe.train.precision
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
-    return "bfloat16" if fast else "float32"
+    if device.type == "cuda":
+        is_fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        is_fast = torch.cpu._is_avx512_bf16_supported()
+    return "bfloat16" if is_fast else "float32"
 
 
 def finish_gradients(model: Recognizer, tokens: int, clip_norm: float) -> float:
@@ -65,11 +70,6 @@ def in_pieces(batch: Batch, limit: int) -> list[Batch]:
         return [batch]
     rows = max(1, limit // batch.audio.shape[1])
     return [_rows(batch, slice(start, start + rows)) for start in range(0, len(batch.ids), rows)]
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that a GPU's memory is full: torch's own kind, or what its libraries say then."""
-    return isinstance(error, torch.OutOfMemoryError) or "_STATUS_ALLOC_FAILED" in str(error)
 
 
 def smaller(piece: Batch) -> int:
