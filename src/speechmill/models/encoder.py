@@ -124,11 +124,13 @@ def convolve_plainly(images: Tensor, ends: Tensor | None, block: Block) -> Tenso
         ends: [batch], where each image ends and is mirrored; None: where all do.
     """
     margin = block.weight.shape[2] // 2
-    x = functional.pad(images.permute(0, 3, 1, 2), (margin, margin, 0, 0), mode="reflect")
-    place = torch.arange(-margin, images.shape[1] + margin, device=images.device).abs().expand(images.shape[0], -1)
-    last = (images.shape[1] if ends is None else ends[:, None]) - 1
-    source = torch.where(place > last, 2 * last - place, place).clamp(min=0)  # behind the margin anything will do
-    x = x.gather(2, source[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
+    above = margin if ends is None else 0
+    x = functional.pad(images.permute(0, 3, 1, 2), (margin, margin, above, above), mode="reflect")
+    if ends is not None:
+        place = torch.arange(-margin, images.shape[1] + margin, device=images.device).abs().expand(images.shape[0], -1)
+        last = ends[:, None] - 1
+        source = torch.where(place > last, 2 * last - place, place).clamp(min=0)  # behind the margin anything will do
+        x = x.gather(2, source[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
     x = functional.conv2d(x, block.weight.transpose(2, 3), block.bias).permute(0, 2, 3, 1)
     x = functional.layer_norm(x, block.norm_weight.shape, block.norm_weight, block.norm_bias, block.eps)
     x = functional.leaky_relu(x, SLOPE)
