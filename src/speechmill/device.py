@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from speechmill.errors import SpeechmillError
 
@@ -25,6 +26,14 @@ def set_precision(precision: str, device: torch.device) -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     elif precision == "tf32":
         raise SpeechmillError("train.precision tf32 is of GPUs, and this is a CPU; use train.precision=auto.")
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device, without waiting for it to come there.
+
+    What is asked of lengths and targets is so asked on the CPU: to read a number from a GPU waits for all before it.
+    """
+    return tensor if tensor.device == device else tensor.to(device, non_blocking=True)
 
 
 def settle(device: torch.device) -> None:

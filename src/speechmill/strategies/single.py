@@ -33,7 +33,6 @@ WHOLE = 1 << 53  # a limit that no batch reaches; float64, in which ranks tell i
 class Sums:
     """Of the batches of an update that were computed so far."""
 
-    loss: float = 0.0
     tokens: int = 0
     samples: int = 0
     padded: int = 0
@@ -42,6 +41,31 @@ class Sums:
     limit: int = 0  # 0, or what the pieces of the next attempt must fit in: a batch of this one did not fit in memory
     ids: list[str] = field(default_factory=list)  # of batches whose loss is not finite
     damaged: list[Damage] = field(default_factory=list)
+    _loss: float = 0.0
+    _unread: list[tuple[torch.Tensor, list[str]]] = field(default_factory=list)  # losses on the device, of whom
+
+    @property
+    def loss(self) -> float:
+        self.read()
+        return self._loss
+
+    @loss.setter
+    def loss(self, value: float) -> None:
+        self._loss = value
+
+    def add_loss(self, loss: torch.Tensor, ids: list[str]) -> None:
+        self._unread.append((loss.detach(), ids))
+
+    def read(self, *others: torch.Tensor) -> list[float]:
+        """Read the losses and other numbers, which are returned: once for all, since the device is waited for."""
+        unread, self._unread = self._unread, []
+        numbers = [number.double() for number in (*(loss for loss, _ in unread), *others)]
+        found: list[float] = torch.stack(numbers).tolist() if numbers else []
+        for value, (_, ids) in zip(found, unread, strict=False):
+            self._loss += value
+            if not math.isfinite(value):
+                self.ids += ids
+        return found[len(unread) :]
 
 
 class Single:
@@ -78,7 +102,7 @@ class Single:
         }  # fmt: skip
         if not sums.tokens:  # all of it was damaged
             return UpdateStats(updates=0, **done)
-        norm = finish_gradients(self.model, sums.tokens, self.recipe.optim.clip_norm)
+        (norm,) = sums.read(finish_gradients(self.model, sums.tokens, self.recipe.optim.clip_norm))
         if not (math.isfinite(sums.loss) and math.isfinite(norm)):
             return UpdateStats(skipped=1, ids=self.suspects(sums, batches), **done)
         rate = learning_rate(self.recipe.optim, number, self.recipe.train.updates, self.annealed)
@@ -116,11 +140,8 @@ class Single:
         with recorded.recording(self.records):
             loss = batch_loss(self.model, piece, self.recipe, with_ctc, index, self.sounds)
         self.backward(loss.sum, last)
-        value = loss.sum.item()
-        sums.loss += value
+        sums.add_loss(loss.sum, piece.ids)
         sums.tokens += loss.count
-        if not math.isfinite(value):
-            sums.ids += piece.ids
 
     def limit_without(self, piece: Batch) -> int:
         """The limit on pieces after this one did not fit: as it was, where recordings give their memory up for it."""

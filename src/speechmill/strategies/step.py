@@ -50,14 +50,14 @@ def effective_precision(recipe: Recipe, device: torch.device) -> str:
     return "bfloat16" if is_fast else "float32"
 
 
-def finish_gradients(model: Recognizer, tokens: int, clip_norm: float) -> float:
+def finish_gradients(model: Recognizer, tokens: int, clip_norm: float) -> torch.Tensor:
     """Divide summed gradients by the update's target tokens, and clip; returns their norm before clipping."""
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     torch._foreach_div_(gradients, float(max(1, tokens)))
     norm = torch.nn.utils.get_total_norm(gradients)
     if clip_norm:
         torch.nn.utils.clip_grads_with_norm_(model.parameters(), clip_norm, norm)
-    return norm.item()
+    return norm
 
 
 def in_pieces(batch: Batch, limit: int) -> list[Batch]:
