@@ -31,8 +31,12 @@ class Draws:
 
     def uniform(self, purpose: int, low: float, high: float, like: Tensor) -> Tensor:
         """One number in [low, high) for each utterance, [batch], on the device and of the kind of `like`."""
+        return sent(self.known(purpose, low, high, like.dtype), like.device)
+
+    def known(self, purpose: int, low: float, high: float, dtype: torch.dtype) -> Tensor:
+        """As `uniform`, on the CPU."""
         shares = (mix(self._keys, purpose) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-        return sent(torch.from_numpy(low + (high - low) * shares).to(like.dtype), like.device)
+        return torch.from_numpy(low + (high - low) * shares).to(dtype)
 
     def below(self, purpose: int, count: int, device: torch.device) -> Tensor:
         """One whole number from 0 to count - 1 for each utterance, [batch]."""
@@ -56,15 +60,14 @@ def augment_audio(
 
     Args:
         audio: [batch, samples], float, full scale 1.
-        lengths: [batch], samples; on the CPU nothing waits for a GPU.
+        lengths: [batch], samples; on the CPU, so that nothing waits for a GPU.
         sounds: noises and rooms, where the settings ask for some (see `open_sounds`).
     Returns:
         the same, with other lengths where speed changed.
     """
     low, high = settings.speed
     if (low, high) != (1.0, 1.0):
-        beside_lengths = lengths.new_empty(0, dtype=audio.dtype)
-        audio, lengths = change_speed(audio, lengths, draws.uniform(_SPEED, low, high, beside_lengths))
+        audio, lengths = change_speed(audio, lengths, draws.known(_SPEED, low, high, audio.dtype))
     if settings.tilt:
         audio = tilt(audio, lengths, draws.uniform(_TILT, -settings.tilt, settings.tilt, audio))
     if settings.reverb_folder and sounds is not None:
@@ -111,7 +114,7 @@ def change_speed(audio: Tensor, lengths: Tensor, factor: Tensor) -> tuple[Tensor
     """Play each utterance `factor` times as fast, by linear interpolation: pitch and formants move along.
 
     Args:
-        factor: [batch], on the device of the lengths.
+        lengths, factor: [batch], on the CPU.
     """
     # float64: in float32 a place half a minute into the audio is known only to a sixteenth of a sample.
     factor = factor.double()
