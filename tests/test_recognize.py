@@ -9,11 +9,13 @@ import torch
 
 from conftest import RATE, TONES
 from speechmill.evaluate import open_recognizer
+from speechmill.group import Group
+from speechmill.hypothesis import Hypothesis
 from speechmill.loader import Batch, padded
 from speechmill.losses import LossSum
 from speechmill.models.base import Encoded, Found
 from speechmill.progress import Progress
-from speechmill.recognize import GivenUp, Recognizing, _groups
+from speechmill.recognize import Audio, GivenUp, Recognizing, _groups
 from speechmill.strategies.step import batch_loss
 from speechmill.train.runlog import read_config
 from trained import spoken, tiny_recipe, trained_run
@@ -96,6 +98,34 @@ def test_progress_counts_each_batch_and_a_stop_gives_up(
     assert progress.done == 4
     assert recognizing.model.training
     recognizing.model.eval()
+
+
+def test_each_rank_hears_only_its_own_and_all_hear_everything(
+    recognizing: Recognizing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("speechmill.recognize._PADDED_SECONDS", 2.0)
+    said = [["cash"], ["growth", "margin"], ["share"], ["cost", "sales"], ["price"], ["debt", "cash", "debt"]]
+    audio = [np.rint(spoken(words) * 32767).astype(np.int16) for words in said]
+    samples = [len(one) for one in audio]
+    whole = recognizing.all(audio.__getitem__, samples)
+    heard: list[int] = []
+
+    def hear(place: int) -> Audio:
+        heard.append(place)
+        return audio[place]
+
+    for first in (0, 1):
+        found: dict[int, Hypothesis] = {}
+        for rank in (0, 1):
+            group = Group()
+            group.rank, group.size = rank, 2
+            heard.clear()
+            own = recognizing.own(hear, samples, group, first=first)
+            assert own is not None
+            assert sorted(own) == sorted(heard) != []
+            assert not own.keys() & found.keys()
+            found |= own
+        assert [found[place] for place in range(len(said))] == whole
 
 
 def test_nothing_to_recognize(recognizing: Recognizing) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from speechmill.device import sent
 from speechmill.ordering import U64, hash_names, mix
 from speechmill.settings import AugmentSettings
 from speechmill.sounds import Sounds
@@ -30,17 +31,21 @@ class Draws:
 
     def uniform(self, purpose: int, low: float, high: float, like: Tensor) -> Tensor:
         """One number in [low, high) for each utterance, [batch], on the device and of the kind of `like`."""
+        return sent(self.known(purpose, low, high, like.dtype), like.device)
+
+    def known(self, purpose: int, low: float, high: float, dtype: torch.dtype) -> Tensor:
+        """As `uniform`, on the CPU."""
         shares = (mix(self._keys, purpose) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-        return torch.from_numpy(low + (high - low) * shares).to(device=like.device, dtype=like.dtype)
+        return torch.from_numpy(low + (high - low) * shares).to(dtype)
 
     def below(self, purpose: int, count: int, device: torch.device) -> Tensor:
         """One whole number from 0 to count - 1 for each utterance, [batch]."""
         drawn = (mix(self._keys, purpose) % np.uint64(count)).astype(np.int64)
-        return torch.from_numpy(drawn).to(device)
+        return sent(torch.from_numpy(drawn), device)
 
     def white(self, purpose: int, samples: int, like: Tensor) -> Tensor:
         """White noise of a deviation of 1, [batch, samples]: the difference of two uniform numbers."""
-        keys = torch.from_numpy(mix(self._keys, purpose).view(np.int64)).to(like.device)
+        keys = sent(torch.from_numpy(mix(self._keys, purpose).view(np.int64)), like.device)
         places = torch.arange(samples, device=like.device)
         bits = _mixed(keys[:, None] + places * _signed(0x9E3779B97F4A7C15))
         one, two = bits & 0xFFFFFFFF, (bits >> 32) & 0xFFFFFFFF
@@ -55,14 +60,14 @@ def augment_audio(
 
     Args:
         audio: [batch, samples], float, full scale 1.
-        lengths: [batch], samples.
+        lengths: [batch], samples; on the CPU, so that nothing waits for a GPU.
         sounds: noises and rooms, where the settings ask for some (see `open_sounds`).
     Returns:
         the same, with other lengths where speed changed.
     """
     low, high = settings.speed
     if (low, high) != (1.0, 1.0):
-        audio, lengths = change_speed(audio, lengths, draws.uniform(_SPEED, low, high, audio))
+        audio, lengths = change_speed(audio, lengths, draws.known(_SPEED, low, high, audio.dtype))
     if settings.tilt:
         audio = tilt(audio, lengths, draws.uniform(_TILT, -settings.tilt, settings.tilt, audio))
     if settings.reverb_folder and sounds is not None:
@@ -106,11 +111,15 @@ def stretch_of(track: Tensor, draws: Draws, audio: Tensor) -> Tensor:
 
 
 def change_speed(audio: Tensor, lengths: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
-    """Play each utterance `factor` times as fast, by linear interpolation: pitch and formants move along."""
+    """Play each utterance `factor` times as fast, by linear interpolation: pitch and formants move along.
+
+    Args:
+        lengths, factor: [batch], on the CPU.
+    """
     # float64: in float32 a place half a minute into the audio is known only to a sixteenth of a sample.
     factor = factor.double()
     new_lengths = (lengths / factor).floor().long().clamp(min=1)
-    position = torch.arange(int(new_lengths.max()), device=audio.device) * factor[:, None]
+    position = torch.arange(int(new_lengths.max()), device=audio.device) * sent(factor, audio.device)[:, None]
     left = position.long().clamp(max=audio.shape[1] - 1)
     right = (left + 1).clamp(max=audio.shape[1] - 1)
     share = (position - left).to(audio.dtype)
@@ -151,6 +160,7 @@ def augment_features(features: Tensor, frames: Tensor, settings: AugmentSettings
     Args:
         features: [batch, frames, n_mels]; 0 is each bin's mean, so a mask puts the mean.
     """
+    frames = sent(frames, features.device)
     low, high = settings.warp
     if (low, high) != (1.0, 1.0):
         features = warp_frequency(features, draws.uniform(_WARP, low, high, features))
@@ -184,7 +194,7 @@ def warp_frequency(features: Tensor, factor: Tensor) -> Tensor:
 
 
 def _inside(audio: Tensor, lengths: Tensor) -> Tensor:
-    return torch.arange(audio.shape[1], device=audio.device) < lengths[:, None]
+    return torch.arange(audio.shape[1], device=audio.device) < sent(lengths, audio.device)[:, None]
 
 
 def _as_loud_as(audio: Tensor, changed: Tensor) -> Tensor:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -16,6 +17,7 @@ from speechmill.artefact import fingerprint, read_json
 from speechmill.audio import decode, encode_flac
 from speechmill.corpora import named_corpus, open_corpus
 from speechmill.corpora.base import Limits, not_read
+from speechmill.device import set_precision
 from speechmill.errors import SpeechmillError
 from speechmill.group import ALONE, Group, is_rank, joined
 from speechmill.hypothesis import Hypothesis
@@ -23,8 +25,7 @@ from speechmill.launch import launch, run_rank
 from speechmill.manifest import check_recordings, is_untimed, read_manifest
 from speechmill.progress import Progress
 from speechmill.recognize import Audio, Recognizing
-from speechmill.score import score_utterance
-from speechmill.score.folder import Clips, check_columns, score_set, write_scores
+from speechmill.score.folder import check_columns, clips, score_set, write_scores
 from speechmill.settings import Recipe, SearchSettings
 from speechmill.shards.foreign import open_reader
 from speechmill.shards.index import Index
@@ -42,6 +43,14 @@ from speechmill.train.weights import open_weights, weights_name
 _CHUNK_SECONDS = 1200.0  # of audio held in memory at a time
 
 
+class Chunk(NamedTuple):
+    """Utterances that are put into batches together: as many as fit in memory."""
+
+    places: list[int]  # in the set
+    samples: list[int]  # of each
+    audio: Callable[[int], Audio]  # of the i-th of them
+
+
 @dataclass(frozen=True)
 class EvaluationSet:
     """Utterances with their references, and a way to their audio in pieces that fit in memory."""
@@ -50,8 +59,9 @@ class EvaluationSet:
     ids: list[str]
     texts: list[str]
     attributes: dict[str, list[object]]  # the manifest's columns
-    chunks: Iterator[tuple[list[int], list[Audio]]]  # places in `ids`, and the samples of each
+    chunks: Iterator[Chunk]
     notes: list[str] = field(default_factory=list)  # what was left out of it, and why
+    audio: Callable[[int], Audio] | None = None  # by place, where it is in no file of its own
 
 
 @dataclass(frozen=True)
@@ -114,36 +124,35 @@ def _evaluate(
     data = open_set(on, split, recipe, cache)
     check_columns(data.attributes, by, block)  # before the set is heard, not behind it
     rate = recipe.features.sample_rate
-    hypotheses = [Hypothesis("")] * len(data.ids)
-    clips = None if "recording" in data.attributes or not group.leads else Clips(lambda audio: encode_flac(audio, rate))
+    found: dict[int, Hypothesis] = {}
     with Progress(f"evaluate {data.name}", len(data.ids), "utterances") as progress:
-        for places, audio in data.chunks:
-            found = recognizing.spread(audio.__getitem__, [len(samples) for samples in audio], group, progress) or []
-            for place, hypothesis in zip(places, found, strict=True):
-                hypotheses[place] = hypothesis
-            if clips is not None:
-                for place, samples in zip(places, audio, strict=True):
-                    clips.offer(score_utterance(data.ids[place], data.texts[place], hypotheses[place].text), samples)
+        for number, chunk in enumerate(data.chunks):
+            own = recognizing.own(chunk.audio, chunk.samples, group, progress, first=number) or {}
+            found |= {chunk.places[place]: hypothesis for place, hypothesis in own.items()}
+        for part in group.gather(found):
+            found |= part
+    step = weights_name(run, checkpoint)
+    name = data.name
+    if recognizing.search != recipe.search:
+        name += f"-{recognizing.search.kind}-{_short(recognizing.search.model_dump(mode='json'))}"
+    if step != find_checkpoint(run, "best").name:
+        name += f"-{step}"
+    path = run / "scores" / f"{name}.json"
+    if not group.leads:
+        return Evaluation(name, {}, path)
+    hypotheses = [found[place] for place in range(len(data.ids))]
     texts = [hypothesis.text for hypothesis in hypotheses]
     items, blocks, result = score_set(data.ids, data.texts, texts, data.attributes, by, block)
-    step = weights_name(run, checkpoint)
     result["checkpoint"] = step
     if caught := Counter(hypothesis.caught for hypothesis in hypotheses if hypothesis.caught):
         result["caught"] = dict(caught)  # the decoder's hypotheses that gave way to CTC's
     if data.notes:
         result["notes"] = data.notes
     result["search"] = recognizing.search.model_dump(mode="json")
-    name = data.name
-    if recognizing.search != recipe.search:
-        name += f"-{recognizing.search.kind}-{_short(result['search'])}"
-    if step != find_checkpoint(run, "best").name:
-        name += f"-{step}"
-    path = run / "scores" / f"{name}.json"
-    if not group.leads:
-        return Evaluation(name, result, path)
+    # A page plays the recordings of a manifest from where they lie; shards hold sound where no browser can reach it.
+    sounds = clips(items, data.audio, lambda audio: encode_flac(audio, rate)) if data.audio else {}
     title = f"{run.resolve().name} on {name}"
-    heard = [_heard(one) for one in hypotheses]
-    write_scores(path, title, items, blocks, result, clips.addresses() if clips else {}, heard)
+    write_scores(path, title, items, blocks, result, sounds, [_heard(one) for one in hypotheses])
     return Evaluation(name, result, path)
 
 
@@ -158,6 +167,7 @@ def open_recognizer(
 ) -> Recognizing:
     """A run's model with the weights of a checkpoint (or of the mean of some: best-5), ready to recognize."""
     device = choose_device(recipe, group)
+    set_precision("float32", device)
     tokenizer = load_tokenizer(run / TOKENIZER_NAME)
     model = open_weights(run, recipe, checkpoint, tokenizer, device, group)
     search = search or recipe.search
@@ -196,13 +206,23 @@ def _shard_set(index: Index, split: str | None, name: str, rate: int) -> Evaluat
     about = [reader.about(row) for row in rows]
     columns = sorted({name for item in about for name in item} - {"id", "text"})
     attributes = {name: [item.get(name) for item in about] for name in columns}
-    lengths = [float(index.samples[row]) / rate for row in rows]
+    samples = [int(index.samples[row]) for row in rows]
 
-    def chunks() -> Iterator[tuple[list[int], list[Audio]]]:
-        for places in _chunked(lengths):
-            yield places, [reader.audio(rows[place]) for place in places]
+    def audio(place: int) -> Audio:
+        return reader.audio(rows[place])
 
-    return EvaluationSet(name, [item["id"] for item in about], [item["text"] for item in about], attributes, chunks())
+    def chunks() -> Iterator[Chunk]:
+        for places in _chunked([count / rate for count in samples]):
+            yield Chunk(places, [samples[place] for place in places], partial(_nth, audio, places))
+
+    return EvaluationSet(
+        name, [item["id"] for item in about], [item["text"] for item in about], attributes, chunks(),
+        audio=None if "recording" in attributes else audio,
+    )  # fmt: skip
+
+
+def _nth(audio: Callable[[int], Audio], places: list[int], number: int) -> Audio:
+    return audio(places[number])
 
 
 def _corpus_set(kind: str, source: Path, split: str | None, rate: int) -> EvaluationSet:
@@ -241,7 +261,7 @@ def _table_set(table: pl.DataFrame, path: Path, split: str | None, name: str, ra
     table = table.sort("recording", "start", "id")
     lengths = (table["end"] - table["start"]).to_list()
 
-    def chunks() -> Iterator[tuple[list[int], list[Audio]]]:
+    def chunks() -> Iterator[Chunk]:
         current, audio = "", None
         for places in _chunked(lengths):
             pieces = []
@@ -250,7 +270,7 @@ def _table_set(table: pl.DataFrame, path: Path, split: str | None, name: str, ra
                 if recording != current or audio is None:
                     current, audio = recording, decode(Path(recording), rate)
                 pieces.append(cut(audio, start, end, rate))
-            yield places, pieces
+            yield Chunk(places, [len(piece) for piece in pieces], pieces.__getitem__)
 
     attributes: dict[str, list[object]] = {
         name: table[name].to_list() for name in table.columns if name not in ("id", "text")

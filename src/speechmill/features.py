@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from speechmill.device import sent
 from speechmill.settings import FeatureSettings
 
 
@@ -52,7 +53,7 @@ class LogMel(nn.Module):
         power = spectrum.real.square() + spectrum.imag.square()
         level = 10.0 * torch.log10((power.transpose(1, 2) @ self.filters).clamp(min=1e-10))
         frames = self.frames(lengths)
-        inside = torch.arange(level.shape[1], device=level.device) < frames[:, None]
+        inside = torch.arange(level.shape[1], device=level.device) < sent(frames, level.device)[:, None]
         loudest = level.masked_fill(~inside[..., None], -math.inf).amax(dim=(1, 2), keepdim=True)
         level = torch.maximum(level, loudest - self.settings.floor_db) * inside[..., None]
         if self.settings.utterance_mean:
@@ -64,7 +65,7 @@ class LogMel(nn.Module):
 
     def normalize(self, features: Tensor, frames: Tensor) -> Tensor:
         """[batch, frames, n_mels] to zero mean and unit variance by the frozen statistics; zero past its end."""
-        inside = torch.arange(features.shape[1], device=features.device) < frames[:, None]
+        inside = torch.arange(features.shape[1], device=features.device) < sent(frames, features.device)[:, None]
         return (features - self.mean) / self.deviation * inside[..., None]
 
     def forward(self, audio: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from speechmill.device import settle
 from speechmill.errors import PeerLost, SpeechmillError
 from speechmill.launch import launched, leave_word, not_again
 from speechmill.settings import Recipe
@@ -108,11 +109,14 @@ class Ranks(Group):
     def add(self, tensor: torch.Tensor) -> None:
         with self.waiting():
             dist.all_reduce(tensor)
+            settle(tensor.device)
 
     def copy_first(self, tensors: list[torch.Tensor]) -> None:
         with self.waiting():
             for tensor in tensors:
                 dist.broadcast(tensor.detach(), src=0)
+            for device in {tensor.device for tensor in tensors}:
+                settle(device)
 
     def barrier(self) -> None:
         self.add(torch.zeros(1))  # gloo: torch's own barrier would take NCCL, and a GPU, where there is one

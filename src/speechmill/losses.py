@@ -1,6 +1,7 @@
 """Losses return (sum, count); one place divides by the global count of an update.
 
 That is what makes accumulation, several processes and uneven batches agree. The count is the number of target tokens.
+Lengths and targets may be on the CPU where log probabilities are on a GPU: then nothing here waits for it.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from speechmill.device import sent
 from speechmill.tokenizer import ANYTHING, BLANK
 
 
 class LossSum(NamedTuple):
-    """A loss before division: its sum and what it is divided by (target tokens), both scalars on the device."""
+    """A loss before division: its sum, a scalar on the device, and what it is divided by (target tokens)."""
 
     sum: Tensor  # scalar, attached to the graph
     count: int  # type: ignore[assignment]  # target tokens without wildcards; tuple.count is not used
@@ -45,6 +47,7 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths
         # One more token, a constant to the gradient: PyTorch's, made for normalised columns, is right for the others.
         targets = targets.masked_fill(targets == ANYTHING, log_probs.shape[-1])
         log_probs = torch.cat([log_probs, log_probs.detach().amax(-1, keepdim=True)], dim=-1)
+    targets, lengths, target_lengths = sent(targets, log_probs.device), lengths.cpu(), target_lengths.cpu()
     total = torch.nn.functional.ctc_loss(
         log_probs.transpose(0, 1), targets, lengths, target_lengths, BLANK, reduction="sum", zero_infinity=True
     )
@@ -57,7 +60,7 @@ def known(targets: Tensor, target_lengths: Tensor) -> int:
 
 
 def _counted(targets: Tensor, target_lengths: Tensor) -> tuple[int, int]:
-    """Target tokens, and wildcards among the targets; the device is waited for once."""
+    """Target tokens, and wildcards among the targets; where they are on a GPU it is waited for."""
     total, anything = torch.stack([target_lengths.sum(), (targets == ANYTHING).sum()]).tolist()
     return total - anything, anything
 
@@ -72,9 +75,9 @@ def smoothed_nll(log_probs: Tensor, targets: Tensor, target_lengths: Tensor, smo
     """
     inside = torch.arange(targets.shape[1], device=targets.device) < target_lengths[:, None]
     inside &= targets != ANYTHING
-    true = log_probs.gather(-1, targets.clamp(min=0)[..., None]).squeeze(-1)
+    true = log_probs.gather(-1, sent(targets.clamp(min=0), log_probs.device)[..., None]).squeeze(-1)
     per_token = -(1.0 - smoothing) * true - smoothing * log_probs.mean(-1)
-    return LossSum((per_token * inside).sum(), known(targets, target_lengths))
+    return LossSum((per_token * sent(inside, log_probs.device)).sum(), known(targets, target_lengths))
 
 
 def joint(parts: list[tuple[float, LossSum]], count: int) -> LossSum:

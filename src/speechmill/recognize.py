@@ -98,28 +98,44 @@ class Recognizing:
 
         The batches do not depend on the number of ranks: what a model that sees padding hears neither.
         """
+        parts = group.gather(self.own(audio, samples, group, progress, stop))
+        hypotheses: dict[int, Hypothesis] = {}
+        for part in parts:
+            if part is None:
+                return None
+            hypotheses.update(part)
+        return [hypotheses[place] for place in range(len(samples))]
+
+    def own(
+        self,
+        audio: Callable[[int], Audio],
+        samples: Sequence[int],
+        group: Group,
+        progress: Progress | None = None,
+        stop: Callable[[], bool] | None = None,
+        first: int = 0,
+    ) -> dict[int, Hypothesis] | None:
+        """This rank's part of `spread`, by place; nobody is waited for. None after a stop.
+
+        Args:
+            first: the rank that has the first batch.
+        """
         found: dict[int, Hypothesis] = {}
-        stopped = False
         rate = self.model.log_mel.settings.sample_rate
         was_training = self.model.training
         self.model.eval()
         try:
             for number, places in enumerate(_groups(samples, int(_PADDED_SECONDS * rate))):
-                stopped = stop is not None and stop()
-                if stopped:
-                    break
-                if number % group.size == group.rank:
+                if stop is not None and stop():
+                    return None
+                if (first + number) % group.size == group.rank:
                     found.update(zip(places, self.batch([audio(i) for i in places]), strict=True))
                     group.alive()
                 if progress is not None:
                     progress.advance(len(places))
         finally:
             self.model.train(was_training)
-        parts = group.gather((stopped, found))
-        if any(stopped for stopped, _ in parts):
-            return None
-        hypotheses = {place: hypothesis for _, part in parts for place, hypothesis in part.items()}
-        return [hypotheses[place] for place in range(len(samples))]
+        return found
 
 
 def _groups(samples: Sequence[int], limit: int) -> list[list[int]]:

@@ -345,8 +345,9 @@ class TrainSettings(Section):
     loader_workers: Natural = 2
     threads: Natural = 0  # of PyTorch in the training process; 0: as many as OMP_NUM_THREADS says, else all cores
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    # auto: bfloat16 autocast where the device is fast at it, float32 elsewhere
-    precision: Literal["auto", "float32", "bfloat16", "float64"] = "float32"
+    # auto: bfloat16 autocast where the device is fast at it, float32 elsewhere; tf32: a GPU's products of float32
+    precision: Literal["auto", "float32", "tf32", "bfloat16", "float64"] = "float32"
+    record: bool = True  # on a GPU, the attention decoder's loop over tokens as CUDA graphs, one for each shape
 
 
 class ShardFolder(Section):

@@ -157,6 +157,7 @@ def test_the_file_computes_the_same_for_any_shape(
         for row, most in enumerate(steps.tolist()):
             torch.testing.assert_close(found[row, :most], expected[row, :most], rtol=1e-3, atol=1e-4)
     assert read_json(tmp_path / "out" / "model.json")["blank"] == 0
+    assert read_json(tmp_path / "out" / "model.json").get("device") == ("cpu" if form == "torchscript" else None)
 
 
 def test_a_speechbrain_model_is_trained_on(

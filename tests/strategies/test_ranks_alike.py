@@ -9,12 +9,14 @@ import pytest
 import torch
 from ranks import CRDNN, on_ranks, strategy_of, uneven
 
+from speechmill.device import is_out_of_memory
 from speechmill.errors import SpeechmillError
 from speechmill.group import Group
 from speechmill.losses import LossSum
+from speechmill.models import recorded
 from speechmill.models.crdnn import CrdnnRecognizer
 from speechmill.settings import OptimSettings, Recipe, ScheduleSettings, TrainSettings
-from speechmill.strategies.step import batch_loss, in_pieces, is_out_of_memory, smaller
+from speechmill.strategies.step import batch_loss, in_pieces, smaller
 
 
 def recipe(strategy: str = "ddp", processes: int = 2) -> Recipe:
@@ -103,6 +105,23 @@ def test_alone_the_batch_is_cut_until_it_fits(monkeypatch: pytest.MonkeyPatch) -
     assert strategy.update([uneven(1)], 1).pieces == 1
 
 
+def test_recordings_give_their_memory_up_before_a_batch_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    strategy = strategy_of(recipe("single", 1))
+    recordings, allowed = [True], []
+
+    def is_full(_: torch.Tensor) -> bool:
+        allowed.append(recorded._allowed)
+        return bool(recordings)
+
+    monkeypatch.setattr(recorded, "forget", lambda: bool(recordings) and recordings.pop())
+    broken(monkeypatch, is_full, run_out)
+    stats = strategy.update([uneven(1)], 0)
+    assert (stats.pieces, strategy.piece_limit) == (0, 0)  # type: ignore[attr-defined]
+    assert stats.tokens == int(uneven(1).target_lengths.sum())
+    strategy.update([uneven(2)], 1)
+    assert allowed == [True, False, True], "none are made while the update is made again"
+
+
 def test_an_utterance_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     strategy = strategy_of(recipe("single", 1))
     broken(monkeypatch, lambda _: True, run_out)
@@ -134,6 +153,9 @@ def test_a_piece_has_dropout_of_its_own() -> None:
     [
         (torch.OutOfMemoryError("CUDA out of memory"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True),
+        (torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be reported later"), True),
+        (torch.AcceleratorError("CUDA error: an illegal memory access: shapes"), False),
         (RuntimeError("shapes do not match"), False),
     ],
 )

@@ -11,31 +11,38 @@ from typing import Any
 
 import pytest
 import torch
-from ranks import CRDNN, on_ranks, strategy_of
+from ranks import CPU, CRDNN, build, make_batch, on_ranks, strategy_of
 
 from speechmill.group import Group
-from speechmill.settings import Recipe, TrainSettings
+from speechmill.settings import ConformerSettings, CtcSettings, LossSettings, ModelSettings, Recipe, TrainSettings
 from speechmill.strategies import memory as memory_of_ranks
+from speechmill.strategies import reducer
+from speechmill.strategies.base import parameters_of
+from speechmill.strategies.ddp import Ddp
 from speechmill.strategies.reducer import build_reducer
+from speechmill.train.optim import build_optimizer
 
 UPDATES = 5
+CONFORMER = ConformerSettings(
+    size=8, channels=4, layers=1, decoder_layers=1, heads=2, feedforward=16, kernel=3, dropout=0.0
+)
 
 
 def summed(group: Group, memory: str) -> list[Any]:
     """The name of the reducer, the files that it leaves, the sums of some updates.
 
     The first parameter has a gradient everywhere, the second on one rank, the third in the first of two batches, the
-    fourth nowhere.
+    fourth, which is told, nowhere.
     """
     parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((3, 5), (7,), (2, 2), (4,))]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory_of_ranks, "MEMORY", Path(memory))
         sums = build_reducer(parameters, group)
-    everywhere, one_rank, early, _ = parameters
+    everywhere, one_rank, early, nowhere = parameters
     found = []
     for update in range(UPDATES):
         value = float(10 * update + group.rank + 1)
-        sums.begin()
+        sums.begin([nowhere])
         (value * everywhere.sum() + value * early.sum()).backward()
         sums.sending = True
         last = value * everywhere.sum()
@@ -107,6 +114,33 @@ def test_messages_give_the_same_sums(tmp_path: Path) -> None:
     shared, messages = (on_ranks(3, hurried, 0, folder=tmp_path, together=way)[0] for way in (True, False))
     for one, other in zip(shared, messages, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [LossSettings(), LossSettings(ctc_weight=0), LossSettings(ctc_epochs=1)])
+@pytest.mark.parametrize("model", [CRDNN, CONFORMER, CtcSettings(size=8, layers=2, channels=4)])
+def test_gradients_are_sent_while_others_are_still_to_come(
+    loss: LossSettings, model: ModelSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By messages, in buckets so small that there are several; also once the CTC head gets no gradient any more."""
+    settings = Recipe(model=model, loss=loss, train=TrainSettings(nominal_epoch=1, updates=10))
+    built = build(settings).train()
+    events: list[str] = []
+    for parameter in built.parameters():
+        parameter.register_post_accumulate_grad_hook(lambda _: events.append("gradient"))
+    monkeypatch.setattr(reducer.dist, "all_reduce", lambda *_, **__: events.append("sent") or Sent())
+    strategy = Ddp(built, build_optimizer(built.parameters(), settings.optim), settings, CPU, Group())
+    strategy.reducer = reducer.Reducer(parameters_of(built), Group(), 512)
+    strategy.update([make_batch(5)], 5)
+    last = len(events) - 1 - events[::-1].index("gradient")
+    buckets = len(strategy.reducer.buckets)
+    assert events.count("sent") == buckets + 1, "the buckets, and the numbers with which ranks meet"
+    assert buckets > 5
+    assert events[:last].count("sent") >= 0.7 * buckets
+
+
+class Sent:
+    def wait(self) -> None:
+        """Nobody else is there."""
 
 
 def gone_on(group: Group, before: str) -> list[str]:

@@ -15,18 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from speechmill.config import override_recipe
 from speechmill.errors import SpeechmillError
 from speechmill.metrics import read_metrics
 from speechmill.recognize import Audio, Recognizing
 from speechmill.score import Rates
-from speechmill.settings import Recipe
+from speechmill.settings import CrdnnSettings, Recipe
 from speechmill.strategies.base import UpdateStats
 from speechmill.strategies.single import Single
+from speechmill.tokenizer import load_tokenizer
 from speechmill.train import validation
-from speechmill.train.checkpoint import checkpoints, read_state
+from speechmill.train.checkpoint import checkpoints, find_checkpoint, read_state, read_weights
 from speechmill.train.loop import train
+from speechmill.train.prepare import TOKENIZER_NAME
+from speechmill.train.weights import open_weights
 from trained import (
     augmented_recipe,
     logged,
@@ -35,6 +39,11 @@ from trained import (
     undisturbed_run,
     write_recipe,
 )
+
+CRDNN = CrdnnSettings(
+    cnn_channels=[4], rnn_layers=1, rnn_size=6, dnn_blocks=2, dnn_size=8, embedding_size=6, decoder_size=8,
+    attention_size=8, attention_channels=2, attention_kernel=5,
+)  # fmt: skip
 
 # Trains, and kills itself with SIGKILL at a moment: in an update, half through a checkpoint, while pruning, validating.
 KILLED = """
@@ -117,6 +126,25 @@ def test_asked_to_stop_and_resumed_is_the_same_training(recipe: Recipe, unfinish
     assert train(with_worker, unfinished).finished
     assert logged(unfinished) == logged(undisturbed)
     assert same_weights(unfinished, undisturbed)
+
+
+def test_a_checkpoint_made_for_a_stop_recognizes_as_one_with_statistics(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = override_recipe(recipe.model_copy(update={"model": CRDNN}), ["train.keep_last=9"])
+    stopped = stopped_run(recipe, tmp_path / "stopped", monkeypatch)
+    whole = train(override_recipe(recipe, ["train.checkpoint_every=10"]), tmp_path / "whole").run
+    asis, refreshed = (find_checkpoint(run, "10") for run in (stopped, whole))
+    assert (read_state(asis).refreshed, read_state(refreshed).refreshed) == (False, True)
+    tokenizer = load_tokenizer(stopped / TOKENIZER_NAME)
+    found, expected = (
+        open_weights(run, recipe, "10", tokenizer, torch.device("cpu")).state_dict() for run in (stopped, whole)
+    )
+    saved = read_weights(asis, recipe.model_fingerprint())
+    statistics = [name for name in expected if "running_" in name]
+    assert statistics
+    assert not any(torch.equal(saved[name], expected[name]) for name in statistics)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
 def stop_when_scoring(patched: pytest.MonkeyPatch, at: int) -> None:

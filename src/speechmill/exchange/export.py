@@ -124,7 +124,7 @@ def _torchscript(recognizing: Recognizing, recipe: Recipe, run: Path, folder: Pa
     module, example = acoustic(recognizing)
     with torch.inference_mode(), _quietly():
         torch.jit.trace(module, example, check_trace=False).save(str(folder / "model.pt"))  # type: ignore[no-untyped-call]
-    _describe(recognizing, recipe, run, folder)
+    _describe(recognizing, recipe, run, folder, device="cpu")  # tracing writes down where tensors are made
 
 
 def _onnx(recognizing: Recognizing, recipe: Recipe, run: Path, folder: Path) -> None:
@@ -144,7 +144,7 @@ def _onnx(recognizing: Recognizing, recipe: Recipe, run: Path, folder: Path) -> 
     _describe(recognizing, recipe, run, folder)
 
 
-def _describe(recognizing: Recognizing, recipe: Recipe, run: Path, folder: Path) -> None:
+def _describe(recognizing: Recognizing, recipe: Recipe, run: Path, folder: Path, **more: str) -> None:
     """What a user of the file has to know, and the tokenizer."""
     recognizing.tokenizer.save(folder / TOKENIZER_NAME)
     about = {
@@ -153,6 +153,7 @@ def _describe(recognizing: Recognizing, recipe: Recipe, run: Path, folder: Path)
         "blank": 0,
         "features": recipe.features.model_dump(mode="json"),
         "run": run.resolve().name,
+        **more,
     }
     write_json(folder / "model.json", about)
 

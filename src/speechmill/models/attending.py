@@ -7,6 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
+from speechmill.device import sent
 from speechmill.losses import LossSum, ctc_loss, joint, known, log_softmax, smoothed_nll
 from speechmill.models.base import Encoded, Found, Recognizer
 from speechmill.models.joint import StepDecoder, joint_search
@@ -44,12 +45,14 @@ class AttentionRecognizer(Recognizer):
         eos = torch.cat([targets, edge], dim=1).scatter(1, target_lengths[:, None], _EDGE)
         # Nor is what follows a wildcard learned: the decoder is not told which words came before, as in a search it is.
         eos = eos.masked_fill(bos == ANYTHING, ANYTHING)
-        log_probs = log_softmax(self.decoded(bos.masked_fill(bos == ANYTHING, BLANK), encoded))
+        before = sent(bos.masked_fill(bos == ANYTHING, BLANK), features.device)
+        log_probs = log_softmax(self.decoded(before, encoded))
         nll = smoothed_nll(log_probs, eos, target_lengths + 1, self.loss_settings.label_smoothing)
         weight = self.loss_settings.ctc_weight
         if not with_ctc or weight == 0.0:
             return LossSum(nll.sum, known(targets, target_lengths))
-        ctc = ctc_loss(log_softmax(self.ctc_logits(encoded)), encoded.steps, targets, target_lengths)
+        steps = self.steps(frames, encoded.states.shape[1])
+        ctc = ctc_loss(log_softmax(self.ctc_logits(encoded)), steps, targets, target_lengths)
         return joint([(1.0 - weight, nll), (weight, ctc)], ctc.count)
 
     def ctc_logits(self, encoded: Encoded) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from speechmill.models.recorded import Recordings, Tensors, record_on_gpu, rounded
+from speechmill.models.recorded import Recordings, Tensors, on_gpu, rounded
 from speechmill.settings import CrdnnSettings
 
 _ROWS, _TOKENS, _STEPS = 2, 4, 16  # what a recording's shape is rounded up to
@@ -158,12 +158,8 @@ def recorded_loop(
     weights: Weights,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The same for batches of which many have one shape: they are filled up to one of a few."""
-    size, tokens, total = len(gates), gates.shape[1], keys.shape[1]
-    rows, columns, frames = (
-        rounded(size, _ROWS) - size,
-        rounded(tokens, _TOKENS) - tokens,
-        rounded(total, _STEPS) - total,
-    )
+    size, tokens, _ = exact = len(gates), gates.shape[1], keys.shape[1]
+    rows, columns, frames = (room - one for room, one in zip(recorded_shape(*exact), exact, strict=True))
     over_tokens, over_steps = (0, 0, 0, columns, 0, rows), (0, 0, 0, frames, 0, rows)
     hidden, contexts = _Recorded.apply(
         recordings, functional.pad(gates, over_tokens), functional.pad(keys, over_steps),
@@ -171,6 +167,11 @@ def recorded_loop(
         None if keep is None else functional.pad(keep, over_tokens), *weights,
     )  # type: ignore[no-untyped-call]  # fmt: skip
     return hidden[:size, :tokens], contexts[:size, :tokens]
+
+
+def recorded_shape(size: int, tokens: int, total: int) -> tuple[int, int, int]:
+    """What a batch is filled up to, so that few shapes are recorded."""
+    return rounded(size, _ROWS), rounded(tokens, _TOKENS), rounded(total, _STEPS)
 
 
 class _Loop(torch.autograd.Function):
@@ -343,7 +344,7 @@ def _backward(inputs: Tensors, found: Tensors, of_result: Tensors) -> Tensors:
     )  # fmt: skip
 
 
-_ON_GPU = Recordings(_forward, 2, _backward, record_on_gpu)
+_ON_GPU = Recordings(_forward, 2, _backward, on_gpu)
 
 
 def _first_attention(encoded: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:

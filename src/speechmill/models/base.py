@@ -47,7 +47,7 @@ class Recognizer(nn.Module):
 
         Args:
             features: [batch, frames, n_mels], normalised.
-            frames: [batch].
+            frames: [batch]; on the CPU, as all that follows, so that nothing waits for a GPU.
             targets: [batch, length], token ids, padded with 0.
             target_lengths: [batch].
             with_ctc: False once the recipe has stopped training its CTC head.
@@ -56,6 +56,10 @@ class Recognizer(nn.Module):
     @abstractmethod
     def encoded(self, features: Tensor, frames: Tensor) -> Encoded:
         """What the encoder makes of a batch. Arguments as in `loss`."""
+
+    @abstractmethod
+    def steps(self, frames: Tensor, total: int) -> Tensor:
+        """Those that the encoder makes of utterances of so many frames, where the longest has `total`."""
 
     @abstractmethod
     def ctc_logits(self, encoded: Encoded) -> Tensor:

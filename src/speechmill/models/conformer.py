@@ -60,6 +60,10 @@ class ConformerRecognizer(AttentionRecognizer):
         self._inside = None
         return Encoded(states, steps)
 
+    def steps(self, frames: Tensor, total: int) -> Tensor:
+        del total
+        return self.stem.steps(frames)
+
     def decoded(self, tokens: Tensor, encoded: Encoded) -> Tensor:
         targets = self.transformer.custom_tgt_module(tokens)
         targets = targets + self.transformer.positional_encoding_decoder(targets)

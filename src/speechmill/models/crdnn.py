@@ -10,6 +10,7 @@ from speechbrain.nnet.linear import Linear
 from torch import Tensor
 from torch.nn import functional
 
+from speechmill.device import sent
 from speechmill.models.attending import AttentionRecognizer
 from speechmill.models.attention import AttentionDecoder
 from speechmill.models.base import Encoded, Found
@@ -46,10 +47,14 @@ class CrdnnRecognizer(AttentionRecognizer):
         missing = pooling - features.shape[1]
         if missing > 0:  # too short to be pooled into one step
             features = functional.pad(features, (0, 0, 0, missing))
+        states: Tensor = self.encoder(features, frames if self.settings.mask_padding else None)
+        return Encoded(states, sent(self.steps(frames, states.shape[1]), states.device))
+
+    def steps(self, frames: Tensor, total: int) -> Tensor:
         if self.settings.mask_padding:
-            return Encoded(self.encoder(features, frames), self.encoder.steps(frames))
-        states: Tensor = self.encoder(features)
-        return Encoded(states, ((frames + pooling - 1) // pooling).clamp(max=states.shape[1]))
+            return self.encoder.steps(frames)
+        pooling = self.settings.time_pooling
+        return ((frames + pooling - 1) // pooling).clamp(max=total)
 
     def decoded(self, tokens: Tensor, encoded: Encoded) -> Tensor:
         logits: Tensor = self.head(self.decoder.teach(self.embedding(tokens), encoded.states, encoded.steps))

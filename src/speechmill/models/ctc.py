@@ -45,7 +45,8 @@ class CtcRecognizer(Recognizer):
         self, features: Tensor, frames: Tensor, targets: Tensor, target_lengths: Tensor, *, with_ctc: bool = True
     ) -> LossSum:
         del with_ctc  # there is nothing else to train
-        outputs, steps = self.log_probs(features, frames)
+        outputs, _ = self.log_probs(features, frames)
+        steps = self.stem.steps(frames)
         losses = [ctc_loss(log_probs, steps, targets, target_lengths) for log_probs in outputs]
         weights = [self.inner / max(1, len(losses) - 1)] * (len(losses) - 1) + [1.0 - self.inner]
         return joint(list(zip(weights, losses, strict=True)), losses[-1].count)
@@ -53,6 +54,10 @@ class CtcRecognizer(Recognizer):
     def encoded(self, features: Tensor, frames: Tensor) -> Encoded:
         outputs, steps = self.outputs(features, frames)
         return Encoded(outputs[-1], steps)
+
+    def steps(self, frames: Tensor, total: int) -> Tensor:
+        del total
+        return self.stem.steps(frames)
 
     def ctc_logits(self, encoded: Encoded) -> Tensor:
         logits: Tensor = self.head(self.norm(encoded.states))

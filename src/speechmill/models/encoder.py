@@ -10,6 +10,7 @@ from speechbrain.nnet.RNN import LSTM
 from torch import Tensor, nn
 from torch.nn import functional
 
+from speechmill.device import sent
 from speechmill.models.convolution import SLOPE, Block, convolve, largest, pad
 from speechmill.models.recurrent import bidirectional
 from speechmill.settings import CrdnnSettings, FeatureSettings
@@ -45,19 +46,21 @@ class CrdnnEncoder(nn.Module):
         """
         pooling = self.settings.time_pooling
         total = features.shape[1] // pooling
-        x = self._convolved(features, frames)[:, : total * pooling]
+        here = None if frames is None else sent(frames, features.device)
+        x = self._convolved(features, here)[:, : total * pooling]
         x = x.reshape(x.shape[0], total, pooling, -1)
         x = x.max(2).values if self.plain or x.device.type != "cpu" else largest(x)
         rnn: Any = self.RNN
         if frames is None:
             return self._dense(rnn(x)[0])
         steps = self.steps(frames)
-        x = bidirectional(rnn.rnn, x, steps)
-        inside = torch.arange(total, device=x.device) < steps[:, None]
+        x = bidirectional(rnn.rnn, x, sent(steps, x.device))
+        inside = torch.arange(total, device=steps.device) < steps[:, None]
         if not self.training:
-            return self._dense(x) * inside[..., None]
-        dense = self._dense(x[inside])  # batch normalisation takes what counts only
-        return dense.new_zeros(*inside.shape, dense.shape[-1]).masked_scatter(inside[..., None], dense)
+            return self._dense(x) * sent(inside, x.device)[..., None]
+        places = sent(inside.flatten().nonzero()[:, 0], x.device)
+        dense = self._dense(x.flatten(0, 1).index_select(0, places))  # batch normalisation takes what counts only
+        return dense.new_zeros(inside.numel(), dense.shape[-1]).index_copy(0, places, dense).view(*inside.shape, -1)
 
     def _convolved(self, features: Tensor, frames: Tensor | None) -> Tensor:
         """[batch, frames or more, bins, channels]"""
@@ -124,11 +127,13 @@ def convolve_plainly(images: Tensor, ends: Tensor | None, block: Block) -> Tenso
         ends: [batch], where each image ends and is mirrored; None: where all do.
     """
     margin = block.weight.shape[2] // 2
-    x = functional.pad(images.permute(0, 3, 1, 2), (margin, margin, 0, 0), mode="reflect")
-    place = torch.arange(-margin, images.shape[1] + margin, device=images.device).abs().expand(images.shape[0], -1)
-    last = (images.shape[1] if ends is None else ends[:, None]) - 1
-    source = torch.where(place > last, 2 * last - place, place).clamp(min=0)  # behind the margin anything will do
-    x = x.gather(2, source[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
+    above = margin if ends is None else 0
+    x = functional.pad(images.permute(0, 3, 1, 2), (margin, margin, above, above), mode="reflect")
+    if ends is not None:
+        place = torch.arange(-margin, images.shape[1] + margin, device=images.device).abs().expand(images.shape[0], -1)
+        last = ends[:, None] - 1
+        source = torch.where(place > last, 2 * last - place, place).clamp(min=0)  # behind the margin anything will do
+        x = x.gather(2, source[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
     x = functional.conv2d(x, block.weight.transpose(2, 3), block.bias).permute(0, 2, 3, 1)
     x = functional.layer_norm(x, block.norm_weight.shape, block.norm_weight, block.norm_bias, block.eps)
     x = functional.leaky_relu(x, SLOPE)

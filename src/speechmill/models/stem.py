@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from speechmill.device import sent
+
 
 class Stem(nn.Module):
     """3x3 convolutions of stride 2 in time and frequency, then a projection."""
@@ -23,9 +25,14 @@ class Stem(nn.Module):
         self.project = nn.Linear(channels * bins, size)
         self.dropout = nn.Dropout(dropout)
 
+    def steps(self, frames: Tensor) -> Tensor:
+        for _ in self.convolutions:
+            frames = (frames + 1) // 2
+        return frames
+
     def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """[batch, frames, n_mels] -> [batch, steps, size], and the steps of each utterance."""
-        x = features[:, None]
+        x, frames = features[:, None], sent(frames, features.device)
         for convolution in self.convolutions:
             x = functional.relu(convolution(x))
             frames = (frames + 1) // 2

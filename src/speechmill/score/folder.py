@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import json
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 from speechmill.artefact import locked, write_json, written
 from speechmill.errors import SpeechmillError
-from speechmill.score.groups import WORST, group_name, score_utterance
+from speechmill.score.groups import group_name, score_utterance, worst
 from speechmill.score.page import write_page
 from speechmill.score.result import Sound, UtteranceScore
 from speechmill.score.summary import BLOCKS, summarize
@@ -81,12 +80,13 @@ def check_columns(columns: Columns, by: Sequence[str], block: str | None) -> Non
 
 def write_scores(
     path: Path, title: str, items: Sequence[UtteranceScore], blocks: Sequence[str], result: Mapping[str, Any],
-    clips: Mapping[str, str], more: Sequence[Mapping[str, Any]],
+    sounds: Mapping[str, str], more: Sequence[Mapping[str, Any]],
 ) -> None:  # fmt: skip
     """Write NAME.utterances.jsonl, NAME.html and last `path`, NAME.json, which stands for all three.
 
     Args:
         blocks: of each utterance, what intervals are drawn over.
+        sounds: id -> data URL, see `clips`.
         more: what the line of each utterance says beside its scores.
     """
     with locked(path):
@@ -96,7 +96,7 @@ def write_scores(
                 for item, block, added in zip(items, blocks, more, strict=True)
             )
             partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        write_page(path.with_suffix(".html"), title, result, items, clips)
+        write_page(path.with_suffix(".html"), title, result, items, sounds)
         write_json(path, result)
 
 
@@ -107,42 +107,25 @@ def _line(item: UtteranceScore, block: str, normalization: str) -> dict[str, Any
     return {**item.as_dict(), "normalization": normalization, **where, "block": block}
 
 
-class Clips:
-    """The sound of the worst utterances, kept while a set is heard: shards hold it where no browser can reach it.
+def clips(
+    items: Sequence[UtteranceScore], audio: Callable[[int], Any], encode: Callable[[Any], bytes]
+) -> dict[str, str]:
+    """Return id -> data URL of the sound of the worst utterances, the worst first, up to `CLIP_CHARACTERS` in all.
 
-    Utterances come in any order; of those with errors, as many of the worst are kept as `worst` lists.
+    Args:
+        audio: gives the samples of the utterance at a place in `items`.
+        encode: turns samples into the bytes of a FLAC file.
     """
-
-    def __init__(self, encode: Callable[[Any], bytes], count: int = WORST) -> None:
-        """`encode` turns samples into the bytes of a FLAC file."""
-        self._encode = encode
-        self._count = count
-        self._kept: list[tuple[float, int, str, int, Any]] = []
-        self._offered = 0
-
-    def offer(self, item: UtteranceScore, samples: Any) -> None:
-        """Keep the samples, if the utterance is among the worst so far."""
-        errors = item.rates.word.errors
-        if not errors:
-            return
-        rate = float("inf") if item.rates.wer is None else item.rates.wer
-        self._offered += 1  # settles the order of two of one id, as a mix of corpora may have: samples have none
-        entry = (rate, errors, item.id, self._offered, samples)
-        if len(self._kept) < self._count:
-            heapq.heappush(self._kept, entry)
-        elif entry[:3] > self._kept[0][:3]:
-            heapq.heapreplace(self._kept, entry)
-
-    def addresses(self) -> dict[str, str]:
-        """Return id -> data URL, the worst first, up to `CLIP_CHARACTERS` in all."""
-        found: dict[str, str] = {}
-        room = CLIP_CHARACTERS
-        for _, _, identifier, _, samples in sorted(self._kept, key=lambda entry: entry[:3], reverse=True):
-            address = "data:audio/flac;base64," + b64encode(self._encode(samples)).decode("ascii")
-            if len(address) <= room:
-                found[identifier] = address
-                room -= len(address)
-        return found
+    found: dict[str, str] = {}
+    room = CLIP_CHARACTERS
+    places = {id(item): place for place, item in enumerate(items)}
+    for item in worst(items):
+        flac = encode(audio(places[id(item)]))
+        address = "data:audio/flac;base64," + b64encode(flac).decode("ascii")
+        if len(address) <= room:
+            found[item.id] = address
+            room -= len(address)
+    return found
 
 
 def _seconds(columns: Columns, name: str, place: int) -> float | None:

@@ -42,8 +42,9 @@ class Ddp(Single):
     def mine(self, number: int) -> list[int]:
         return share(number, self.recipe.schedule.batches_per_update, self.group.rank, self.group.size)
 
-    def begin(self) -> None:
-        self.reducer.begin()
+    def begin(self, with_ctc: bool) -> None:
+        head = self.model.ctc_head_apart()
+        self.reducer.begin([] if with_ctc or head is None else list(head.parameters()))
 
     def backward(self, loss: Tensor, last: bool) -> None:
         self.reducer.sending = last

@@ -33,6 +33,7 @@ from typing import Any, cast
 import torch
 import torch.multiprocessing as mp
 
+from speechmill.device import settle
 from speechmill.errors import SpeechmillError
 from speechmill.loader import Batch
 from speechmill.models.base import Recognizer
@@ -41,7 +42,6 @@ from speechmill.sounds import Sounds
 from speechmill.strategies.base import Frozen, UpdateStats
 from speechmill.strategies.hogwild_worker import Dataset, Task, work
 from speechmill.strategies.shared import CEILING, DONE, LIMIT, NEXT, ONLY, Counters, Shared
-from speechmill.strategies.single import settle
 from speechmill.workers import signals_held
 
 _POLL = 0.2  # seconds between looks at the stop request

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from speechmill.device import set_precision, settle
 from speechmill.errors import SpeechmillError
 from speechmill.heap import keep_freed
 from speechmill.loader import Batch, batches
@@ -23,7 +24,7 @@ from speechmill.settings import Recipe
 from speechmill.sounds import Sounds
 from speechmill.strategies.base import UpdateStats, share
 from speechmill.strategies.shared import CEILING, DONE, LIMIT, ONLY, Counters, Shared
-from speechmill.strategies.single import Single, settle
+from speechmill.strategies.single import Single
 from speechmill.workers import GROUP_SIGNALS, end_with_parent, threads_of
 
 Dataset = Any  # of batches by their number
@@ -50,6 +51,7 @@ def work(rank: int, task: Task, pipe: Connection) -> None:
         signal.signal(number, signal.SIG_IGN)  # the command decides when to stop
     end_with_parent()
     torch.set_num_threads(threads_of(task.recipe, task.recipe.train.processes))
+    set_precision(task.recipe.train.precision, torch.device(task.device))
     if task.device == "cpu":
         keep_freed()
     counters = Counters(task.counters, task.recipe.train.processes)
@@ -150,7 +152,8 @@ class Step(Single):
         super().__init__(replica, optimizer, recipe, device, sounds)
         self.shared = shared
 
-    def begin(self) -> None:
+    def begin(self, with_ctc: bool) -> None:
+        del with_ctc
         self.model.zero_grad(set_to_none=True)
 
     def apply(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Protocol
 
 import torch
@@ -25,8 +26,12 @@ class AnyReducer(Protocol):
     through: str  # by what way, in words; the order of a sum of more than two depends on it
     sending: bool  # whether the backward pass that runs is the last of the update
 
-    def begin(self) -> None:
-        """Gradients are added up from nothing."""
+    def begin(self, idle: Collection[torch.nn.Parameter] = ()) -> None:
+        """Gradients are added up from nothing.
+
+        Args:
+            idle: parameters that no batch of this update gives a gradient, on any rank: nothing waits for them.
+        """
 
     def send_rest(self) -> None:
         """The backward passes are over."""
@@ -70,9 +75,9 @@ class Bucket:
         self.views = [part.view_as(p) for part, p in zip(torch.split(self.flat, sizes), parameters, strict=True)]
         self.missing = 0  # gradients of the last batch that have not come yet
 
-    def begin(self) -> None:
+    def begin(self, idle: set[torch.nn.Parameter]) -> None:
         self.flat.zero_()
-        self.missing = len(self.parameters)
+        self.missing = sum(parameter not in idle for parameter in self.parameters)
         for parameter, view in zip(self.parameters, self.views, strict=True):
             parameter.grad = view
 
@@ -89,17 +94,20 @@ class Reducer:
         self._work: list[Any] = []
         self._place = {p: b for b, bucket in enumerate(self.buckets) for p in bucket.parameters}
         self._come: set[torch.nn.Parameter] = set()
+        self._idle: set[torch.nn.Parameter] = set()
         for parameter in parameters:
             parameter.register_post_accumulate_grad_hook(self._came)  # type: ignore[no-untyped-call]
 
-    def begin(self) -> None:
+    def begin(self, idle: Collection[torch.nn.Parameter] = ()) -> None:
         self.sending = False
         self._work.clear()
         self._come.clear()
+        self._idle = set(idle)
         for bucket in self.buckets:
-            bucket.begin()
+            bucket.begin(self._idle)
 
     def _came(self, parameter: torch.nn.Parameter) -> None:
+        assert parameter not in self._idle, "its bucket may have been sent"
         self._come.add(parameter)
         if self.sending:
             self.buckets[self._place[parameter]].missing -= 1
@@ -161,7 +169,8 @@ class SharedReducer:
                 parameter.register_post_accumulate_grad_hook(self._came)  # type: ignore[no-untyped-call]
             self._flat.append((memory[..., first:at].view(dtype), sums[first:at].view(dtype)))
 
-    def begin(self) -> None:
+    def begin(self, idle: Collection[torch.nn.Parameter] = ()) -> None:
+        del idle  # nothing waits for anything
         self.sending = False
         self._place = 1 - self._place
         self._sent.clear()

@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
+from speechmill.device import is_out_of_memory, release
 from speechmill.loader import Batch, Damage
+from speechmill.models import recorded
 from speechmill.models.base import Recognizer
 from speechmill.settings import Recipe
 from speechmill.sounds import Sounds
@@ -20,17 +22,17 @@ from speechmill.strategies.step import (
     ctc_is_trained,
     finish_gradients,
     in_pieces,
-    is_out_of_memory,
     smaller,
 )
 from speechmill.train.optim import learning_rate
+
+WHOLE = 1 << 53  # a limit that no batch reaches; float64, in which ranks tell it, has it exactly
 
 
 @dataclass
 class Sums:
     """Of the batches of an update that were computed so far."""
 
-    loss: float = 0.0
     tokens: int = 0
     samples: int = 0
     padded: int = 0
@@ -39,6 +41,31 @@ class Sums:
     limit: int = 0  # 0, or what the pieces of the next attempt must fit in: a batch of this one did not fit in memory
     ids: list[str] = field(default_factory=list)  # of batches whose loss is not finite
     damaged: list[Damage] = field(default_factory=list)
+    _loss: float = 0.0
+    _unread: list[tuple[torch.Tensor, list[str]]] = field(default_factory=list)  # losses on the device, of whom
+
+    @property
+    def loss(self) -> float:
+        self.read()
+        return self._loss
+
+    @loss.setter
+    def loss(self, value: float) -> None:
+        self._loss = value
+
+    def add_loss(self, loss: torch.Tensor, ids: list[str]) -> None:
+        self._unread.append((loss.detach(), ids))
+
+    def read(self, *others: torch.Tensor) -> list[float]:
+        """Read the losses and other numbers, which are returned: once for all, since the device is waited for."""
+        unread, self._unread = self._unread, []
+        numbers = [number.double() for number in (*(loss for loss, _ in unread), *others)]
+        found: list[float] = torch.stack(numbers).tolist() if numbers else []
+        for value, (_, ids) in zip(found, unread, strict=False):
+            self._loss += value
+            if not math.isfinite(value):
+                self.ids += ids
+        return found[len(unread) :]
 
 
 class Single:
@@ -52,6 +79,7 @@ class Single:
         self.model, self.optimizer, self.recipe, self.device = model, optimizer, recipe, device
         self.piece_limit = 0  # padded samples; see in_pieces
         self.annealed = 1.0  # of the schedule's learning rate
+        self.records = recipe.train.record  # CUDA graphs; not while an update is made again for want of memory
 
     def start(self) -> None:
         """Nothing is started."""
@@ -66,14 +94,15 @@ class Single:
             communicated = self.combine(sums)
             if not sums.limit:
                 break
-            self.piece_limit = sums.limit
+            self.piece_limit = sums.limit if sums.limit < WHOLE else 0
+        self.records = self.recipe.train.record
         done: dict[str, Any] = {
             "samples": sums.samples, "padded": sums.padded, "pieces": sums.pieces, "damaged": tuple(sums.damaged),
             "communicated": communicated, "stop": sums.stop,
         }  # fmt: skip
         if not sums.tokens:  # all of it was damaged
             return UpdateStats(updates=0, **done)
-        norm = finish_gradients(self.model, sums.tokens, self.recipe.optim.clip_norm)
+        (norm,) = sums.read(finish_gradients(self.model, sums.tokens, self.recipe.optim.clip_norm))
         if not (math.isfinite(sums.loss) and math.isfinite(norm)):
             return UpdateStats(skipped=1, ids=self.suspects(sums, batches), **done)
         rate = learning_rate(self.recipe.optim, number, self.recipe.train.updates, self.annealed)
@@ -85,8 +114,8 @@ class Single:
     def gradients(self, batches: Sequence[Batch], number: int) -> Sums:
         """Add up the gradients of the batches, from nothing, until one does not fit in memory."""
         sums = Sums()
-        self.begin()
         with_ctc = ctc_is_trained(self.recipe, number)
+        self.begin(with_ctc)
         sums.damaged = [damage for batch in batches for damage in batch.damaged]
         readable = [batch for batch in batches if batch.ids]
         for place, whole in enumerate(readable):
@@ -99,7 +128,7 @@ class Single:
                 except RuntimeError as error:
                     if not is_out_of_memory(error):
                         raise
-                    sums.limit = smaller(piece)
+                    sums.limit = self.limit_without(piece)
                 if sums.limit:
                     release(self.device)
                     return sums
@@ -108,15 +137,21 @@ class Single:
         return sums
 
     def add_gradient(self, piece: Batch, with_ctc: bool, index: int, last: bool, sums: Sums) -> None:
-        loss = batch_loss(self.model, piece, self.recipe, with_ctc, index, self.sounds)
+        with recorded.recording(self.records):
+            loss = batch_loss(self.model, piece, self.recipe, with_ctc, index, self.sounds)
         self.backward(loss.sum, last)
-        value = loss.sum.item()
-        sums.loss += value
+        sums.add_loss(loss.sum, piece.ids)
         sums.tokens += loss.count
-        if not math.isfinite(value):
-            sums.ids += piece.ids
 
-    def begin(self) -> None:
+    def limit_without(self, piece: Batch) -> int:
+        """The limit on pieces after this one did not fit: as it was, where recordings give their memory up for it."""
+        if recorded.forget():
+            self.records = False
+            return self.piece_limit or WHOLE
+        return smaller(piece)
+
+    def begin(self, with_ctc: bool) -> None:
+        del with_ctc
         self.optimizer.zero_grad(set_to_none=True)
 
     def backward(self, loss: torch.Tensor, last: bool) -> None:
@@ -154,19 +189,6 @@ class Single:
 
     def close(self) -> None:
         """Nothing was started."""
-
-
-def settle(device: torch.device) -> None:
-    """Wait until a GPU has done what it was told; other processes must not look at it before."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def release(device: torch.device) -> None:
-    """Give back what a batch that did not fit has left."""
-    settle(device)
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def clocked(since: float) -> float:

@@ -15,7 +15,9 @@ from speechmill.sounds import Sounds
 
 
 def ctc_is_trained(recipe: Recipe, update: int) -> bool:
-    return recipe.loss.ctc_epochs == 0 or update < recipe.loss.ctc_epochs * recipe.train.nominal_epoch
+    """Whether this update's loss has CTC in it, where the model has something else to train."""
+    loss = recipe.loss
+    return loss.ctc_weight > 0.0 and (loss.ctc_epochs == 0 or update < loss.ctc_epochs * recipe.train.nominal_epoch)
 
 
 def batch_loss(
@@ -48,14 +50,14 @@ def effective_precision(recipe: Recipe, device: torch.device) -> str:
     return "bfloat16" if fast else "float32"
 
 
-def finish_gradients(model: Recognizer, tokens: int, clip_norm: float) -> float:
+def finish_gradients(model: Recognizer, tokens: int, clip_norm: float) -> torch.Tensor:
     """Divide summed gradients by the update's target tokens, and clip; returns their norm before clipping."""
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     torch._foreach_div_(gradients, float(max(1, tokens)))
     norm = torch.nn.utils.get_total_norm(gradients)
     if clip_norm:
         torch.nn.utils.clip_grads_with_norm_(model.parameters(), clip_norm, norm)
-    return norm.item()
+    return norm
 
 
 def in_pieces(batch: Batch, limit: int) -> list[Batch]:
@@ -68,11 +70,6 @@ def in_pieces(batch: Batch, limit: int) -> list[Batch]:
         return [batch]
     rows = max(1, limit // batch.audio.shape[1])
     return [_rows(batch, slice(start, start + rows)) for start in range(0, len(batch.ids), rows)]
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that a GPU's memory is full: torch's own kind, or what its libraries say then."""
-    return isinstance(error, torch.OutOfMemoryError) or "_STATUS_ALLOC_FAILED" in str(error)
 
 
 def smaller(piece: Batch) -> int:

@@ -49,6 +49,11 @@ def refresh(model: Recognizer, dataset: BatchDataset, recipe: Recipe, group: Gro
         one.write()
 
 
+def has_statistics(model: torch.nn.Module) -> bool:
+    """Whether there is anything for `refresh` to do."""
+    return bool(_layers(model))
+
+
 class _Sums:
     """Count, sum and sum of squares of a layer's inputs, per channel, in float64."""
 

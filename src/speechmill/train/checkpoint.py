@@ -41,6 +41,7 @@ class TrainState:
     epoch_sums: list[float] = field(default_factory=lambda: [0.0, 0.0])  # loss and tokens since the last one ended
     early: str = ""  # why training ended before its last update
     shards: str = ""  # fingerprint of the data that the schedule was made of
+    refreshed: bool = True  # the statistics of batch normalisation are those of these weights
 
 
 def save_checkpoint(

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import torch
 
+from speechmill.device import release, set_precision
 from speechmill.errors import SpeechmillError
 from speechmill.heap import give_back
 from speechmill.loader import Batch
-from speechmill.models import build_model
+from speechmill.models import build_model, recorded
 from speechmill.settings import Recipe
-from speechmill.strategies.single import Single, release
+from speechmill.strategies.single import Single
 from speechmill.train.optim import build_optimizer
 from speechmill.train.prepare import check_gpus_are_seen, choose_device
 
@@ -47,8 +48,9 @@ def fit(recipe: Recipe, margin: float = MARGIN) -> tuple[list[Fit], float]:
         raise SpeechmillError(f"fit-batch: a margin of {margin:g} was given; a share from 0 to below 1 was expected.")
     check_gpus_are_seen(recipe)
     device = choose_device(recipe)
+    set_precision(recipe.train.precision, device)
     step = Step(recipe, device)
-    budget = (available(device) + step.standing) / _sharing(recipe, device)
+    budget = (available(device) + step.standing) / _sharing(recipe, device) - _for_recordings(recipe, device)
     shortest, longest = recipe.select.min_seconds, recipe.select.max_seconds
     lengths = sorted({min(length, longest) for length in _LENGTHS if length >= shortest} | {longest})
     verified = device.type == "cuda"
@@ -100,6 +102,8 @@ class Step:
             torch.randint(1, recipe.tokenizer.size, (utterances, tokens)),
             torch.full((utterances,), tokens),
         )  # fmt: skip
+        recorded.forget()  # each shape is measured with the memory of its own
+        release(self.device)
         _forget_peak(self.device)
         self.strategy.piece_limit = 0
         try:
@@ -168,6 +172,12 @@ def allowed(groups: list[Path]) -> float:
 def _sharing(recipe: Recipe, device: torch.device) -> int:
     """Processes of this training that share the device's memory: all on a CPU, those of Hogwild on a GPU."""
     return recipe.train.processes if device.type == "cpu" or recipe.train.strategy == "hogwild" else 1
+
+
+def _for_recordings(recipe: Recipe, device: torch.device) -> float:
+    """Bytes that training may take for CUDA graphs of other shapes than the largest."""
+    recorded_here = device.type == "cuda" and recipe.train.record and recipe.model.kind == "crdnn"
+    return recorded.budget(device) if recorded_here else 0.0
 
 
 def _forget_peak(device: torch.device) -> None:

@@ -144,12 +144,12 @@ def _train(work: Training, stop: StopRequest) -> TrainReport:
                 if due:
                     validate(work, frozen, log, clock, stop)
                     stopping = strategy.agree(stop)
-                save(work, frozen, log, clock, refreshed=due or stopping)
+                save(work, frozen, log, clock, refreshed=due, stopping=stopping)
             progress.advance(note=note(state, stats))
         log_machines(work, monitor, log)
         if stopping and not finished(work):
             if not saved_now:  # else it would be written once more, without the WER of the validation just made
-                save(work, strategy.freeze(state.update), log, clock, refreshed=True)
+                save(work, strategy.freeze(state.update), log, clock, refreshed=False, stopping=True)
         else:
             log.write({"event": "end", "update": state.update, "seconds": clock.seconds(),
                        "audio_seconds": audio_seconds(work), "best_update": state.best_update,
@@ -326,28 +326,27 @@ def validate(work: Training, frozen: Frozen, log: RunLog | NoLog, clock: Clock, 
         state.validation_due = False
 
 
-def save(work: Training, frozen: Frozen, log: RunLog | NoLog, clock: Clock, refreshed: bool = True) -> None:
+def save(
+    work: Training, frozen: Frozen, log: RunLog | NoLog, clock: Clock, refreshed: bool = True, stopping: bool = False
+) -> None:
     """Write a checkpoint.
 
     Args:
-        refreshed: the statistics of batch normalisation were just computed, or there is no time for them: a checkpoint
-            that was made for a stop is there to go on from.
+        refreshed: the statistics of batch normalisation were just computed.
+        stopping: there is no time for them: whoever opens the checkpoint to recognize computes them.
     """
-    with clock.spending("saving"):
-        _save(work, frozen, log, clock, refreshed)
-
-
-def _save(work: Training, frozen: Frozen, log: RunLog | NoLog, clock: Clock, refreshed: bool) -> None:
     state, settings = work.state, work.recipe.train
-    if not refreshed:
-        refresh(recognizer(work, frozen), work.dataset, work.recipe, work.group, work.device)
-    state.seconds = clock.seconds()
-    state.epoch_starts = work.schedule.epoch_starts
-    log.sync()
-    averaged = work.average.model if work.average else None
-    save_checkpoint(work.run, state, frozen, work.recipe, work.group, averaged)
-    if work.group.leads:
-        prune_checkpoints(work.run, settings.keep_last, settings.keep_best)
+    with clock.spending("saving"):
+        if not (refreshed or stopping):
+            refresh(recognizer(work, frozen), work.dataset, work.recipe, work.group, work.device)
+        state.refreshed = refreshed or not stopping
+        state.seconds = clock.seconds()
+        state.epoch_starts = work.schedule.epoch_starts
+        log.sync()
+        averaged = work.average.model if work.average else None
+        save_checkpoint(work.run, state, frozen, work.recipe, work.group, averaged)
+        if work.group.leads:
+            prune_checkpoints(work.run, settings.keep_last, settings.keep_best)
 
 
 def note(state: TrainState, stats: UpdateStats) -> str:

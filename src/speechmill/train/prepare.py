@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from speechmill.device import set_precision
 from speechmill.errors import SpeechmillError
 from speechmill.features import StatisticsSum
 from speechmill.group import ALONE, Group
@@ -74,6 +75,7 @@ def prepare(recipe: Recipe, run: Path, group: Group) -> Training:
     Rank 0 makes the run folder; all ranks leave with its weights.
     """
     device = choose_device(recipe, group)
+    set_precision(recipe.train.precision, device)
     if recipe.train.loader_workers:
         loader_server()  # starts while the rest is prepared
     index = open_train_index(recipe)

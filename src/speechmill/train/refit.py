@@ -23,7 +23,7 @@ _LR, _FINAL_LR = 2e-3, 1e-5  # of Adam, falling linearly: the head is one layer
 
 def head_is_stale(recipe: Recipe, update: int) -> bool:
     """Whether the CTC head of a checkpoint after `update` updates was left behind by its encoder."""
-    return recipe.loss.ctc_weight == 0.0 or not ctc_is_trained(recipe, max(0, update - 1))
+    return not ctc_is_trained(recipe, max(0, update - 1))
 
 
 def fit_head(

@@ -25,7 +25,7 @@ _FREE = {
     "train": {"updates", "validate_every", "validate_utterances", "checkpoint_every", "keep_last", "keep_best",
               "log_every", "max_nonfinite", "max_damaged", "loader_workers", "threads", "device", "strategy",
               "processes", "average_every", "outer_lr", "outer_momentum", "hogwild_moments", "hogwild_alone", "timeout",
-              "restarts", "batchnorm_batches", "monitor_seconds", "stagnant_epochs", "stagnant_share",
+              "restarts", "batchnorm_batches", "monitor_seconds", "record", "stagnant_epochs", "stagnant_share",
               "stagnant_validations"},
     "loss": {"refit_updates"},
     "augment": {"noise_folder", "reverb_folder"},

@@ -16,8 +16,15 @@ from speechmill.recognize import GivenUp
 from speechmill.settings import LossSettings, Recipe
 from speechmill.tokenizer import Tokenizer
 from speechmill.train.average import average_weights, checkpoints_to_average, is_average
-from speechmill.train.batchnorm import refresh
-from speechmill.train.checkpoint import find_checkpoint, load_weights, put_weights, update_of, weights_file
+from speechmill.train.batchnorm import has_statistics, refresh
+from speechmill.train.checkpoint import (
+    find_checkpoint,
+    load_weights,
+    put_weights,
+    read_state,
+    update_of,
+    weights_file,
+)
 from speechmill.train.data import batches_of, open_train_index
 from speechmill.train.refit import fit_head, head_is_stale, load_head, save_head
 
@@ -47,19 +54,20 @@ def open_weights(
     Args:
         which: a checkpoint (see `find_checkpoint`), or best-K or last-K.
         stop: true once this process was asked to stop; where a head has to be fitted, GivenUp is raised then.
-    Raises SpeechmillError where there is none, or the train shards are gone that an average of a model with batch
-    normalisation needs, or a CTC head that the recipe has stopped training.
+    Raises SpeechmillError where there is none, or the train shards are gone that a model with batch normalisation
+    needs, of an average or of a checkpoint that was made for a stop, or a CTC head that the recipe has stopped
+    training.
     """
     model = build_model(recipe, len(tokenizer))
     data = _TrainData(recipe, tokenizer)
     paths = _checkpoints_of(run, which)
     if is_average(which):
         put_weights(average_weights(paths, recipe.model_fingerprint()), model, paths[-1])
-        model = model.float().to(device)
-        refresh(model, data(), recipe, group, device)
     else:
         load_weights(paths[0], model, recipe.model_fingerprint())
-        model = model.float().to(device)
+    model = model.float().to(device)
+    if has_statistics(model) and (is_average(which) or not read_state(paths[0]).refreshed):
+        refresh(model, data(), recipe, group, device)
     head = model.ctc_head_apart()
     if head is not None and head_is_stale(recipe, update_of(paths[-1])):
         names, updates = [one.name for one in paths], recipe.loss.refit_updates
