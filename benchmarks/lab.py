@@ -101,7 +101,6 @@ CONDITIONS = (
     Condition("ddp", "ddp", processes=2, batches_per_update=2, summed=2),
     Condition("hogwild", "hogwild", processes=2),
     Condition("hogwild", "hogwild", processes=3),
-    Condition("hogwild, a sixteenth alone", "hogwild", processes=2, alone=1 / 16),
     Condition("hogwild, an eighth alone", "hogwild", processes=2, alone=1 / 8),
     Condition("hogwild, shared moments", "hogwild", processes=2, moments="shared"),
     Condition("single, a third of the batch", "single", divided=3),
