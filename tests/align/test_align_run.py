@@ -205,7 +205,7 @@ def test_ids_that_importers_number_and_parts_of_running_text_stay_apart(tmp_path
 def test_two_rows_with_one_id_are_told(tmp_path: Path, hears: list[Heard]) -> None:
     source = one(tmp_path, hears, [A, B, C])
     pl.read_parquet(source).with_columns(id=pl.lit("same")).write_parquet(source)
-    with pytest.raises(SpeechmillError, match="two utterances are named 'same'"):
+    with pytest.raises(SpeechmillError, match="several rows are named 'same'"):
         align(source)
     assert not (tmp_path / "out.parquet").exists()
 

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from speechmill.align.base import Aligner, Heard, Sentence
 from speechmill.align.pace import letters, pace_of
-from speechmill.align.place import Word
+from speechmill.align.place import LONGEST, Word
 from speechmill.align.sound import Levels, pauses
-from speechmill.align.verify import LONGEST, WORSE, edge_has_room
+from speechmill.align.verify import WORSE, edge_has_room
 from speechmill.audio import RATE, Pcm
 
 _FURTHEST = (2.5, 1.0)  # an edge moves by so many times what its unheard words take, and so many seconds more

@@ -26,7 +26,7 @@ _ASTRAY = 0.4  # seconds between the passes beyond which the second is not belie
 # one take is between, or so little of it.
 _STRAYS, _SPREAD, _CROWDED = 2, 1.5, 0.4
 _MARGIN = 0.6  # seconds of sound taken along where a stretch ends in a long pause
-_LONGEST = 150.0  # seconds of a stretch: memory goes with it, and a hold of minutes in a sentence is no speech
+LONGEST = 150.0  # seconds that are worked on at once: memory goes with them (2 MB each where all cuts are tried)
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,7 @@ def _fit(aligner: Aligner, samples: Pcm, part: Sequence[Word], before: float, af
     """Fit a stretch into the sound from the middle of the pause before it to the middle of the one after it."""
     low = max((before + part[0].start) / 2, part[0].start - _MARGIN, 0.0)
     high = min((after + part[-1].end) / 2, part[-1].end + _MARGIN, len(samples) / RATE)
-    if high - low > _LONGEST:
+    if high - low > LONGEST:  # a hold of minutes in the middle of a sentence
         return None
     offset = round(low * RATE)
     found = aligner.fit(samples[offset : round(high * RATE)], [word.word for word in part])

@@ -120,12 +120,19 @@ def align_manifest(
     same, whatever else the manifest has had before. One that cannot be aligned is rejected with its reason, the others
     go on; where the reason was a fault of the aligner, or a process that was killed, the next call tries it again.
     `processes` are those beside this one; None: this one aligns, and ends where a library ends it.
-    Raises SpeechmillError where the manifest has no rows, the aligner cannot be had, or the output is the input.
+    Raises SpeechmillError where the manifest has no rows, or several of one id, where the aligner cannot be had, or the
+    output is the input.
     """
     table = as_written(scan_manifest(manifest)).collect()
     if table.is_empty():
         raise SpeechmillError(f"{manifest}: the manifest has no rows.")
     check_named(table, manifest)
+    ids = pl.Series([identifier(name) for name in table["id"]])
+    if repeated := ids.filter(ids.is_duplicated()).head(1).to_list():  # before hours of work, not behind them
+        raise SpeechmillError(
+            f"{manifest}: several rows are named {repeated[0]!r}; give each another id (import numbers those that "
+            f"repeat)."
+        )
     if manifest.resolve() == out.resolve():
         raise SpeechmillError(f"{out}: align would overwrite the manifest that it reads; choose another output.")
     if processes is not None and processes < 1:
@@ -373,13 +380,7 @@ def _utterances(folders: Sequence[Path]) -> pl.DataFrame:
         with_known_text(table, words(folder), tells)
         for folder, table in track(found, "merge", len(found), "recordings")
     ]
-    together = pl.concat(known, how="vertical")
-    if repeated := together.filter(pl.col("id").is_duplicated())["id"].head(1).to_list():
-        raise SpeechmillError(
-            f"{folders[0].parent}: two utterances are named {repeated[0]!r}; give the rows of the manifest other ids "
-            f"(import without an id column numbers them)."
-        )
-    return together
+    return pl.concat(known, how="vertical")
 
 
 def _ledger(spans: pl.LazyFrame, sentences: pl.LazyFrame, utterances: pl.DataFrame) -> pl.DataFrame:

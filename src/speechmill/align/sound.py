@@ -33,10 +33,12 @@ def levels(samples: Pcm) -> Levels:
 def pieces(found: Levels, shortest: float = 6.0, longest: float = 15.0) -> list[tuple[int, int]]:
     """Cut frames into pieces of `shortest` to `longest` seconds, each cut in the quietest 0.2 s there is."""
     width = 20
-    around = np.pad(found, (width // 2, width - 1 - width // 2), "edge") if len(found) else found
-    smooth = np.convolve(around, np.ones(width, np.float32) / width, "valid") if len(found) else found
     least, most = round(shortest / SECONDS), round(longest / SECONDS)
     cuts = [0]
+    if len(found) <= most:
+        return [(0, len(found))]
+    around = np.pad(found, (width // 2, width - 1 - width // 2), "edge")
+    smooth = np.convolve(around, np.ones(width, np.float32) / width, "valid")
     while len(found) - cuts[-1] > most:
         there = smooth[cuts[-1] + least : min(cuts[-1] + most, len(found) - _SHORTEST)]
         cuts.append(cuts[-1] + least + int(np.argmin(there)))

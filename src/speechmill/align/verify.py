@@ -19,6 +19,7 @@ import numpy as np
 from speechmill.align.base import Aligner, Heard, Sentence, Stretch
 from speechmill.align.match import Match
 from speechmill.align.pace import letters
+from speechmill.align.place import LONGEST
 from speechmill.align.sound import Levels, pauses
 from speechmill.align.spoken import first_reading
 from speechmill.audio import RATE, Pcm
@@ -28,8 +29,7 @@ _CLEAR = 0.6  # share of its words heard: a sentence that tells how fast its spe
 _LENGTHS = (0.65, 1.5)  # of the seconds that it should take: those of a stretch in which a sentence is looked for
 _MOST = 8  # stretches that are tried until one leaves its outer words room
 _SAME = 0.5  # share of the shorter of two stretches that lies in the other: rivals fit the same sound
-_SHORT = 0.8  # seconds of sound without a sentence, from which it is looked through
-LONGEST = 150.0  # and up to which: 2 MB each
+_SHORT = 0.8  # seconds of sound without a sentence, from which on it is looked through
 _NEAR = 2  # sentences beyond those around it in time that may lie in it: neighbours may be in the wrong order
 _FAR = 40  # sentences of the transcript that may be missing in it
 _RIVALS = 6  # sentences that are elsewhere and as long, and may not fit as well
