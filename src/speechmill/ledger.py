@@ -54,6 +54,7 @@ def write_ledger_into(partial: Path, ledger: pl.DataFrame, path: Path) -> None:
 
 
 def read_ledger(path: Path) -> pl.DataFrame:
+    """The rows of a ledger, columns as in SCHEMA. Raises SpeechmillError where the file is none."""
     if not path.is_file():
         raise SpeechmillError(f"{path}: no ledger; `speechmill import`, `select` and `shard` write one.")
     try:

@@ -32,6 +32,8 @@ _NOTHING = Begun()
 
 
 class Batch(NamedTuple):
+    """A batch of the schedule, as the loader makes it, on the CPU."""
+
     number: int
     ids: list[str]
     audio: Tensor  # int16 [batch, samples], zero behind each utterance

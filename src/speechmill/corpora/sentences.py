@@ -33,6 +33,8 @@ class Unit:
 
 @dataclass(frozen=True)
 class Sentence:
+    """Units that were said one after the other by one speaker, up to the mark that ends a sentence."""
+
     units: tuple[Unit, ...]
     start: float | None  # seconds, with a little of the silence around; null unless all its units are timed
     end: float | None

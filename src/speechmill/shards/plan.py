@@ -74,6 +74,7 @@ def write_plan_info(folder: Path, info: PlanInfo) -> None:
 
 
 def read_plan_info(folder: Path) -> PlanInfo:
+    """What a folder of shards was planned from. Raises SpeechmillError where there is no such plan."""
     path = folder / PLAN_NAME
     try:
         return PlanInfo(**read_json(path))

@@ -128,6 +128,7 @@ def scan(path: Path, folders: bool = False) -> Iterator[Member]:
 
 
 def check_name(path: Path, name: str) -> None:
+    """Raises SpeechmillError for a member that would be written outside of its folder, or could run code."""
     if name.startswith("/") or ".." in name.split("/") or "\\" in name:
         raise SpeechmillError(
             f"{path}: the member name {name!r} leads out of the folder; a shard from a source like this is not read."

@@ -63,6 +63,8 @@ _NOT_IN_JSON = {"recording", "group", "shard", SOURCE, KNOWN_TEXT}
 
 @dataclass(frozen=True)
 class ShardReport:
+    """What a folder of shards holds once it is whole."""
+
     folder: Path
     shards: int
     utterances: int

@@ -46,6 +46,8 @@ class Frozen:
 
 
 class Strategy(Protocol):
+    """Who carries out an update: what `train.loop` asks of it, update by update."""
+
     model: Recognizer
 
     def start(self) -> None:

@@ -98,6 +98,7 @@ def update_of(path: Path) -> int:
 
 
 def read_state(path: Path) -> TrainState:
+    """Position and counters of the checkpoint in the folder `path`. Raises SpeechmillError where it is none."""
     values = read_json(path / "state.json")
     values.pop("model", None)
     try:

@@ -51,6 +51,8 @@ from speechmill.train.weights import open_weights
 
 @dataclass(frozen=True)
 class TrainReport:
+    """How a training ended; WERs as shares of one, null where nothing was validated."""
+
     run: Path
     updates: int
     finished: bool

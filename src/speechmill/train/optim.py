@@ -12,6 +12,7 @@ from speechmill.settings import OptimSettings
 
 
 def build_optimizer(parameters: Iterable[torch.nn.Parameter], settings: OptimSettings) -> torch.optim.Optimizer:
+    """The optimizer of these parameters; its learning rate is that of the peak, until a strategy sets another."""
     parameters = list(parameters)
     if settings.kind == "sgd":
         return torch.optim.SGD(parameters, lr=settings.lr, weight_decay=settings.weight_decay)

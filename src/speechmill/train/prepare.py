@@ -168,6 +168,11 @@ def _gpus_of_job() -> str:
 
 
 def choose_device(recipe: Recipe, group: Group = ALONE) -> torch.device:
+    """The device of this process, which is made torch's current one, with the threads that the recipe gives it.
+
+    Raises:
+        SpeechmillError: there is no GPU where the recipe asks for one, or more processes than GPUs.
+    """
     wanted = recipe.train.device
     if wanted == "cuda" and not torch.cuda.is_available():
         raise SpeechmillError("train.device cuda: no CUDA device here; use train.device=auto or cpu.")
@@ -207,6 +212,7 @@ def set_statistics(model: Recognizer, dataset: BatchDataset, recipe: Recipe, gro
 
 
 def check_run_shards(run: Path, state: TrainState, index: Index) -> None:
+    """Raises SpeechmillError where a run would go on with other shards than it began with."""
     if state.shards != index.fingerprint:
         raise SpeechmillError(
             f"{run}: was trained on other shards than {index.folder} (another manifest or other settings); "

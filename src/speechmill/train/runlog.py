@@ -75,6 +75,7 @@ def check_same_experiment(run: Path, recipe: Recipe) -> None:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
+    """What a run was made with: versions, machine, threads, the command."""
     return {
         "speechmill": speechmill.__version__,
         "python": platform.python_version(),

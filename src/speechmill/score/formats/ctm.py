@@ -24,6 +24,11 @@ _COMMENT = ";;"
 
 
 def parse_ctm(lines: Sequence[str], path: Path) -> Transcript:
+    """A recording (of several channels each of them) is an item, its words in the order of their starts.
+
+    Raises:
+        SpeechmillError: a line lacks fields, or a time is not a number; with file and line.
+    """
     words: dict[str, dict[str, list[tuple[float, str]]]] = {}
     for number, line in enumerate(lines, start=1):
         fields = line.split()

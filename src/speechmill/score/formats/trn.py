@@ -18,6 +18,11 @@ _COMMENT = ";;"
 
 
 def parse_trn(lines: Sequence[str], path: Path) -> Transcript:
+    """A line is an item: its words, then its id in parentheses.
+
+    Raises:
+        SpeechmillError: a line without an id, or an id that comes twice; with file and line.
+    """
     items: list[Item] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith(_COMMENT):
