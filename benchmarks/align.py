@@ -146,7 +146,7 @@ def other_outcomes(args: Namespace) -> str:
     path = args.work / "asked.json"
     before = read_json(path) if path.exists() else asked
     write_json(path, before)
-    differ = [f"{name} {before[name]}" for name in names if before[name] != asked[name]]
+    differ = [f"{name} {before.get(name)}" for name in names if before.get(name) != asked[name]]
     return f"{args.work} holds outcomes of {', '.join(differ)}; give another --work" if differ else ""
 
 

@@ -27,7 +27,7 @@ import polars as pl
 
 from benchmarks.align_cases import demo_of, demo_transcript, once
 from benchmarks.align_tally import Tally, reliability
-from benchmarks.align_text import text_record, with_what_was_said
+from benchmarks.align_text import text_record, with_true_edges, with_what_was_said
 from benchmarks.damage import Written
 from benchmarks.lab import of_calls, relative, speechmill
 from speechmill.align.recording import Outcome
@@ -69,9 +69,9 @@ def training(args: Namespace) -> dict[str, Any]:
     over some of the calls, more over all by the model trained on the one before, what the last of these kept with what
     was said there, all sentences at their rough times.
 
-    The true ones and the last pass with --seeds seeds. Test utterances begin and end with their sound, so what is
-    trained on true times does, too, and the last pass, of which no alignment is asked; the others train with silence
-    around for the sake of the next one.
+    The true ones, the last pass and what was said in it with --seeds seeds. Test utterances begin and end with their
+    sound, so what is trained on true times does, too, and the last pass, of which no alignment is asked; the others
+    train with silence around for the sake of the next one.
     """
     folder: Path = args.work / "training"
     demo = demo_of(args)
@@ -80,7 +80,9 @@ def training(args: Namespace) -> dict[str, Any]:
     true, everything, untimed = (
         args.work / "true.parquet", folder / "damaged.parquet", folder / "untimed.parquet",
     )  # fmt: skip
-    speechmill("import", "bizspeech", demo, true)
+    imported = args.work / "imported.parquet"
+    speechmill("import", "bizspeech", demo, imported)
+    with_true_edges(imported, demo, true)
     speechmill("import", "bizspeech", folder / "damaged", everything)
     speechmill("import", "bizspeech", folder / "damaged", untimed, "--ignore-times")
     listed(folder / "native.txt", native)
@@ -108,7 +110,7 @@ def training(args: Namespace) -> dict[str, Any]:
         source, aligner, updates = untimed, f"ctc:{folder / f'{name}-{few}' / 'run'}", []
         hear = [f"align.hear_rest={str(args.hear_rest).lower()}"]
     said = with_what_was_said(out, demo, folder / "as-said.parquet")
-    found["as_said"] = _learned(said, "as-said", folder, args, open_words)
+    found["as_said"] = _learned(said, "as-said", folder, args, open_words, args.seeds)
     found["everything"] = _learned(everything, "everything", folder, args, same)
     for name in (*PASSES, "as_said", "everything"):
         pairs = list(zip(found[name]["runs"], found["true"]["runs"], strict=False))  # of the same seeds

@@ -10,9 +10,9 @@ import soundfile
 from benchmarks.align import other_outcomes
 from benchmarks.align_curves import part
 from benchmarks.align_tally import Tally, curve, from_json, merged, reliability
-from benchmarks.align_text import compared, text_record, with_what_was_said
+from benchmarks.align_text import compared, said_in, text_record, with_true_edges, with_what_was_said
 from benchmarks.align_train import damaged_corpus, transcript
-from benchmarks.damage import Said, Written, damaged
+from benchmarks.damage import INSTRUCTIONS, Said, Written, damaged
 
 from speechmill.align.recording import Outcome
 from speechmill.artefact import write_json
@@ -115,6 +115,22 @@ def test_a_damaged_corpus_is_imported_like_any_other(tmp_path: Path) -> None:
     said = with_what_was_said(tmp_path / "aligned.parquet", tmp_path / "demo", tmp_path / "said.parquet")
     assert set(read_manifest(said)["known_text"]) == {"sentence"}  # its middle is at 1.5 s, the next one's at 3.5 s
     assert text_record(said, tmp_path / "demo")["right"] == 1.0
+    # In the true corpus an utterance ends with its words, not where the next one begins.
+    import_corpus("bizspeech", tmp_path / "demo", tmp_path / "imported.parquet")
+    true = with_true_edges(tmp_path / "imported.parquet", tmp_path / "demo", tmp_path / "true.parquet")
+    edges = read_manifest(true).filter(pl.col("call") == "1").select("start", "end").rows()
+    assert edges == [(2 * n + 1, 2 * n + 2) for n in range(20)]
+
+
+def test_what_nobody_wrote_down_is_no_part_of_what_was_said(tmp_path: Path) -> None:
+    folder = tmp_path / "MEDIA" / "1"
+    folder.mkdir(parents=True)
+    (folder / "recording.wav").touch()
+    rows = [f"S{n:04d}\t7\tqa\t00:00:{10 * n:02d}.000\t{text}" for n, text in enumerate(("ah", INSTRUCTIONS, "oh", ""))]
+    (folder / "transcript_timealigned.txt").write_text("\n".join([HEADER, *rows]) + "\n")
+    (folder / "words.tsv").write_text("h\n" + "S0000\tah\t0\t9\n" + "S0002\toh\t20\t21\n")
+    table = pl.DataFrame({"call": ["1"] * 4, "start": [0.0, 0.0, 12.0, 19.0], "end": [9.5, 15.0, 18.0, 22.0]})
+    assert said_in(table, tmp_path) == ["ah", None, None, "oh"]
 
 
 def test_outcomes_of_another_corpus_or_aligner_are_not_taken_for_these(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ C = "the second half should bring better prices for steel"
 
 def test_gaps_are_what_lies_between() -> None:
     assert list(gaps([(2.0, 3.0), (1.0, 1.5), (2.5, 4.0)], 6.0)) == [
-        (0.0, 0.95), (1.55, 1.95), (4.05, 6.0),
+        (0.0, 0.8), (1.7, 1.8), (4.2, 6.0),
     ]  # fmt: skip
     assert list(gaps([], 6.0)) == [(0.0, 6.0)]
     assert list(gaps([(0.0, 5.98)], 6.0)) == []

@@ -9,6 +9,7 @@ import pytest
 from speechmill.errors import SpeechmillError
 from speechmill.models import ngram
 from speechmill.models.ngram import NgramModel
+from speechmill.tokenizer import ANYTHING
 
 TOKENS = 7
 
@@ -27,6 +28,15 @@ def test_probabilities_sum_to_one(order: int) -> None:
     for context in contexts:
         total = sum(math.exp(trained.score(context, token)) for token in range(TOKENS)) + math.exp(trained.end(context))
         assert total == pytest.approx(1.0, abs=1e-12)
+
+
+def test_nothing_is_counted_across_a_wildcard() -> None:
+    trained = NgramModel.train([[1, 2, ANYTHING, 3], [ANYTHING], [ANYTHING, 1]], 3, 5)
+    edge, other = ngram._EDGE, ngram._OPEN
+    grams = {(edge, edge, 1), (edge, 1), (1,), (edge, 1, 2), (1, 2), (2,), (3,), (3, edge), (edge,), (1, edge)}
+    assert set(trained._counts) == grams
+    assert trained._counts[(edge,)] == 3, "of each sentence the end, also behind a wildcard"
+    assert not any(other in gram for gram in trained._counts)
 
 
 def test_bigram_by_hand() -> None:

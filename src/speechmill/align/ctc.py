@@ -43,7 +43,7 @@ _CLEAR = 1.0
 _SURE = 0.6
 _LIKELY = 0.2  # and nothing is said where no token is so likely
 _AWAY = 0.1  # nats a step by which a known token is preferred to "anything" where it is the likeliest
-_VERSION = 6
+_VERSION = 7
 
 
 class Emitter(Protocol):
@@ -198,15 +198,17 @@ class Ctc:
         return " ".join(words) if are_whole else None
 
     def hear(self, samples: Pcm) -> list[tuple[str, float]] | None:
-        """See `Aligner.hear`: a word is as likely as the least likely of its tokens."""
+        """See `Aligner.hear`: a word is as likely as the least likely of its tokens, and not at all where something may
+        be said before it, or behind the last one, that was not heard."""
         if not self._emitter.writes:
             return None
         if len(samples) < RATE // 10:
             return []
-        heard = likeliest_tokens(self._emitter.log_probs(samples)[0])
+        log_probs = self._emitter.log_probs(samples)[0]
+        heard = likeliest_tokens(log_probs)
         tokens = [token for token, _ in heard]
         sure: list[float] = []
-        for place, (_, value) in enumerate(heard):
+        for place, value in enumerate(_trusted(heard, log_probs)):
             begun = max(1, len(self._emitter.decode(tokens[: place + 1]).split()))
             sure = [*sure, value] if begun > len(sure) else [*sure[:-1], min(sure[-1], value)]
         words = self._emitter.decode(tokens).split()
@@ -256,15 +258,32 @@ def likeliest_tokens(log_probs: Tensor) -> list[tuple[int, float]]:
     return found
 
 
+def _trusted(heard: Sequence[tuple[int, float]], log_probs: Tensor) -> list[float]:
+    """How likely the likeliest tokens are; 0 for one with a doubtful step between it and the one before, and for the
+    last where one follows it."""
+    ids = [BLANK, *log_probs.argmax(1).tolist()]
+    begins = [step for step, (before, here) in enumerate(itertools.pairwise(ids)) if here not in (BLANK, before)]
+    doubtful = _doubtful_steps(log_probs, BLANK, BLANK)
+    bounds = [0, *begins, len(doubtful)]
+    doubts = [any(doubtful[low:high]) for low, high in itertools.pairwise(bounds)]
+    values = [0.0 if doubt else value for doubt, (_, value) in zip(doubts, heard, strict=False)]
+    return [*values[:-1], 0.0] if values and doubts[-1] else values
+
+
 def _is_doubtful(log_probs: Tensor, before: int, after: int) -> bool:
-    """Whether somewhere nothing is the likeliest, and a token is likely that is not that of a step beside it."""
+    """Whether a step between two tokens is doubtful."""
+    return any(_doubtful_steps(log_probs, before, after))
+
+
+def _doubtful_steps(log_probs: Tensor, before: int, after: int) -> list[bool]:
+    """Where nothing is the likeliest, and a token is likely that is not that of a step beside it."""
     likeliest = [before, *log_probs.argmax(1).tolist(), after]
     values, tokens = log_probs[:, BLANK + 1 :].max(1)
     found = zip(tokens.tolist(), values.exp().tolist(), likeliest[1:], strict=False)
-    return any(
+    return [
         here == BLANK and value >= _LIKELY and token + BLANK + 1 not in (likeliest[step], likeliest[step + 2])
         for step, (token, value, here) in enumerate(found)
-    )
+    ]
 
 
 class RunEmitter:

@@ -49,9 +49,8 @@ def hear_open_places(aligner: Aligner, samples: Pcm, outcome: Outcome) -> Outcom
         return outcome
     tokens = list(outcome.tokens)
     for place, text in zip(begin, heard, strict=True):
-        # That nothing is said after a word is not what was heard before: it may be said inside the token.
-        is_clear = text is not None and (text != "" or not tokens[place].heard)
-        tokens[place] = replace(tokens[place], instead=text if is_clear else WILDCARD)
+        # That nothing is heard does not tell that nothing is said: a model that is taught so would miss it ever again.
+        tokens[place] = replace(tokens[place], instead=text or WILDCARD)
     return replace(outcome, tokens=tuple(tokens))
 
 

@@ -54,7 +54,7 @@ from speechmill.progress import Progress, track
 from speechmill.settings import AlignSettings
 from speechmill.workers import ALONE, Worker, cores, end_with_parent
 
-_VERSION = 17  # of what align does: raise it where the same input would give other rows
+_VERSION = 18  # of what align does: raise it where the same input would give other rows
 _MERGING_VERSION = 3  # the same, of what is made of all recordings together: then they need not be aligned again
 _TABLES = ("utterances", "words", "sentences", "spans")
 _KILLED = 4  # recordings in a row at each of which a process is killed: that is the machine

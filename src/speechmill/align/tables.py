@@ -187,6 +187,7 @@ def _with_rest(
             "confidence": [one.confidence for one in rest],
             KNOWN_TEXT: [one.text for one in rest],
             **{name: [one[side] for one in silence] for side, name in enumerate(QUIET)},
+            "call": [rows["call"][0]] * len(rest),
         }
     )
     alike = [name for name in rows.columns if name not in (*given.columns, "speaker") and rows[name].n_unique() == 1]

@@ -13,9 +13,11 @@ from torch import Tensor
 
 from speechmill.artefact import written
 from speechmill.errors import SpeechmillError
+from speechmill.tokenizer import ANYTHING
 
 _REMEMBERED = 1_000_000  # probabilities kept from one call to the next, a fifth of a gigabyte
 _EDGE = -1  # stands before the first token and behind the last
+_OPEN = -3  # stands for a wildcard while n-grams are counted
 
 
 class NgramModel:
@@ -36,12 +38,15 @@ class NgramModel:
 
     @classmethod
     def train(cls, sentences: Iterable[Sequence[int]], order: int, tokens: int) -> NgramModel:
-        """Count n-grams up to `order` in token sequences."""
+        """Count n-grams up to `order` in token sequences; none across a wildcard, where anything may be said."""
         counts: dict[tuple[int, ...], int] = {}
         for sentence in sentences:
-            padded = (*[_EDGE] * (order - 1), *sentence, _EDGE)
+            given = [_OPEN if token == ANYTHING else token for token in sentence]
+            padded = (*[_EDGE] * (order - 1), *given, _EDGE)
+            open_from = 0  # behind the last wildcard
             for end in range(order - 1, len(padded)):
-                for start in range(end - order + 1, end + 1):
+                open_from = end + 1 if padded[end] == _OPEN else open_from
+                for start in range(max(open_from, end - order + 1), end + 1):
                     gram = padded[start : end + 1]
                     counts[gram] = counts.get(gram, 0) + 1
         return cls(order, tokens, counts)

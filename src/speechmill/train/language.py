@@ -17,7 +17,7 @@ from speechmill.progress import Progress, track
 from speechmill.settings import Recipe, SearchSettings
 from speechmill.shards.foreign import open_reader
 from speechmill.shards.index import Index
-from speechmill.tokenizer import BLANK, Tokenizer
+from speechmill.tokenizer import Tokenizer
 
 LANGUAGE_MODEL_NAME = "lm.npz"
 NEURAL_MODEL_NAME = "lm.pt"
@@ -60,9 +60,7 @@ def save_language_model(recipe: Recipe, run: Path, index: Index, tokenizer: Toke
             run / NEURAL_MODEL_NAME
         )
     else:
-        # To n-grams a wildcard is an unknown word.
-        given = ([max(token, BLANK) for token in sentence] for sentence in sentences())
-        NgramModel.train(given, recipe.search.lm_order, len(tokenizer)).save(run / LANGUAGE_MODEL_NAME)
+        NgramModel.train(sentences(), recipe.search.lm_order, len(tokenizer)).save(run / LANGUAGE_MODEL_NAME)
 
 
 def train_neural(
