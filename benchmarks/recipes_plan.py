@@ -102,6 +102,7 @@ VARIANTS = (
     Variant("demo model", corpora=_DEMO, model="demo"),
     Variant("ctc_small", corpora=_DIGITS, model="ctc_small"),  # the demo's base has this model
     Variant("conformer", model="conformer"),
+    Variant("conformer, beam", corpora=_DIGITS, of="conformer", search=(*_BEAM, "search.ctc_weight=0.4")),
     Variant("attention", corpora=_DEMO, model="demo_aed", seeds=1),
     Variant("attention, beam", corpora=_DEMO, of="attention", search=(*_BEAM, "search.ctc_weight=0.4"), seeds=1),
 )  # fmt: skip
