@@ -97,7 +97,7 @@ VARIANTS = (
     # What is learned.
     Variant("normalised text", ("tokenizer.text=normalized",), _DEMO),
     Variant("normalised text, 24 pieces", ("tokenizer.text=normalized", "tokenizer.size=24"), _DIGITS),  # there are no
-    Variant("24 pieces", ("tokenizer.size=24",), _DIGITS),  # more of them, so this is what it is compared with
+    Variant("25 pieces", ("tokenizer.size=25",), _DIGITS),  # more, and as written no fewer than 25: to compare it with
     # The model.
     Variant("demo model", corpora=_DEMO, model="demo"),
     Variant("ctc_small", corpora=_DIGITS, model="ctc_small"),  # the demo's base has this model
