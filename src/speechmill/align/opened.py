@@ -31,7 +31,7 @@ def heads(tokens: Sequence[TimedToken]) -> list[int]:
 
 def hear_open_places(aligner: Aligner, samples: Pcm, outcome: Outcome) -> Outcome:
     """The outcome of a kept sentence with `instead` at the heads of its open places: what the aligner hears there, a
-    wildcard where it cannot tell.
+    wildcard where it cannot tell, or hears nothing.
 
     `samples` are the whole recording's.
     """
