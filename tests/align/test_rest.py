@@ -52,13 +52,13 @@ def test_a_piece_is_kept_where_words_are_clear(sure: float, found: int) -> None:
     samples, _, spans = said([A, B, C])
     kept = [Outcome(place, "kept", 0.9, *spans[place]) for place in (0, 2)]
     aligner = Scripted([])
-    aligner.hear = lambda _: [("margins", sure), ("were", 0.9), ("lower", 0.9)]  # type: ignore[method-assign]
-    rest = hear_rest(aligner, samples, kept, AlignSettings())
+    aligner.hear = lambda _: [("margins", sure), ("were", sure), ("lower", 0.9)]  # type: ignore[method-assign]
+    rest, unclear = hear_rest(aligner, samples, kept, AlignSettings())
     assert [one.text for one in rest] == ["margins were lower"] * found
-    for one in rest:
-        assert one.start == pytest.approx(spans[1][0], abs=0.02)
-        assert one.end == pytest.approx(spans[1][1], abs=0.02)
-    assert hear_rest(aligner, samples, kept, AlignSettings(min_seconds=20)) == []
+    places = [(one.start, one.end) for one in rest] + unclear
+    assert len(places) == 1, "it is speech, too, where it is not clear"
+    assert places[0] == pytest.approx(spans[1], abs=0.02)
+    assert hear_rest(aligner, samples, kept, AlignSettings(min_seconds=20)) == ([], [])
 
 
 def test_from_the_recording_to_the_training_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

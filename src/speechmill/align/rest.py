@@ -1,7 +1,8 @@
 """Speech that no kept sentence has, with what a model hears in it: utterances of which nothing is written.
 
 What is left between kept sentences is cut where it is quietest. A piece in which words are heard clearly becomes an
-utterance; words that are not clear are wildcards. Pieces without words are silence or music.
+utterance; words that are not clear are wildcards. One in which too little is clear is speech for the account, one
+without words silence or music.
 """
 
 from __future__ import annotations
@@ -33,12 +34,16 @@ class Rest:
     confidence: float
 
 
-def hear_rest(aligner: Aligner, samples: Pcm, outcomes: Sequence[Outcome], settings: AlignSettings) -> list[Rest]:
-    """What is said in a recording's int16 `[samples]` where no sentence was kept, in the order of time."""
+def hear_rest(
+    aligner: Aligner, samples: Pcm, outcomes: Sequence[Outcome], settings: AlignSettings
+) -> tuple[list[Rest], list[tuple[float, float]]]:
+    """What is said in a recording's int16 `[samples]` where no sentence was kept, in the order of time; and where
+    something is said (seconds) of which too little is clear."""
     found_levels = levels(samples)
     kept = [(one.start or 0.0, one.end or 0.0) for one in outcomes if one.kept]
     longest = min(_PIECE[1], settings.max_seconds)
     found: list[Rest] = []
+    unclear: list[tuple[float, float]] = []
     for low, high in gaps(kept, len(samples) / RATE):
         first = round(low / SECONDS)
         for begin, stop in pieces(found_levels[first : round(high / SECONDS)], min(_PIECE[0], longest / 2), longest):
@@ -50,7 +55,9 @@ def hear_rest(aligner: Aligner, samples: Pcm, outcomes: Sequence[Outcome], setti
             clear = sum(sure >= _SURE for _, sure in heard)
             if clear >= _WORDS and clear >= _CLEAR * len(heard):
                 found.append(Rest(start, end, with_wildcards(heard), clear / len(heard)))
-    return found
+            elif len(heard) >= _WORDS:
+                unclear.append((start, end))
+    return found, unclear
 
 
 def gaps(kept: Sequence[tuple[float, float]], seconds: float) -> Iterator[tuple[float, float]]:

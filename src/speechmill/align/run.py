@@ -54,7 +54,7 @@ from speechmill.progress import Progress, track
 from speechmill.settings import AlignSettings
 from speechmill.workers import ALONE, Worker, cores, end_with_parent
 
-_VERSION = 18  # of what align does: raise it where the same input would give other rows
+_VERSION = 19  # of what align does: raise it where the same input would give other rows
 _MERGING_VERSION = 3  # the same, of what is made of all recordings together: then they need not be aligned again
 _TABLES = ("utterances", "words", "sentences", "spans")
 _KILLED = 4  # recordings in a row at each of which a process is killed: that is the machine
@@ -309,8 +309,9 @@ def align_rows(rows: pl.DataFrame, aligner: Aligner, settings: AlignSettings) ->
     aligned = align_recording(aligner, samples, [line.sentence for line in found])
     outcomes = tuple(hear_open_places(aligner, samples, outcome) for outcome in aligned.outcomes)
     is_heard = settings.hear_rest and any(outcome.kept for outcome in outcomes)
-    rest = hear_rest(aligner, samples, outcomes, settings) if is_heard else []
-    return tables(rows, found, replace(aligned, outcomes=outcomes), settings, rest)
+    rest, unclear = hear_rest(aligner, samples, outcomes, settings) if is_heard else ([], [])
+    aligned = replace(aligned, outcomes=outcomes, others=(*aligned.others, *unclear))
+    return tables(rows, found, aligned, settings, rest)
 
 
 def _seconds(path: str) -> float:
