@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import soundfile
 
-from speechmill.align.base import Floats, Heard, Passage, Sentence, Stretch
+from speechmill.align.base import Floats, Heard, Open, Passage, Sentence, Stretch
 from speechmill.align.spoken import Token, read_aloud
 from speechmill.audio import RATE, Pcm
 from speechmill.manifest import SCHEMA, write_manifest
@@ -45,7 +45,7 @@ class Scripted:
         del samples
         return None
 
-    def hear_between(self, samples: Pcm, words: Sequence[str | None]) -> list[str | None] | None:
+    def hear_between(self, samples: Pcm, words: Sequence[str | Open]) -> list[str | None] | None:
         del samples, words
         return None
 

@@ -10,15 +10,16 @@ import torch
 from scripted import PAUSE, WORD, said
 from torch import Tensor
 
-from speechmill.align.base import Sentence
-from speechmill.align.ctc import Ctc, RunEmitter, Spelled, as_written, passed_over, place_tokens
+from speechmill.align.base import Open, Sentence
+from speechmill.align.ctc import Ctc, RunEmitter, Spelled, as_written, passed_over
 from speechmill.align.known import Token, known_text
 from speechmill.align.mms import Mms, spell
 from speechmill.align.opened import hear_open_places
-from speechmill.align.recording import align_recording
+from speechmill.align.recording import Outcome, align_recording
 from speechmill.align.sound import FRAME
 from speechmill.audio import RATE, Pcm
 from speechmill.errors import SpeechmillError
+from speechmill.models.forced import log_likelihood, place_tokens
 from speechmill.tokenizer import ANYTHING, BLANK
 
 A = "we saw strong demand in europe"
@@ -123,11 +124,61 @@ def test_in_an_open_place_stands_what_the_model_hears(written: str, known: str) 
     aligner._decoded = lambda _: f"{A} {B}".split()  # type: ignore[method-assign]
     given = [Sentence(place, text, tuple(aligner.read(text))) for place, text in enumerate([written, B])]
     outcome = hear_open_places(aligner, samples, align_recording(aligner, samples, given).outcomes[0])
-    tokens = [
+    assert known_text(known_tokens(outcome)) == known
+
+
+def known_tokens(outcome: Outcome) -> list[Token]:
+    return [
         Token(one.written, known=one.heard, more=one.extra > 0, heard=one.heard, instead=one.instead)
         for one in outcome.tokens
     ]
-    assert known_text(tokens) == known
+
+
+class Mishearing(Spelling):
+    """Takes the "d" of "demand" for a "b", by so many nats, and hears a "q" before it for so many steps, by two."""
+
+    by, steps = 0.0, 0
+
+    def log_probs(self, samples: Pcm) -> tuple[Tensor, float]:
+        found, step = super().log_probs(samples)
+        place = int((found.argmax(1) == LETTERS.index("d")).nonzero()[0])
+        found[place, LETTERS.index("b")], found[place, LETTERS.index("d")] = -0.1, -0.1 - self.by
+        found[place - self.steps : place, LETTERS.index("q")] = -0.1
+        found[place - self.steps : place, BLANK] = -2.1
+        return found, step
+
+
+@pytest.mark.parametrize(
+    ("by", "steps", "written", "heard"),
+    [
+        (2.0, 0, "demand", "demand"),  # about as likely: misheard
+        (2.0, 0, "remand", "bemand"),
+        (25.0, 0, "demand", "bemand"),
+        (2.0, 5, "demand", "qbemand"),  # and more is said there than is written
+    ],
+)
+def test_what_is_about_as_likely_as_what_is_heard_stands_as_written(
+    by: float, steps: int, written: str, heard: str
+) -> None:
+    samples, _, _ = said([A])
+    emitter = Mishearing(samples, [A])
+    emitter.by, emitter.steps = by, steps
+    aligner = Ctc(emitter)
+    aligner._decoded = lambda _: A.replace("demand", heard).split()  # type: ignore[method-assign]
+    text = A.replace("demand", written)
+    assert aligner.hear_between(samples, ["we", "saw", "strong", Open((written,)), "in", "europe"]) == [heard]
+    if heard != written:
+        given = [Sentence(0, text, tuple(aligner.read(text)))]
+        outcome = hear_open_places(aligner, samples, align_recording(aligner, samples, given).outcomes[0])
+        assert known_text(known_tokens(outcome)) == A.replace("demand", heard)
+
+
+def test_a_text_is_as_likely_as_all_its_paths() -> None:
+    log_probs = torch.log(torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.6, 0.3]]))
+    assert math.exp(log_likelihood(log_probs, [1])) == pytest.approx(0.5 * 0.6 + 0.3 * 0.6 + 0.3 * 0.1)
+    assert math.exp(log_likelihood(log_probs, [1, 2])) == pytest.approx(0.3 * 0.3)
+    assert math.exp(log_likelihood(log_probs, [])) == pytest.approx(0.5 * 0.1)
+    assert log_likelihood(log_probs, [1, 1]) == log_likelihood(log_probs[:0], [1]) == -math.inf
 
 
 def test_words_are_heard_without_the_transcript_each_as_sure_as_its_least_sure_token() -> None:

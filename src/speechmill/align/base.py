@@ -38,6 +38,12 @@ class Sentence:
     speaker: str = ""
 
 
+class Open(NamedTuple):
+    """An open place of a text, with the words that are written there and were not heard."""
+
+    written: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Passage:
     """A stretch of a recording (seconds) with the words that are said in it, each with its speaker."""
@@ -93,9 +99,10 @@ class Aligner(Protocol):
         it is (0 to 1); None where the aligner hears only what it expects.
         """
 
-    def hear_between(self, samples: Pcm, words: Sequence[str | None]) -> list[str | None] | None:
-        """What is said in the open places (None) between written words, place by place: nothing (""), or words as the
-        model writes them; None where that is not clear. None for the whole where the aligner cannot tell.
+    def hear_between(self, samples: Pcm, words: Sequence[str | Open]) -> list[str | None] | None:
+        """What is said in the open places between written words, place by place: what is written there, where that is
+        about as likely as anything; else nothing (""), or words as the model writes them; None where that is not clear.
+        None for the whole where the aligner cannot tell.
         """
 
     def fit(self, samples: Pcm, words: Sequence[str]) -> list[Heard] | None:

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from speechmill.align.base import Heard, Passage, Sentence
+from speechmill.align.base import Heard, Open, Passage, Sentence
+from speechmill.align.greedy import is_doubtful, likeliest_tokens, trusted
 from speechmill.align.sound import FRAME, SECONDS, levels, pieces
 from speechmill.align.spoken import Token, brackets, is_unsaid
 from speechmill.artefact import fingerprint
@@ -25,7 +26,7 @@ from speechmill.audio import RATE, Pcm
 from speechmill.config import load_recipe
 from speechmill.errors import SpeechmillError
 from speechmill.losses import log_softmax
-from speechmill.models.forced import place_tokens
+from speechmill.models.forced import log_likelihood, place_tokens
 from speechmill.models.ngram import NgramModel
 from speechmill.models.search import ctc_beam
 from speechmill.recognize import Recognizing
@@ -41,9 +42,11 @@ _PIECE = (2.0, 8.0)
 _CLEAR = 1.0
 # What is said in an open place is clear where each of its tokens is at least so likely at some step.
 _SURE = 0.6
-_LIKELY = 0.2  # and nothing is said where no token is so likely
 _AWAY = 0.1  # nats a step by which a known token is preferred to "anything" where it is the likeliest
-_VERSION = 7
+# Nats for each token that is written in an open place by which what is heard there may be likelier: it was misheard.
+_AS_WRITTEN = 3.0
+_MORE = 4.0  # nats by which anything beside it may make it likelier; beyond, more is said there than is written
+_VERSION = 8
 
 
 class Emitter(Protocol):
@@ -69,6 +72,18 @@ class Spelled(NamedTuple):
     word: str
     first: int
     last: int
+
+
+class Bound(NamedTuple):
+    """A token beside an open place, and its steps; BLANK where the sound begins or ends."""
+
+    token: int
+    first: int
+    last: int  # without
+
+    @classmethod
+    def of(cls, token: int, steps: tuple[int, int]) -> Bound:
+        return cls(token, *steps)
 
 
 def as_written(text: str) -> list[Token]:
@@ -157,30 +172,54 @@ class Ctc:
             return None
         return [Heard(word, one.first * step, one.last * step) for word, one in zip(words, found, strict=True)]
 
-    def hear_between(self, samples: Pcm, words: Sequence[str | None]) -> list[str | None] | None:
+    def hear_between(self, samples: Pcm, words: Sequence[str | Open]) -> list[str | None] | None:
         """See `Aligner.hear_between`."""
         if not self._emitter.writes:
             return None
-        coded = [[] if word is None else self._emitter.encode(word) for word in words]
+        coded = [self._emitter.encode(word) if isinstance(word, str) else [] for word in words]
+        places = [word for word in words if not isinstance(word, str)]
         # The sound of a word that it cannot spell would be taken for what is said beside it.
-        if len(samples) < RATE // 10 or any(word and not ids for word, ids in zip(words, coded, strict=True)):
-            return [None] * words.count(None)
+        unknown = any(isinstance(word, str) and not ids for word, ids in zip(words, coded, strict=True))
+        if len(samples) < RATE // 10 or unknown:
+            return [None] * len(places)
         log_probs, _ = self._emitter.log_probs(samples)
         anything = log_probs.shape[1]
         with_anything = torch.cat([log_probs, log_probs.amax(1, keepdim=True) - _AWAY], 1)
         tokens = [token for ids in coded for token in ids or [anything]]
         steps = place_tokens(with_anything, tokens)
         if steps is None:
-            return [None] * words.count(None)
-        heard: list[str | None] = []
-        for place, token in enumerate(tokens):
-            if token == anything:
-                before, first = (tokens[place - 1], steps[place - 1][1]) if place else (BLANK, 0)
-                after, last = (
-                    (tokens[place + 1], steps[place + 1][0]) if place + 1 < len(steps) else (BLANK, len(log_probs))
-                )
-                heard.append(self._clear(log_probs[first:last], before, after))
-        return heard
+            return [None] * len(places)
+        bounded = [Bound(BLANK, 0, 0), *map(Bound.of, tokens, steps), Bound(BLANK, *[len(log_probs)] * 2)]
+        around = [
+            (before, after)
+            for before, one, after in zip(bounded, bounded[1:], bounded[2:], strict=False)
+            if one.token == anything
+        ]
+        return [
+            self._said(with_anything, before, place, after)
+            for (before, after), place in zip(around, places, strict=True)
+        ]
+
+    def _said(self, with_anything: Tensor, before: Bound, place: Open, after: Bound) -> str | None:
+        """What is written in an open place, if that is about as likely as what is heard from the token before it to the
+        one after it, and more so than with anything beside it; else what is heard between them, if that is clear."""
+        log_probs, anything = with_anything[:, :-1], with_anything.shape[1] - 1
+        coded = [self._emitter.encode(word) for word in place.written]
+        if coded and all(coded):
+            around = with_anything[before.first : after.last]
+            written = [token for ids in coded for token in ids]
+            edges = [[bound.token] if bound.token != BLANK else [] for bound in (before, after)]
+            as_written, *with_more = (
+                log_likelihood(around, [*edges[0], *tokens, *edges[1]])
+                for tokens in (written, [anything, *written], [*written, anything])
+            )
+            heard = [token for token, _ in likeliest_tokens(around[:, :-1])]
+            if (
+                log_likelihood(around, heard) - as_written <= _AS_WRITTEN * len(written)
+                and max(with_more) - as_written <= _MORE
+            ):
+                return " ".join(place.written)
+        return self._clear(log_probs[before.last : after.first], before.token, after.token)
 
     def _clear(self, log_probs: Tensor, before: int = BLANK, after: int = BLANK) -> str | None:
         """What is the likeliest at each step between two tokens, as text; None where that is not clear, or no words.
@@ -189,7 +228,7 @@ class Ctc:
         """
         heard = likeliest_tokens(log_probs)
         tokens = [token for token, _ in heard]
-        if any(sure < _SURE for _, sure in heard) or _is_doubtful(log_probs, before, after):
+        if any(sure < _SURE for _, sure in heard) or is_doubtful(log_probs, before, after):
             return None
         if tokens[:1] == [before] or tokens[-1:] == [after]:
             return None  # "anything" takes a step, and may have pushed a token off its own
@@ -208,7 +247,7 @@ class Ctc:
         heard = likeliest_tokens(log_probs)
         tokens = [token for token, _ in heard]
         sure: list[float] = []
-        for place, value in enumerate(_trusted(heard, log_probs)):
+        for place, value in enumerate(trusted(heard, log_probs)):
             begun = max(1, len(self._emitter.decode(tokens[: place + 1]).split()))
             sure = [*sure, value] if begun > len(sure) else [*sure[:-1], min(sure[-1], value)]
         words = self._emitter.decode(tokens).split()
@@ -240,50 +279,6 @@ def passed_over(words: Sequence[Spelled], log_probs: Tensor) -> list[bool]:
     clearer = (log_probs.amax(1) - log_probs[:, BLANK]).numpy()
     between = [float(clearer[word.last : after.first].sum()) for word, after in itertools.pairwise(words)]
     return [said >= _CLEAR for said in between] + [False] * bool(words)
-
-
-def likeliest_tokens(log_probs: Tensor) -> list[tuple[int, float]]:
-    """The tokens of the likeliest path, each with how likely it is at its best step.
-
-    Args:
-        log_probs: [steps, tokens], natural logarithms.
-    """
-    values, ids = log_probs.max(1)
-    found: list[tuple[int, float]] = []
-    before = BLANK
-    for token, value in zip(ids.tolist(), values.exp().tolist(), strict=True):
-        if token != BLANK:
-            found = [*found, (token, value)] if token != before else [*found[:-1], (token, max(found[-1][1], value))]
-        before = token
-    return found
-
-
-def _trusted(heard: Sequence[tuple[int, float]], log_probs: Tensor) -> list[float]:
-    """How likely the likeliest tokens are; 0 for one with a doubtful step between it and the one before, and for the
-    last where one follows it."""
-    ids = [BLANK, *log_probs.argmax(1).tolist()]
-    begins = [step for step, (before, here) in enumerate(itertools.pairwise(ids)) if here not in (BLANK, before)]
-    doubtful = _doubtful_steps(log_probs, BLANK, BLANK)
-    bounds = [0, *begins, len(doubtful)]
-    doubts = [any(doubtful[low:high]) for low, high in itertools.pairwise(bounds)]
-    values = [0.0 if doubt else value for doubt, (_, value) in zip(doubts, heard, strict=False)]
-    return [*values[:-1], 0.0] if values and doubts[-1] else values
-
-
-def _is_doubtful(log_probs: Tensor, before: int, after: int) -> bool:
-    """Whether a step between two tokens is doubtful."""
-    return any(_doubtful_steps(log_probs, before, after))
-
-
-def _doubtful_steps(log_probs: Tensor, before: int, after: int) -> list[bool]:
-    """Where nothing is the likeliest, and a token is likely that is not that of a step beside it."""
-    likeliest = [before, *log_probs.argmax(1).tolist(), after]
-    values, tokens = log_probs[:, BLANK + 1 :].max(1)
-    found = zip(tokens.tolist(), values.exp().tolist(), likeliest[1:], strict=False)
-    return [
-        here == BLANK and value >= _LIKELY and token + BLANK + 1 not in (likeliest[step], likeliest[step + 2])
-        for step, (token, value, here) in enumerate(found)
-    ]
 
 
 class RunEmitter:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from speechmill.align.base import Heard, Sentence
+from speechmill.align.base import Heard, Open, Sentence
 from speechmill.align.ctc import Ctc
 from speechmill.align.sound import FRAME, SECONDS, levels, pieces
 from speechmill.align.spoken import Token, first_reading, read_aloud
@@ -92,7 +92,7 @@ class Mms(Ctc):
         """See `Aligner.hear`: letters without an end of words tell nothing."""
         del samples
 
-    def hear_between(self, samples: Pcm, words: Sequence[str | None]) -> None:
+    def hear_between(self, samples: Pcm, words: Sequence[str | Open]) -> None:
         """See `Aligner.hear_between`: letters without an end of words tell nothing."""
         del samples, words
 

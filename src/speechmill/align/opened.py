@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from speechmill.align.base import Aligner
+from speechmill.align.base import Aligner, Open
 from speechmill.align.recording import Outcome, TimedToken
 from speechmill.audio import RATE, Pcm
 from speechmill.text import WILDCARD
@@ -31,20 +31,25 @@ def heads(tokens: Sequence[TimedToken]) -> list[int]:
 
 def hear_open_places(aligner: Aligner, samples: Pcm, outcome: Outcome) -> Outcome:
     """The outcome of a kept sentence with `instead` at the heads of its open places: what the aligner hears there, a
-    wildcard where it cannot tell, or hears nothing.
+    wildcard where it cannot tell, or hears nothing; what is written, where that is about as likely.
 
     `samples` are the whole recording's.
     """
     begin = heads(outcome.tokens)
     if not begin or outcome.start is None or outcome.end is None:
         return outcome
-    words: list[str | None] = []
+    words: list[str | list[str]] = []  # a list has what is written in an open place
+    written: list[str] = []
     for place, token in enumerate(outcome.tokens):
         if token.start is not None and token.heard:
             words.append(token.written)
         if place in begin:
-            words.append(None)
-    heard = aligner.hear_between(samples[round(outcome.start * RATE) : round(outcome.end * RATE)], words)
+            written = []
+            words.append(written)
+        if token.start is not None and not token.heard:
+            written.append(token.written)
+    asked = [word if isinstance(word, str) else Open(tuple(word)) for word in words]
+    heard = aligner.hear_between(samples[round(outcome.start * RATE) : round(outcome.end * RATE)], asked)
     if heard is None:
         return outcome
     tokens = list(outcome.tokens)

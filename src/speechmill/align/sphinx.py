@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from speechmill.align import acoustics, mllr, pocket
-from speechmill.align.base import Heard, Passage, Sentence
+from speechmill.align.base import Heard, Open, Passage, Sentence
 from speechmill.align.language import Counts, count, likelier, with_others, write_arpa
 from speechmill.align.sound import FRAME, SECONDS, SILENT, Levels, levels, pieces
 from speechmill.align.spoken import Token, first_reading, read_aloud
@@ -120,7 +120,7 @@ class Sphinx:
         """See `Aligner.hear`: it hears only what it expects."""
         del samples
 
-    def hear_between(self, samples: Pcm, words: Sequence[str | None]) -> None:
+    def hear_between(self, samples: Pcm, words: Sequence[str | Open]) -> None:
         """See `Aligner.hear_between`: it hears only what it expects."""
         del samples, words
 
