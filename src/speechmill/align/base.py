@@ -14,6 +14,8 @@ from speechmill.audio import Pcm
 
 Floats = npt.NDArray[np.float32]
 
+SURE = 0.6  # of words heard without a transcript: one that is less likely is not clear
+
 
 class Heard(NamedTuple):
     """A spoken word with its times in seconds from the start of the samples that it was heard in.
@@ -95,8 +97,8 @@ class Aligner(Protocol):
         """
 
     def hear(self, samples: Pcm) -> list[tuple[str, float]] | None:
-        """The words of int16 `[samples]` as the model writes them, whatever the transcript says, each with how likely
-        it is (0 to 1); None where the aligner hears only what it expects.
+        """The words of int16 `[samples]` as the model's own search writes them, whatever the transcript says, each with
+        how likely it is (0 to 1); None where the aligner hears only what it expects.
         """
 
     def hear_between(self, samples: Pcm, words: Sequence[str | Open]) -> list[str | None] | None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
+import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -17,22 +19,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from speechmill.align.base import Heard, Open, Passage, Sentence
-from speechmill.align.greedy import is_doubtful, likeliest_tokens, trusted
+from speechmill.align.base import SURE, Heard, Open, Passage, Sentence
 from speechmill.align.sound import FRAME, SECONDS, levels, pieces
 from speechmill.align.spoken import Token, brackets, is_unsaid
-from speechmill.artefact import fingerprint
+from speechmill.artefact import fingerprint, sha256_file
 from speechmill.audio import RATE, Pcm
 from speechmill.config import load_recipe
 from speechmill.errors import SpeechmillError
 from speechmill.losses import log_softmax
 from speechmill.models.forced import log_likelihood, place_tokens
 from speechmill.models.ngram import NgramModel
-from speechmill.models.search import ctc_beam
+from speechmill.models.search import collapse, ctc_beam, ctc_search
 from speechmill.recognize import Recognizing
+from speechmill.score.align import align
 from speechmill.settings import SearchSettings
 from speechmill.text import normalize
 from speechmill.tokenizer import BLANK
+from speechmill.train.language import LANGUAGE_MODEL_NAME, NEURAL_MODEL_NAME
 
 _SEARCH = SearchSettings(kind="beam", beam=8, lm_order=5, lm_weight=0.8, length_bonus=1.5)
 # Seconds: about as long as the utterances that models are trained on, which begin and end in pauses.
@@ -40,13 +43,11 @@ _PIECE = (2.0, 8.0)
 # Nats, summed over the steps between two words: by so much other tokens are likelier than blank, where something was
 # said there.
 _CLEAR = 1.0
-# What is said in an open place is clear where each of its tokens is at least so likely at some step.
-_SURE = 0.6
 _AWAY = 0.1  # nats a step by which a known token is preferred to "anything" where it is the likeliest
 # Nats for each token that is written in an open place by which what is heard there may be likelier: it was misheard.
 _AS_WRITTEN = 3.0
 _MORE = 4.0  # nats by which anything beside it may make it likelier; beyond, more is said there than is written
-_VERSION = 8
+_VERSION = 9
 
 
 class Emitter(Protocol):
@@ -58,6 +59,9 @@ class Emitter(Protocol):
 
     def log_probs(self, samples: Pcm) -> tuple[Tensor, float]:
         """`[steps, tokens]` (natural logarithms) of int16 `[samples]` at 16 kHz, and the seconds of a step."""
+
+    def heard(self, log_probs: Tensor) -> list[int]:
+        """The token ids that the model's own search hears, whatever a transcript says."""
 
     def encode(self, word: str) -> list[int]:
         """The token ids of a word as written; empty where the model cannot spell it."""
@@ -75,15 +79,11 @@ class Spelled(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """A token beside an open place, and its steps; BLANK where the sound begins or ends."""
+    """The token before or after an open place with its steps; BLANK where the sound begins or ends."""
 
     token: int
     first: int
     last: int  # without
-
-    @classmethod
-    def of(cls, token: int, steps: tuple[int, int]) -> Bound:
-        return cls(token, *steps)
 
 
 def as_written(text: str) -> list[Token]:
@@ -189,69 +189,58 @@ class Ctc:
         steps = place_tokens(with_anything, tokens)
         if steps is None:
             return [None] * len(places)
-        bounded = [Bound(BLANK, 0, 0), *map(Bound.of, tokens, steps), Bound(BLANK, *[len(log_probs)] * 2)]
+        bounds = [(0, 0), *steps, (len(log_probs), len(log_probs))]
+        beside = [Bound(token, *edges) for token, edges in zip([BLANK, *tokens, BLANK], bounds, strict=True)]
         around = [
             (before, after)
-            for before, one, after in zip(bounded, bounded[1:], bounded[2:], strict=False)
+            for before, one, after in zip(beside, beside[1:], beside[2:], strict=False)
             if one.token == anything
         ]
+        heard = said_between(words, self._heard(log_probs))
         return [
-            self._said(with_anything, before, place, after)
-            for (before, after), place in zip(around, places, strict=True)
+            " ".join(place.written)
+            if self._may_be_said(with_anything[before.first : after.last], before, place, after)
+            else instead
+            for (before, after), place, instead in zip(around, places, heard, strict=True)
         ]
 
-    def _said(self, with_anything: Tensor, before: Bound, place: Open, after: Bound) -> str | None:
-        """What is written in an open place, if that is about as likely as what is heard from the token before it to the
-        one after it, and more so than with anything beside it; else what is heard between them, if that is clear."""
-        log_probs, anything = with_anything[:, :-1], with_anything.shape[1] - 1
+    def _may_be_said(self, around: Tensor, before: Bound, place: Open, after: Bound) -> bool:
+        """Whether what is written in an open place is about as likely as what is heard from the token before it to the
+        one after it (their steps are given, and "anything" as the last token), and than with anything beside it."""
         coded = [self._emitter.encode(word) for word in place.written]
-        if coded and all(coded):
-            around = with_anything[before.first : after.last]
-            written = [token for ids in coded for token in ids]
-            edges = [[bound.token] if bound.token != BLANK else [] for bound in (before, after)]
-            as_written, *with_more = (
-                log_likelihood(around, [*edges[0], *tokens, *edges[1]])
-                for tokens in (written, [anything, *written], [*written, anything])
-            )
-            heard = [token for token, _ in likeliest_tokens(around[:, :-1])]
-            if (
-                log_likelihood(around, heard) - as_written <= _AS_WRITTEN * len(written)
-                and max(with_more) - as_written <= _MORE
-            ):
-                return " ".join(place.written)
-        return self._clear(log_probs[before.last : after.first], before.token, after.token)
-
-    def _clear(self, log_probs: Tensor, before: int = BLANK, after: int = BLANK) -> str | None:
-        """What is the likeliest at each step between two tokens, as text; None where that is not clear, or no words.
-
-        "Nothing" has to be clear, too: no other token is likely at a step, but for those at the steps beside it.
-        """
-        heard = likeliest_tokens(log_probs)
-        tokens = [token for token, _ in heard]
-        if any(sure < _SURE for _, sure in heard) or is_doubtful(log_probs, before, after):
-            return None
-        if tokens[:1] == [before] or tokens[-1:] == [after]:
-            return None  # "anything" takes a step, and may have pushed a token off its own
-        words = self._emitter.decode(tokens).split()
-        are_whole = self._emitter.decode([*tokens, *tokens]).split() == [*words, *words]
-        return " ".join(words) if are_whole else None
+        if not coded or not all(coded):
+            return False
+        anything = around.shape[1] - 1
+        written = [token for ids in coded for token in ids]
+        first, last = ([bound.token] if bound.token != BLANK else [] for bound in (before, after))
+        as_written, *with_more = (
+            log_likelihood(around, [*first, *tokens, *last])
+            for tokens in (written, [anything, *written], [*written, anything])
+        )
+        likeliest = log_likelihood(around, collapse(around[:, :-1].argmax(1).numpy()))
+        return likeliest - as_written <= _AS_WRITTEN * len(written) and max(with_more) - as_written <= _MORE
 
     def hear(self, samples: Pcm) -> list[tuple[str, float]] | None:
-        """See `Aligner.hear`: a word is as likely as the least likely of its tokens, and not at all where something may
-        be said before it, or behind the last one, that was not heard."""
+        """See `Aligner.hear`."""
         if not self._emitter.writes:
             return None
         if len(samples) < RATE // 10:
             return []
-        log_probs = self._emitter.log_probs(samples)[0]
-        heard = likeliest_tokens(log_probs)
-        tokens = [token for token, _ in heard]
-        sure: list[float] = []
-        for place, value in enumerate(trusted(heard, log_probs)):
-            begun = max(1, len(self._emitter.decode(tokens[: place + 1]).split()))
-            sure = [*sure, value] if begun > len(sure) else [*sure[:-1], min(sure[-1], value)]
+        return self._heard(self._emitter.log_probs(samples)[0])
+
+    def _heard(self, log_probs: Tensor) -> list[tuple[str, float]]:
+        """The words that the model's own search hears, each as likely as its tokens are in the (geometric) mean, at the
+        best of their steps."""
+        tokens = self._emitter.heard(log_probs)
+        steps = place_tokens(log_probs, tokens)
+        if steps is None:
+            return []
+        best = [float(log_probs[slice(*edges), token].max()) for token, edges in zip(tokens, steps, strict=True)]
+        likely: dict[int, list[float]] = {}  # of each word's tokens
+        for end, value in enumerate(best, 1):
+            likely.setdefault(max(1, len(self._emitter.decode(tokens[:end]).split())), []).append(value)
         words = self._emitter.decode(tokens).split()
-        return list(zip(words, sure[: len(words)], strict=True))
+        return [(word, math.exp(statistics.fmean(likely[number]))) for number, word in enumerate(words, 1)]
 
     def _spelled(self, log_probs: Tensor, written: Sequence[str]) -> list[Spelled]:
         """The words that the model can spell, in their places; none where they do not fit."""
@@ -281,6 +270,30 @@ def passed_over(words: Sequence[Spelled], log_probs: Tensor) -> list[bool]:
     return [said >= _CLEAR for said in between] + [False] * bool(words)
 
 
+def said_between(words: Sequence[str | Open], heard: Sequence[tuple[str, float]]) -> list[str | None]:
+    """What is heard in each open place of a text: what stands between the known words beside it. None where one of
+    these was heard otherwise, or a word between is not so likely (`SURE`)."""
+    known = [normalize(word) for word in words if isinstance(word, str)]
+    agree = [True, *[False] * len(known), True]  # the edges, too
+    between: list[list[tuple[str, float]]] = [[] for _ in range(len(known) + 1)]
+    done = place = 0
+    for edit in align(known, [normalize(word) for word, _ in heard]):
+        done += edit.op != "I"
+        agree[done] |= edit.op == "="
+        if edit.op == "I":
+            between[done].append(heard[place])
+        place += edit.op != "D"
+    found: list[str | None] = []
+    done = 0
+    for word in words:
+        if isinstance(word, str):
+            done += 1
+        else:
+            clear = agree[done] and agree[done + 1] and all(sure >= SURE for _, sure in between[done])
+            found.append(" ".join(said for said, _ in between[done]) if clear else None)
+    return found
+
+
 class RunEmitter:
     """The CTC head of a run's best checkpoint."""
 
@@ -289,7 +302,7 @@ class RunEmitter:
         from speechmill.evaluate import open_recognizer
 
         recipe = load_recipe(run / "config.yaml", [])
-        self._recognizing: Recognizing = open_recognizer(run, recipe, "best", SearchSettings())
+        self._recognizing: Recognizing = open_recognizer(run, recipe, "best")
         model = self._recognizing.model
         rate = model.log_mel.settings.sample_rate
         if rate != RATE:
@@ -302,9 +315,14 @@ class RunEmitter:
         weights = hashlib.sha256()
         for value in model.state_dict().values():
             weights.update(value.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+        language_models = [run / name for name in (LANGUAGE_MODEL_NAME, NEURAL_MODEL_NAME)]
         self.version = fingerprint(
-            [recipe.model_fingerprint(), self._recognizing.tokenizer.fingerprint, weights.hexdigest()]
-        )
+            [
+                recipe.model_fingerprint(), self._recognizing.tokenizer.fingerprint, weights.hexdigest(),
+                recipe.search.model_dump(mode="json"),
+                *(sha256_file(path) for path in language_models if path.is_file()),
+            ]
+        )  # fmt: skip
 
     @torch.inference_mode()
     def log_probs(self, samples: Pcm) -> tuple[Tensor, float]:
@@ -314,6 +332,12 @@ class RunEmitter:
         features, frames = model.log_mel(sound, torch.tensor([len(samples)], device=sound.device))
         found = log_softmax(model.ctc_logits(model.encoded(features, frames)))
         return found[0].cpu(), len(samples) / RATE / max(1, found.shape[1])
+
+    def heard(self, log_probs: Tensor) -> list[int]:
+        """See `Emitter.heard`."""
+        given = self._recognizing
+        (found,) = ctc_search(log_probs[None], torch.tensor([len(log_probs)]), given.search, given.language_model)
+        return found.tokens
 
     def encode(self, word: str) -> list[int]:
         """See `Emitter.encode`."""

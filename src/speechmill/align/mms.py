@@ -63,6 +63,10 @@ class MmsEmitter:
         found = emission[0].log_softmax(-1)
         return found, len(samples) / RATE / max(1, found.shape[0])
 
+    def heard(self, log_probs: Tensor) -> list[int]:
+        """See `Emitter.heard`."""
+        return collapse(log_probs.argmax(1).numpy())
+
     def encode(self, word: str) -> list[int]:
         """See `Emitter.encode`."""
         return [self._letters[letter] for letter in re.sub(r"[^a-z']", "", word.lower()) if letter in self._letters]

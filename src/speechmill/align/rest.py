@@ -11,14 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from speechmill.align.base import Aligner
+from speechmill.align.base import SURE, Aligner
 from speechmill.align.recording import Outcome
 from speechmill.align.sound import SECONDS, edges, levels, pieces
 from speechmill.audio import RATE, Pcm
 from speechmill.settings import AlignSettings
 from speechmill.text import WILDCARD
 
-_SURE = 0.6  # a word that is less likely is not clear
 _WORDS, _CLEAR = 3, 0.5  # an utterance has so many clear words, and they are such a share of all
 _PIECE = (2.0, 8.0)  # seconds, as `ctc:` listens
 _APART = 0.2  # seconds of the sound beside a kept sentence that are left to it: of 5 % the end is as much too early
@@ -52,7 +51,7 @@ def hear_rest(
             if end - start < settings.min_seconds:
                 continue
             heard = aligner.hear(samples[round(start * RATE) : round(end * RATE)]) or []
-            clear = sum(sure >= _SURE for _, sure in heard)
+            clear = sum(sure >= SURE for _, sure in heard)
             if clear >= _WORDS and clear >= _CLEAR * len(heard):
                 found.append(Rest(start, end, with_wildcards(heard), clear / len(heard)))
             elif len(heard) >= _WORDS:
@@ -71,5 +70,5 @@ def gaps(kept: Sequence[tuple[float, float]], seconds: float) -> Iterator[tuple[
 
 def with_wildcards(heard: Sequence[tuple[str, float]]) -> str:
     """The clear words, and a wildcard for each run of others."""
-    words = [word if sure >= _SURE else WILDCARD for word, sure in heard]
+    words = [word if sure >= SURE else WILDCARD for word, sure in heard]
     return " ".join(word for before, word in pairwise(["", *words]) if (before, word) != (WILDCARD, WILDCARD))
