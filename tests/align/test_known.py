@@ -43,6 +43,14 @@ def test_words_of_voices_that_are_heard_badly_stand_as_they_are_written() -> Non
         assert (told["opened"] != told["heard"]).all()
 
 
+def test_where_the_aligner_told_what_was_misheard_words_of_all_voices_are_left_open() -> None:
+    utterances, words = spoken({"clear": 0.03, "fair": 0.08, "hard": 0.45}, first=0.4)
+    words = words.with_columns(instead=pl.when("heard").then(None).otherwise(pl.lit("★")))
+    found = open_words(utterances, words)
+    assert found.filter(pl.col("speaker") == "hard")["opened"].all()
+    assert found["first"].sum() == words.filter(pl.col("place") == 0, ~pl.col("heard")).height
+
+
 def test_where_transcripts_are_bad_for_all_voices_words_are_left_open() -> None:
     found = open_words(*spoken({"one": 0.3, "another": 0.35, "third": 0.4}))
     assert found["opened"].all()

@@ -2,10 +2,11 @@
 the transcript and not of who listened. What the aligner hears in an open place (`opened`) stands there, if that is
 clear.
 
-A written word that was not heard was not said, or it was hard to hear. How often words of one kind are not heard tells
-which, as far as a transcript is about as wrong for all voices: what a voice misses beyond those that are heard well is
-then not the transcript's. The same goes for words at the edges of utterances. To leave them open would keep a model
-that is trained on the text from ever learning what it hears badly (figures in docs/log.md).
+A written word that was not heard was not said, or it was hard to hear. An aligner that hears without the transcript
+tells which (`Aligner.hear_between`). Of others, how often words of one kind are not heard does, as far as a transcript
+is about as wrong for all voices: what a voice misses beyond those that are heard well is then not the transcript's. The
+same goes for words at the edges of utterances. To leave them open would keep a model that is trained on the text from
+ever learning what it hears badly (figures in docs/log.md).
 """
 
 from __future__ import annotations
@@ -82,8 +83,11 @@ def with_known_text(utterances: pl.DataFrame, words: pl.DataFrame, tells: Tellin
     """The utterances with a column KNOWN_TEXT; those of which nothing is written (`rest`) have it already."""
     clear = [voice in tells.voices for voice in utterances.select(_VOICE).iter_rows()]
     asked = utterances.select("id", clear=pl.Series(clear, dtype=pl.Boolean))
-    told = pl.col("clear") & ~pl.col("by_sound")  # then an unheard word inside is left open, and one more is told of
-    there = pl.col("where").is_in(tells.places)
+    # Where the aligner was asked what is said instead it has told what was misheard: nothing is left to be reckoned.
+    asked_of = pl.col("instead").is_not_null().any().over("id")
+    # Then an unheard word inside is left open, and one more is told of.
+    told = (pl.col("clear") | asked_of) & ~pl.col("by_sound")
+    there = pl.col("where").is_in(tells.places) | asked_of
     table = _placed(words).join(asked, on="id", how="left", maintain_order="left")
     table = table.with_columns(
         known=pl.col("heard") | ~(told & there), more=(pl.col("extra") > 0) & told & (pl.col("heard") | there)
