@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from speechmill.align.known import Telling, Token, count, known_text, telling, with_known_text
+from speechmill.align.known import Telling, Token, count, count_words, known_text, telling, with_known_text
 from speechmill.align.tables import WORDS
 
 WORDS_EACH = 40  # of an utterance
@@ -26,8 +26,12 @@ def spoken(missed: dict[str, float], first: float = 0.0, utterances: int = 30) -
     return table, pl.DataFrame(rows, schema=WORDS, orient="row")
 
 
+def tells_of(utterances: pl.DataFrame, words: pl.DataFrame) -> Telling:
+    return telling(count(words, utterances), count_words(words))
+
+
 def open_words(utterances: pl.DataFrame, words: pl.DataFrame) -> pl.DataFrame:
-    known = with_known_text(utterances, words, telling(count(words, utterances)))
+    known = with_known_text(utterances, words, tells_of(utterances, words))
     text = pl.col("known_text").str
     return known.select("id", "speaker", opened=text.contains("★"), first=text.starts_with("★"))
 
@@ -49,6 +53,23 @@ def test_where_the_aligner_told_what_was_misheard_words_of_all_voices_are_left_o
     found = open_words(utterances, words)
     assert found.filter(pl.col("speaker") == "hard")["opened"].all()
     assert found["first"].sum() == words.filter(pl.col("place") == 0, ~pl.col("heard")).height
+
+
+def test_a_word_that_is_mostly_missed_stands_wherever_it_is_written() -> None:
+    utterances, words = spoken({"clear": 0.03, "fair": 0.08})
+    hard = (pl.col("place") == 7) & (pl.int_range(pl.len()) % 3 > 0)  # two thirds of these are missed
+    words = words.with_columns(
+        word=pl.when(pl.col("place") == 7).then(pl.lit("EBITDA,")).otherwise("word"), heard=pl.col("heard") & ~hard
+    )
+    words = words.with_columns(instead=pl.when("heard").then(None).otherwise(pl.lit("★")))
+    tells = tells_of(utterances, words)
+    assert tells.hard == {"EBITDA"}
+    assert with_known_text(utterances, words, tells)["known_text"].str.contains("EBITDA").all()
+    # Where the aligner told that it may be said nothing is missed.
+    told = words.with_columns(instead=pl.when("heard").then(None).otherwise("word"))
+    assert tells_of(utterances, told).hard == frozenset()
+    few = words.filter(pl.col("id").is_in(["clear-0", "clear-1", "clear-2"]))
+    assert tells_of(utterances, few).hard == frozenset()
 
 
 def test_where_transcripts_are_bad_for_all_voices_words_are_left_open() -> None:
@@ -114,7 +135,7 @@ def test_voices_without_a_name() -> None:
     utterances, words = spoken({"clear": 0.03, "hard": 0.45})
     for dtype in (pl.String, pl.Null):
         nameless = utterances.with_columns(speaker=pl.lit(None, dtype))
-        found = with_known_text(nameless, words, telling(count(words, nameless)))
+        found = with_known_text(nameless, words, tells_of(nameless, words))
         opened = found.group_by("recording").agg(pl.col("known_text").str.contains("★").any())
         assert dict(opened.iter_rows()) == {"clear.wav": True, "hard.wav": False}
 
@@ -129,7 +150,7 @@ def test_one_recording_of_one_voice() -> None:
 
 def test_nothing_was_kept() -> None:
     utterances, words = spoken({"one": 0.2})
-    nothing = with_known_text(utterances.clear(), words.clear(), telling(count(words.clear(), utterances.clear())))
+    nothing = with_known_text(utterances.clear(), words.clear(), tells_of(utterances.clear(), words.clear()))
     assert nothing.is_empty()
     assert nothing["known_text"].dtype == pl.String
 

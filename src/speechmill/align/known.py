@@ -5,8 +5,9 @@ clear.
 A written word that was not heard was not said, or it was hard to hear. An aligner that hears without the transcript
 tells which (`Aligner.hear_between`). Of others, how often words of one kind are not heard does, as far as a transcript
 is about as wrong for all voices: what a voice misses beyond those that are heard well is then not the transcript's. The
-same goes for words at the edges of utterances. To leave them open would keep a model that is trained on the text from
-ever learning what it hears badly (figures in docs/log.md).
+same goes for words at the edges of utterances, and, whoever listened, for a word that is missed more often than not
+wherever it is written ("EBITDA", which a model had never learned). To leave them open would keep a model that is
+trained on the text from ever learning what it hears badly (figures in docs/log.md).
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from typing import NamedTuple
 import polars as pl
 
 from speechmill.manifest import KNOWN_TEXT
-from speechmill.text import WILDCARD
+from speechmill.text import WILDCARD, normalize
 
 # Unheard words are left open of voices that miss, inside utterances, at most so many times what a good one does: that
 # below which this share of all words is. At the edges, where these voices together miss no more than that.
 _TELLING, _BEST = 4.0, 0.25
-_PRIOR = 20.0  # words: a voice with fewer is judged rather as all are
+_PRIOR = 20.0  # words: a voice with fewer is judged rather as all are, and a word that is written less often
+_MOSTLY = 0.5  # a word of which more are not heard is hard to hear
 _VOICE = ("recording", "speaker")
 _FIRST, _INSIDE, _LAST = "first", "inside", "last"  # of the said words of an utterance
 
@@ -32,10 +34,13 @@ Voice = tuple[str, str | None]
 
 @dataclass(frozen=True)
 class Telling:
-    """Where an unheard word tells of the transcript: of these voices, at these places in an utterance."""
+    """Where an unheard word tells of the transcript: of these voices, at these places in an utterance, and where it is
+    none of the `hard` words (normalized), which are missed more often than not: that is seldom the transcript's
+    fault."""
 
     voices: frozenset[Voice]
     places: frozenset[str]
+    hard: frozenset[str] = frozenset()
 
 
 class Token(NamedTuple):
@@ -61,22 +66,48 @@ def count(words: pl.DataFrame, utterances: pl.DataFrame) -> pl.DataFrame:
     return asked.group_by(*_VOICE, "where").agg(words=pl.len(), unheard=(~pl.col("heard")).sum())
 
 
-def telling(counts: pl.DataFrame) -> Telling:
-    """What the counts of all recordings say."""
+def count_words(words: pl.DataFrame) -> pl.DataFrame:
+    """`word` (normalized), `words`, `unheard` of one or more recordings. A word that was not heard counts as heard
+    where the aligner told that it may be said."""
+    said = words.filter(pl.col("start").is_not_null(), ~pl.col("by_sound"))
+    said = said.with_columns(in_place=pl.col("instead").is_not_null().cum_sum().over("id"))
+    written = pl.col("word").filter(~pl.col("heard")).str.join(" ").over("id", "in_place")
+    may_be_said = (pl.col("instead").first().over("id", "in_place") == written).fill_null(False)
+    said = said.with_columns(_normalized(said["word"]), missed=~pl.col("heard") & ~may_be_said)
+    return said.group_by("word").agg(words=pl.len(), unheard=pl.col("missed").sum())
+
+
+def telling(counts: pl.DataFrame, by_word: pl.DataFrame) -> Telling:
+    """What the counts of all recordings say, those of `count` and of `count_words`."""
+    hard = _hard(by_word)
     inside = pl.col("where") == _INSIDE
     voices = counts.group_by(*_VOICE).agg(pl.col("words", "unheard").filter(inside).sum())
     words, unheard = (int(voices[name].sum()) for name in ("words", "unheard"))
     if not words:  # utterances of two words: there is nothing to compare with
-        return Telling(frozenset(voices.select(_VOICE).rows()), frozenset((_FIRST, _INSIDE, _LAST)))
-    mean = unheard / words
-    rate = (pl.col("unheard") + _PRIOR * mean) / (pl.col("words") + _PRIOR)
-    voices = voices.with_columns(rate=rate).sort("rate", *_VOICE)
+        return Telling(frozenset(voices.select(_VOICE).rows()), frozenset((_FIRST, _INSIDE, _LAST)), hard)
+    voices = voices.with_columns(rate=_rate(unheard / words)).sort("rate", *_VOICE)
     most = _TELLING * voices.filter(pl.col("words").cum_sum() >= _BEST * words)["rate"][0]
     clear = voices.filter(pl.col("rate") <= most)
     of_clear = counts.join(clear.select(_VOICE), on=_VOICE, how="semi", nulls_equal=True)
     places = of_clear.group_by("where").agg(rate=pl.col("unheard").sum() / pl.col("words").sum())
     told = places.filter(inside | (pl.col("rate") <= most))
-    return Telling(frozenset(clear.select(_VOICE).rows()), frozenset(told["where"]))
+    return Telling(frozenset(clear.select(_VOICE).rows()), frozenset(told["where"]), hard)
+
+
+def _hard(by_word: pl.DataFrame) -> frozenset[str]:
+    by_word = by_word.group_by("word").agg(pl.col("words", "unheard").sum())
+    words, unheard = (int(by_word[name].sum()) for name in ("words", "unheard"))
+    return frozenset(by_word.filter(_rate(unheard / max(words, 1)) > _MOSTLY)["word"])
+
+
+def _rate(mean: float) -> pl.Expr:
+    """How often words of one kind are not heard; as all are, where there are few."""
+    return (pl.col("unheard") + _PRIOR * mean) / (pl.col("words") + _PRIOR)
+
+
+def _normalized(words: pl.Series) -> pl.Series:
+    known = {word: normalize(word) for word in words.unique()}
+    return words.replace_strict(known, return_dtype=pl.String)
 
 
 def with_known_text(utterances: pl.DataFrame, words: pl.DataFrame, tells: Telling) -> pl.DataFrame:
@@ -90,7 +121,8 @@ def with_known_text(utterances: pl.DataFrame, words: pl.DataFrame, tells: Tellin
     there = pl.col("where").is_in(tells.places) | asked_of
     table = _placed(words).join(asked, on="id", how="left", maintain_order="left")
     table = table.with_columns(
-        known=pl.col("heard") | ~(told & there), more=(pl.col("extra") > 0) & told & (pl.col("heard") | there)
+        known=pl.col("heard") | ~(told & there) | _normalized(table["word"]).is_in(tells.hard),
+        more=(pl.col("extra") > 0) & told & (pl.col("heard") | there),
     )
     opened: dict[str, list[Token]] = {}
     wanted = (pl.col("said") & ~pl.col("known")) | pl.col("more")

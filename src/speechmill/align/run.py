@@ -27,7 +27,7 @@ import polars as pl
 from speechmill.align import judge, ledger
 from speechmill.align.aligners import open_aligner
 from speechmill.align.base import Aligner
-from speechmill.align.known import count, telling, with_known_text
+from speechmill.align.known import count, count_words, telling, with_known_text
 from speechmill.align.opened import hear_open_places
 from speechmill.align.recording import align_recording
 from speechmill.align.rest import hear_rest
@@ -376,7 +376,9 @@ def _utterances(folders: Sequence[Path]) -> pl.DataFrame:
         return pl.read_parquet(folder / "words.parquet")
 
     found = [(folder, pl.read_parquet(folder / "utterances.parquet")) for folder in folders]
-    tells = telling(pl.concat([count(words(folder), table) for folder, table in found]))
+    by_voice = pl.concat([count(words(folder), table) for folder, table in found])
+    by_word = pl.concat([count_words(words(folder)) for folder, _ in found])
+    tells = telling(by_voice, by_word)
     known = [
         with_known_text(table, words(folder), tells)
         for folder, table in track(found, "merge", len(found), "recordings")
