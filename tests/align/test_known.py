@@ -62,6 +62,7 @@ def test_a_word_that_is_mostly_missed_stands_wherever_it_is_written() -> None:
         word=pl.when(pl.col("place") == 7).then(pl.lit("EBITDA,")).otherwise("word"), heard=pl.col("heard") & ~hard
     )
     words = words.with_columns(instead=pl.when("heard").then(None).otherwise(pl.lit("★")))
+    utterances = utterances.with_columns(text=pl.lit("EBITDA, w"))  # as known as it is, where nothing is open
     tells = tells_of(utterances, words)
     assert tells.hard == {"EBITDA"}
     assert with_known_text(utterances, words, tells)["known_text"].str.contains("EBITDA").all()

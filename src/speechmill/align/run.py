@@ -55,7 +55,7 @@ from speechmill.settings import AlignSettings
 from speechmill.workers import ALONE, Worker, cores, end_with_parent
 
 _VERSION = 19  # of what align does: raise it where the same input would give other rows
-_MERGING_VERSION = 4  # the same, of what is made of all recordings together: then they need not be aligned again
+_MERGING_VERSION = 5  # the same, of what is made of all recordings together: then they need not be aligned again
 _TABLES = ("utterances", "words", "sentences", "spans")
 _KILLED = 4  # recordings in a row at each of which a process is killed: that is the machine
 _MERGING = 3600.0  # seconds that a worker waits for another one's merging
