@@ -29,7 +29,7 @@ from speechmill.errors import SpeechmillError
 from speechmill.losses import log_softmax
 from speechmill.models.forced import log_likelihood, place_tokens
 from speechmill.models.ngram import NgramModel
-from speechmill.models.search import collapse, ctc_beam, ctc_search
+from speechmill.models.search import ctc_beam, ctc_search
 from speechmill.recognize import Recognizing
 from speechmill.score.align import align
 from speechmill.settings import SearchSettings
@@ -44,10 +44,10 @@ _PIECE = (2.0, 8.0)
 # said there.
 _CLEAR = 1.0
 _AWAY = 0.1  # nats a step by which a known token is preferred to "anything" where it is the likeliest
-# Nats for each token that is written in an open place by which what is heard there may be likelier: it was misheard.
-_AS_WRITTEN = 3.0
-_MORE = 4.0  # nats by which anything beside it may make it likelier; beyond, more is said there than is written
-_VERSION = 9
+# Nats for each token that is written in an open place by which anything may be likelier there: it was misheard.
+_AS_WRITTEN = 4.0
+_MORE = 5.0  # nats by which anything beside it may make it likelier; beyond, more is said there than is written
+_VERSION = 10
 
 
 class Emitter(Protocol):
@@ -76,14 +76,6 @@ class Spelled(NamedTuple):
     word: str
     first: int
     last: int
-
-
-class Bound(NamedTuple):
-    """The token before or after an open place with its steps; BLANK where the sound begins or ends."""
-
-    token: int
-    first: int
-    last: int  # without
 
 
 def as_written(text: str) -> list[Token]:
@@ -177,7 +169,7 @@ class Ctc:
         if not self._emitter.writes:
             return None
         coded = [self._emitter.encode(word) if isinstance(word, str) else [] for word in words]
-        places = [word for word in words if not isinstance(word, str)]
+        places = [(number, word) for number, word in enumerate(words) if not isinstance(word, str)]
         # The sound of a word that it cannot spell would be taken for what is said beside it.
         unknown = any(isinstance(word, str) and not ids for word, ids in zip(words, coded, strict=True))
         if len(samples) < RATE // 10 or unknown:
@@ -185,40 +177,35 @@ class Ctc:
         log_probs, _ = self._emitter.log_probs(samples)
         anything = log_probs.shape[1]
         with_anything = torch.cat([log_probs, log_probs.amax(1, keepdim=True) - _AWAY], 1)
-        tokens = [token for ids in coded for token in ids or [anything]]
-        steps = place_tokens(with_anything, tokens)
-        if steps is None:
-            return [None] * len(places)
-        bounds = [(0, 0), *steps, (len(log_probs), len(log_probs))]
-        beside = [Bound(token, *edges) for token, edges in zip([BLANK, *tokens, BLANK], bounds, strict=True)]
-        around = [
-            (before, after)
-            for before, one, after in zip(beside, beside[1:], beside[2:], strict=False)
-            if one.token == anything
-        ]
-        heard = said_between(words, self._heard(log_probs))
+        parts = [ids or [anything] for ids in coded]
         return [
-            " ".join(place.written)
-            if self._may_be_said(with_anything[before.first : after.last], before, place, after)
-            else instead
-            for (before, after), place, instead in zip(around, places, heard, strict=True)
+            " ".join(place.written) if self._may_be_said(with_anything, parts, number, place) else instead
+            for (number, place), instead in zip(places, said_between(words, self._heard(log_probs)), strict=True)
         ]
 
-    def _may_be_said(self, around: Tensor, before: Bound, place: Open, after: Bound) -> bool:
-        """Whether what is written in an open place is about as likely as what is heard from the token before it to the
-        one after it (their steps are given, and "anything" as the last token), and than with anything beside it."""
+    def _may_be_said(self, with_anything: Tensor, parts: Sequence[list[int]], number: int, place: Open) -> bool:
+        """Whether what is written in an open place is about as likely there as anything, and as with anything beside.
+
+        The whole text is laid over the sound: beside a word that was misheard its neighbours may be off their steps.
+
+        Args:
+            with_anything: [steps, tokens + 1], natural logarithms; the last one is "anything".
+            parts: the tokens of each word, and "anything" in the open places, of which this is the one at `number`.
+        """
         coded = [self._emitter.encode(word) for word in place.written]
         if not coded or not all(coded):
             return False
-        anything = around.shape[1] - 1
-        written = [token for ids in coded for token in ids]
-        first, last = ([bound.token] if bound.token != BLANK else [] for bound in (before, after))
-        as_written, *with_more = (
-            log_likelihood(around, [*first, *tokens, *last])
-            for tokens in (written, [anything, *written], [*written, anything])
+        written, anything = [token for ids in coded for token in ids], parts[number]
+
+        def likely(there: list[int]) -> float:
+            around = [*parts[:number], there, *parts[number + 1 :]]
+            return log_likelihood(with_anything, [token for ids in around for token in ids])
+
+        as_written = likely(written)
+        return (
+            likely(anything) - as_written <= _AS_WRITTEN * len(written)
+            and max(likely([*anything, *written]), likely([*written, *anything])) - as_written <= _MORE
         )
-        likeliest = log_likelihood(around, collapse(around[:, :-1].argmax(1).numpy()))
-        return likeliest - as_written <= _AS_WRITTEN * len(written) and max(with_more) - as_written <= _MORE
 
     def hear(self, samples: Pcm) -> list[tuple[str, float]] | None:
         """See `Aligner.hear`."""
