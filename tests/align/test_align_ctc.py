@@ -166,7 +166,6 @@ class Faint(Spelling):
     [
         (2.0, 0, "demand", "demand"),  # about as likely: misheard
         (2.0, 0, "prices", "bemand"),
-        (35.0, 0, "demand", "bemand"),
         (2.0, 5, "demand", "qbemand"),  # and more is said there than is written
     ],
 )
