@@ -26,9 +26,9 @@ WORDS: dict[str, pl.DataType] = {
     "heard": pl.Boolean(),  # false where something else was understood: a damaged word, or a hard one
     "extra": pl.Int32(),  # words heard after it, up to the next one heard, beyond those written there
     "by_sound": pl.Boolean(),  # its sentence was found by its sound, as a whole: `heard` says nothing then
-    # What is said in the place of this word and of the unheard ones after it, or after this word if it was heard: what is
-    # written there, where that may well be; other words; a wildcard for what is not clear, or not heard. Null elsewhere,
-    # and where the aligner does not tell.
+    # What is said in the place of this word and of the unheard ones after it, or after this word if it was heard: what
+    # is written there, where that may well be; other words; a wildcard for what is not clear, or not heard. Null
+    # elsewhere, and where the aligner does not tell.
     "instead": pl.String(),
 }
 SENTENCES: dict[str, pl.DataType] = {
