@@ -37,7 +37,7 @@ from speechmill.corpora.demo.build import HEADER, clock, sentence_id
 RECIPE = Path("hparams/demo.yaml")
 DAMAGE = 20  # %
 # Of alignment and training, each with the recognizer of the one before.
-PASSES = ("first", "second", "third", "fourth")
+PASSES = ("first", "second", "third", "fourth", "fifth")
 SILENCE = 1.0  # seconds, at most, around half of the utterances: sentences follow pauses in what is aligned next
 _LEFT_OUT = {"reason": "not-imported", "confidence": 0.0, "start": None, "end": None}
 _METADATA = Path("metadata") / "BizSpeech_MetaData.json"
