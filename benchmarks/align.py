@@ -117,6 +117,9 @@ def main() -> None:
     parser.add_argument(
         "--first-updates", type=int, default=2000, help="of the model trained on it, whatever --set says"
     )
+    parser.add_argument(
+        "--next-updates", type=int, default=6000, help="of the models that align next but the first, likewise"
+    )
     parser.add_argument("--seeds", type=int, default=1, help="of the first and last models that training compares")
     parser.add_argument(
         "--hear-rest", action=argparse.BooleanOptionalAction, default=True, help="in the ctc passes of training"
@@ -140,8 +143,8 @@ def main() -> None:
 
 def other_outcomes(args: Namespace) -> str:
     """What speaks against going on under --work: what is kept there is of another corpus, aligner or seed."""
-    names = ("corpus", "demo", "demo_calls", "calls", "seed", "aligner", "run", "first_calls", "first_updates", "seeds",
-             "hear_rest", "overrides")  # fmt: skip
+    names = ("corpus", "demo", "demo_calls", "calls", "seed", "aligner", "run", "first_calls", "first_updates",
+             "next_updates", "seeds", "hear_rest", "overrides")  # fmt: skip
     asked = {name: str(getattr(args, name)) for name in names}
     path = args.work / "asked.json"
     before = read_json(path) if path.exists() else asked

@@ -71,7 +71,7 @@ def training(args: Namespace) -> dict[str, Any]:
 
     The true ones, the last pass and what was said in it with --seeds seeds. Test utterances begin and end with their
     sound, so what is trained on true times does, too, and the last pass, of which no alignment is asked; the others
-    train with silence around for the sake of the next one.
+    train with silence around for the sake of the next one, and longer: what is compared trains as the recipe says.
     """
     folder: Path = args.work / "training"
     demo = demo_of(args)
@@ -104,12 +104,14 @@ def training(args: Namespace) -> dict[str, Any]:
         out = folder / f"{name}-{few}.parquet"
         speechmill("align", source, out, "--aligner", aligner, *hear)
         is_last = name == PASSES[-1]
+        updates = [] if is_last else updates
         settings = open_words + updates + (silence if not is_last else [])
         found[name] = _learned(out, f"{name}-{few}", folder, args, settings, args.seeds if is_last else 1)
         found[name] |= kept_of(out, transcripts) | {"text": text_record(out, demo)}
         # What the first model hears without a transcript is wrong too often: of 6,752 words 7.5 %.
         hear = [f"align.hear_rest={str(args.hear_rest and name != PASSES[0]).lower()}"]
-        source, aligner, updates = untimed, f"ctc:{folder / f'{name}-{few}' / 'run'}", []
+        source, aligner = untimed, f"ctc:{folder / f'{name}-{few}' / 'run'}"
+        updates = [f"train.updates={args.next_updates}"]
     said = with_what_was_said(out, demo, folder / "as-said.parquet")
     found["as_said"] = _learned(said, "as-said", folder, args, open_words, args.seeds)
     found["everything"] = _learned(everything, "everything", folder, args, same)
