@@ -7,19 +7,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from scripted import PAUSE, WORD, said
+from scripted import PAUSE, WORD, Scripted, said
 from torch import Tensor
 
 from speechmill.align.base import Open, Sentence
-from speechmill.align.ctc import Ctc, RunEmitter, Spelled, as_written, passed_over, said_between
+from speechmill.align.ctc import Ctc, RunEmitter, Spelled, TextOver, as_written, passed_over, said_between
 from speechmill.align.known import Token, known_text
 from speechmill.align.mms import Mms, spell
 from speechmill.align.opened import hear_open_places
-from speechmill.align.recording import Outcome, align_recording
+from speechmill.align.recording import Outcome, TimedToken, align_recording
 from speechmill.align.sound import FRAME
 from speechmill.audio import RATE, Pcm
 from speechmill.errors import SpeechmillError
-from speechmill.models.forced import log_likelihood, place_tokens
+from speechmill.models.forced import path_likelihood, place_tokens
 from speechmill.models.search import collapse
 from speechmill.tokenizer import ANYTHING, BLANK
 
@@ -185,12 +185,27 @@ def test_what_is_about_as_likely_as_what_is_heard_stands_as_written(
         assert known_text(known_tokens(outcome)) == A.replace("demand", heard)
 
 
-def test_a_text_is_as_likely_as_all_its_paths() -> None:
+def test_a_text_is_as_likely_as_its_best_path() -> None:
     log_probs = torch.log(torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.6, 0.3]]))
-    assert math.exp(log_likelihood(log_probs, [1])) == pytest.approx(0.5 * 0.6 + 0.3 * 0.6 + 0.3 * 0.1)
-    assert math.exp(log_likelihood(log_probs, [1, 2])) == pytest.approx(0.3 * 0.3)
-    assert math.exp(log_likelihood(log_probs, [])) == pytest.approx(0.5 * 0.1)
-    assert log_likelihood(log_probs, [1, 1]) == log_likelihood(log_probs[:0], [1]) == -math.inf
+    assert math.exp(path_likelihood(log_probs, [1])) == pytest.approx(0.5 * 0.6)
+    assert math.exp(path_likelihood(log_probs, [1, 2])) == pytest.approx(0.3 * 0.3)
+    assert math.exp(path_likelihood(log_probs, [])) == pytest.approx(0.5 * 0.1)
+    assert path_likelihood(log_probs, [1, 1]) == path_likelihood(log_probs[:0], [1]) == -math.inf
+
+
+def test_a_pause_beside_an_open_place_is_nothing_that_is_said() -> None:
+    """A blank is never quite sure: of all paths together those with anything in the pause would be likelier."""
+    steps = torch.full((60, 4), 0.01)
+    steps[:, BLANK] = 0.97
+    for step, token in ((2, 1), (4, 2), (57, 3)):
+        steps[step] = torch.tensor([0.02, *(0.94 if token == other else 0.02 for other in (1, 2, 3))])
+    log_probs = steps.log()
+    misheard, more = TextOver(log_probs, [[1], [4], [3]]).likelier(1, [2])
+    assert misheard < 0.2
+    assert more < 0
+    steps[30] = torch.tensor([0.02, 0.94, 0.02, 0.02])  # and this is
+    assert TextOver(steps.log(), [[1], [4], [3]]).likelier(1, [2])[1] > 3
+    assert TextOver(log_probs[:3], [[1], [4], [3]]).likelier(1, [2, 2]) == (math.inf, math.inf), "too few steps"
 
 
 def test_words_are_heard_without_the_transcript_each_as_sure_as_its_tokens_are_together() -> None:
@@ -214,11 +229,47 @@ def test_what_is_said_in_an_open_place_is_what_stands_between_the_known_words() 
     saw = ["we", "saw", Open(("weak",)), "demand", "in"]
     assert said_between([*saw, "europe"], heard) == ["strong"]
     assert said_between([*saw, Open(), "europe"], heard) == ["strong", None], "not clear"
-    assert said_between([*saw, "north", "europe", Open()], heard) == ["strong", ""]
+    assert said_between([*saw, "north", "europe", Open()], heard) == ["strong", None], "nothing is heard"
     assert said_between([Open(), "saw", "strong", Open(("in",))], heard) == ["we", None]
     assert said_between(["we", "say", Open(), "demand", Open(), "north", "europe"], heard) == [None, "in"]
-    assert said_between([Open()], []) == [""]
+    assert said_between([Open()], []) == [None]
     assert said_between(["we", Open()], []) == [None], "the word beside it was not heard"
+
+
+def test_a_dash_is_nothing_that_is_said() -> None:
+    samples, _, _ = said([A])
+    emitter = Spelling(samples, [A])
+    emitter.decode = lambda ids: "we -- saw" if len(ids) > 3 else "we"  # type: ignore[method-assign]
+    assert [word for word, _ in Ctc(emitter).hear(samples) or []] == ["we", "saw"]
+
+
+def test_where_words_cannot_be_spelled_or_the_sound_is_too_short_nothing_can_be_told() -> None:
+    samples, _, _ = said([A])
+    aligner = Ctc(Spelling(samples, [A]))
+    aligner._emitter.encode = lambda word: [] if word == "\u00df" else [LETTERS.index(one) for one in word]  # type: ignore[method-assign]
+    words = ["we", "saw", Open(("strong",)), "demand", "in", "europe"]
+    assert aligner.hear_between(samples, words) == ["strong"]
+    assert aligner.hear_between(samples[:1000], words) == [None]
+    assert aligner.hear_between(samples, [*words[:-1], "\u00df"]) == [None], "a known word"
+    aligner._heard = lambda _: []  # type: ignore[method-assign]
+    assert aligner.hear_between(samples, ["we", "saw", Open(("\u00df",)), *words[3:]]) == [None]
+    aligner._emitter.writes = False
+    assert aligner.hear_between(samples, words) is None
+    assert aligner.hear(samples) is None
+
+
+def test_nobody_is_asked_what_is_said_in_a_sentence_of_minutes() -> None:
+    asked: list[int] = []
+    aligner = Scripted([])
+    aligner.hear_between = lambda samples, _: asked.append(len(samples)) or [None]  # type: ignore[method-assign]
+    tokens = (
+        TimedToken("we", 0.0, 0.4, True),
+        TimedToken("saw", 0.5, 0.9, False),
+        TimedToken("it", 179.5, 180.0, True),
+    )
+    found = hear_open_places(aligner, np.zeros(200 * RATE, np.int16), Outcome(0, "kept", 0.7, 0.0, 180.0, tokens))
+    assert found.tokens[1].instead == "\u2605"
+    assert asked == [0]
 
 
 def test_a_ctc_model_aligns_what_it_hears() -> None:

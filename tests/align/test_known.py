@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from speechmill.align.known import Telling, Token, count, count_words, known_text, telling, with_known_text
+from speechmill.align.known import Telling, Token, count, count_words, known_text, summed, telling, with_known_text
 from speechmill.align.tables import WORDS
 
 WORDS_EACH = 40  # of an utterance
@@ -71,6 +71,13 @@ def test_a_word_that_is_mostly_missed_stands_wherever_it_is_written() -> None:
     assert tells_of(utterances, told).hard == frozenset()
     few = words.filter(pl.col("id").is_in(["clear-0", "clear-1", "clear-2"]))
     assert tells_of(utterances, few).hard == frozenset()
+
+
+def test_where_most_is_missed_a_word_that_was_heard_is_not_hard() -> None:
+    counts = pl.DataFrame({"word": ["the", "rare", "odd"], "words": [100, 3, 3], "unheard": [60, 0, 3]})
+    voices = pl.DataFrame(schema={"recording": pl.String, "speaker": pl.String, "where": pl.String,
+                                  "words": pl.UInt32, "unheard": pl.UInt32})  # fmt: skip
+    assert telling(voices, summed([counts[:1], counts[1:]])).hard == {"the", "odd"}
 
 
 def test_where_transcripts_are_bad_for_all_voices_words_are_left_open() -> None:
@@ -173,9 +180,12 @@ def test_what_is_said_instead_stands_where_it_is_clear_and_the_whole_place_is_op
     assert known_text([we, as_heard, pause, them, pause, it]) == "we met her -- it"
     assert known_text([we, as_heard, them._replace(known=True), it]) == "we ★ them it", "part of it may be there"
     assert known_text([we, saw._replace(instead="★"), it]) == "we ★ it"
-    assert known_text([we, saw._replace(instead=""), it]) == "we it", "nothing is said there"
+    hard = saw._replace(known=True, instead="saw them")
+    assert (
+        known_text([we, hard, them, it]) == known_text([we, hard._replace(known=False), them, it]) == "we saw them it"
+    )
+    assert known_text([we, saw._replace(instead="saw them"), them._replace(known=True), it]) == "we saw them it"
     assert known_text([we, as_heard, them._replace(instead="★"), it]) == "we met her ★ it", "two places"
     assert known_text([we._replace(more=True, instead="all"), it]) == "we all it"
     assert known_text([we._replace(more=True, instead="all"), saw, it]) == "we all it"
     assert known_text([we._replace(instead="all"), it]) == "we it", "that voice tells nothing of the transcript"
-    assert known_text([saw._replace(instead=""), pause]) == known_text([saw._replace(instead="")]) == "★"

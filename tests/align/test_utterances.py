@@ -80,3 +80,25 @@ def test_an_open_place_beside_a_cut_is_not_clear_any_more() -> None:
     assert cut_before([*tokens, after, tokens[0]], 5)[0] == (*tokens, replace(after, instead="★"))
     assert cut_before([*tokens, after, tokens[0], tokens[0]], 6)[0][1:5:3] == (head, after)
     assert cut_before(tokens, 1) == ((tokens[0],), (unclear, *tokens[2:]))
+
+
+def test_what_is_said_as_written_stays_so_on_both_sides_of_a_cut() -> None:
+    first, head = TimedToken("a", 0.0, 0.8, True), TimedToken("b", 1.0, 1.8, False, instead="b c")
+    second, after = TimedToken("c", 2.0, 2.8, False), TimedToken("d", 3.0, 3.8, True)
+    left, right = cut_before([first, head, second, after], 2)
+    assert left == (first, replace(head, instead="b"))
+    assert right == (replace(second, instead="c"), after)
+    assert cut_before([first, head, second, after], 1) == ((first,), (head, second, after))
+    assert cut_before([first, head, second, after], 3) == ((first, head, second), (after,))
+    more = replace(first, extra=1, instead="b c")  # heard as another word, but about as likely
+    left, right = cut_before([more, replace(head, instead=None), second, after], 1)
+    assert left == (first,)
+    assert right == (head, second, after)
+
+
+def test_an_open_place_that_is_cut_is_open_on_both_sides() -> None:
+    first, head = TimedToken("a", 0.0, 0.8, True), TimedToken("b", 1.0, 1.8, False, instead="bee")
+    second, after = TimedToken("c", 2.0, 2.8, False), TimedToken("d", 3.0, 3.8, True)
+    left, right = cut_before([first, head, second, after], 2)
+    assert left == (first, replace(head, instead="★"))
+    assert right == (replace(second, instead="★"), after)

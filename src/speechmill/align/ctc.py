@@ -27,7 +27,7 @@ from speechmill.audio import RATE, Pcm
 from speechmill.config import load_recipe
 from speechmill.errors import SpeechmillError
 from speechmill.losses import log_softmax
-from speechmill.models.forced import log_likelihood, place_tokens
+from speechmill.models.forced import path_likelihood, place_tokens
 from speechmill.models.ngram import NgramModel
 from speechmill.models.search import ctc_beam, ctc_search
 from speechmill.recognize import Recognizing
@@ -47,7 +47,7 @@ _AWAY = 0.1  # nats a step by which a known token is preferred to "anything" whe
 # Nats for each token that is written in an open place by which anything may be likelier there: it was misheard.
 _AS_WRITTEN = 4.0
 _MORE = 5.0  # nats by which anything beside it may make it likelier; beyond, more is said there than is written
-_VERSION = 10
+_VERSION = 11
 
 
 class Emitter(Protocol):
@@ -176,36 +176,21 @@ class Ctc:
             return [None] * len(places)
         log_probs, _ = self._emitter.log_probs(samples)
         anything = log_probs.shape[1]
-        with_anything = torch.cat([log_probs, log_probs.amax(1, keepdim=True) - _AWAY], 1)
-        parts = [ids or [anything] for ids in coded]
+        over = TextOver(log_probs, [ids or [anything] for ids in coded])
         return [
-            " ".join(place.written) if self._may_be_said(with_anything, parts, number, place) else instead
+            " ".join(place.written) if self._may_be_said(over, number, place) else instead
             for (number, place), instead in zip(places, said_between(words, self._heard(log_probs)), strict=True)
         ]
 
-    def _may_be_said(self, with_anything: Tensor, parts: Sequence[list[int]], number: int, place: Open) -> bool:
-        """Whether what is written in an open place is about as likely there as anything, and as with anything beside.
-
-        The whole text is laid over the sound: beside a word that was misheard its neighbours may be off their steps.
-
-        Args:
-            with_anything: [steps, tokens + 1], natural logarithms; the last one is "anything".
-            parts: the tokens of each word, and "anything" in the open places, of which this is the one at `number`.
-        """
+    def _may_be_said(self, over: TextOver, number: int, place: Open) -> bool:
+        """Whether what is written in an open place, that at `number`, is about as likely there as anything, and as with
+        anything beside it."""
         coded = [self._emitter.encode(word) for word in place.written]
         if not coded or not all(coded):
             return False
-        written, anything = [token for ids in coded for token in ids], parts[number]
-
-        def likely(there: list[int]) -> float:
-            around = [*parts[:number], there, *parts[number + 1 :]]
-            return log_likelihood(with_anything, [token for ids in around for token in ids])
-
-        as_written = likely(written)
-        return (
-            likely(anything) - as_written <= _AS_WRITTEN * len(written)
-            and max(likely([*anything, *written]), likely([*written, *anything])) - as_written <= _MORE
-        )
+        written = [token for ids in coded for token in ids]
+        misheard, more = over.likelier(number, written)
+        return misheard <= _AS_WRITTEN * len(written) and more <= _MORE
 
     def hear(self, samples: Pcm) -> list[tuple[str, float]] | None:
         """See `Aligner.hear`."""
@@ -226,8 +211,9 @@ class Ctc:
         likely: dict[int, list[float]] = {}  # of each word's tokens
         for end, value in enumerate(best, 1):
             likely.setdefault(max(1, len(self._emitter.decode(tokens[:end]).split())), []).append(value)
-        words = self._emitter.decode(tokens).split()
-        return [(word, math.exp(statistics.fmean(likely[number]))) for number, word in enumerate(words, 1)]
+        words = enumerate(self._emitter.decode(tokens).split(), 1)
+        # A dash is no word that is said.
+        return [(word, math.exp(statistics.fmean(likely[number]))) for number, word in words if normalize(word)]
 
     def _spelled(self, log_probs: Tensor, written: Sequence[str]) -> list[Spelled]:
         """The words that the model can spell, in their places; none where they do not fit."""
@@ -244,6 +230,35 @@ class Ctc:
         return found
 
 
+class TextOver:
+    """A text with open places, laid over the sound as a whole: beside a misheard word others may be off their steps."""
+
+    def __init__(self, log_probs: Tensor, parts: Sequence[list[int]]) -> None:
+        """
+        Args:
+            log_probs: [steps, tokens], natural logarithms.
+            parts: the tokens of each word; the number of tokens, which stands for anything, in an open place.
+        """
+        self._log_probs = torch.cat([log_probs, log_probs.amax(1, keepdim=True) - _AWAY], 1)
+        self._anything = log_probs.shape[1]
+        self._parts = parts
+        self._open = self._likely([token for ids in parts for token in ids])
+
+    def _likely(self, tokens: Sequence[int]) -> float:
+        return path_likelihood(self._log_probs, tokens)
+
+    def likelier(self, number: int, written: Sequence[int]) -> tuple[float, float]:
+        """The nats by which anything is likelier in the open place at `number` than these tokens, and by which they are
+        likelier with anything before or behind them."""
+        before = [token for ids in self._parts[:number] for token in ids]
+        after = [token for ids in self._parts[number + 1 :] for token in ids]
+        as_written = self._likely([*before, *written, *after])
+        if as_written == -math.inf:
+            return math.inf, math.inf
+        beside = ([self._anything, *written], [*written, self._anything])
+        return self._open - as_written, max(self._likely([*before, *one, *after]) for one in beside) - as_written
+
+
 def passed_over(words: Sequence[Spelled], log_probs: Tensor) -> list[bool]:
     """For each word whether the model hears something between it and the next one; False for the last.
 
@@ -258,8 +273,8 @@ def passed_over(words: Sequence[Spelled], log_probs: Tensor) -> list[bool]:
 
 
 def said_between(words: Sequence[str | Open], heard: Sequence[tuple[str, float]]) -> list[str | None]:
-    """What is heard in each open place of a text: what stands between the known words beside it. None where one of
-    these was heard otherwise, or a word between is not so likely (`SURE`)."""
+    """What is heard in each open place of a text: what stands between the known words beside it. None where nothing
+    does, one of these was heard otherwise, or a word between is not so likely (`SURE`)."""
     known = [normalize(word) for word in words if isinstance(word, str)]
     agree = [True, *[False] * len(known), True]  # the edges, too
     between: list[list[tuple[str, float]]] = [[] for _ in range(len(known) + 1)]
@@ -277,7 +292,7 @@ def said_between(words: Sequence[str | Open], heard: Sequence[tuple[str, float]]
             done += 1
         else:
             clear = agree[done] and agree[done + 1] and all(sure >= SURE for _, sure in between[done])
-            found.append(" ".join(said for said, _ in between[done]) if clear else None)
+            found.append((clear and " ".join(said for said, _ in between[done])) or None)
     return found
 
 

@@ -12,7 +12,7 @@ trained on the text from ever learning what it hears badly (figures in docs/log.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -77,8 +77,13 @@ def count_words(words: pl.DataFrame) -> pl.DataFrame:
     return said.group_by("word").agg(words=pl.len(), unheard=pl.col("missed").sum())
 
 
+def summed(by_word: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """What `count_words` gives, of all its recordings together."""
+    return pl.concat(by_word).group_by("word").agg(pl.col("words", "unheard").sum())
+
+
 def telling(counts: pl.DataFrame, by_word: pl.DataFrame) -> Telling:
-    """What the counts of all recordings say, those of `count` and of `count_words`."""
+    """What the counts of all recordings say, those of `count` and of `count_words`, `summed`."""
     hard = _hard(by_word)
     inside = pl.col("where") == _INSIDE
     voices = counts.group_by(*_VOICE).agg(pl.col("words", "unheard").filter(inside).sum())
@@ -95,9 +100,8 @@ def telling(counts: pl.DataFrame, by_word: pl.DataFrame) -> Telling:
 
 
 def _hard(by_word: pl.DataFrame) -> frozenset[str]:
-    by_word = by_word.group_by("word").agg(pl.col("words", "unheard").sum())
     words, unheard = (int(by_word[name].sum()) for name in ("words", "unheard"))
-    return frozenset(by_word.filter(_rate(unheard / max(words, 1)) > _MOSTLY)["word"])
+    return frozenset(by_word.filter(_rate(min(unheard / max(words, 1), _MOSTLY)) > _MOSTLY)["word"])
 
 
 def _rate(mean: float) -> pl.Expr:
@@ -162,16 +166,18 @@ def known_text(tokens: Iterable[Token]) -> str:
 
 
 def _with_instead(tokens: list[Token]) -> list[Token]:
-    """The tokens, with what is said instead in the place of those open places that are clear, and not known as a whole:
-    what was heard is of the whole."""
+    """The tokens, with what is said instead in the place of those open places that are clear: where it is what is
+    written there, or nothing of the place is known, as what was heard is of the whole."""
     given: list[Token] = []
     place = 0
     while place < len(tokens):
         head, last = tokens[place], place + 1
         if head.instead not in (None, WILDCARD):
             last = _end_of_place(tokens, place)
-            if all(token.more or not token.known for token in tokens[place:last] if token.said):
-                given += [head._replace(more=False)] if head.known else []
+            said = [token for token in tokens[place:last] if token.said]
+            as_written = " ".join(token.written for token in said if not token.heard) == head.instead
+            if as_written or all(token.more or not token.known for token in said):
+                given += [head._replace(more=False)] if head.heard else []
                 given += [Token(word) for word in (head.instead or "").split()]
                 place = last
                 continue

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from speechmill.align.base import Heard, Open, Sentence
+from speechmill.align.base import Heard, Sentence
 from speechmill.align.ctc import Ctc
 from speechmill.align.sound import FRAME, SECONDS, levels, pieces
 from speechmill.align.spoken import Token, first_reading, read_aloud
@@ -91,14 +91,6 @@ class Mms(Ctc):
         """Remember the transcript's words."""
         self._written = {}
         self._words = [word for sentence in sentences for word in first_reading(list(sentence.tokens))]
-
-    def hear(self, samples: Pcm) -> None:
-        """See `Aligner.hear`: letters without an end of words tell nothing."""
-        del samples
-
-    def hear_between(self, samples: Pcm, words: Sequence[str | Open]) -> None:
-        """See `Aligner.hear_between`: letters without an end of words tell nothing."""
-        del samples, words
 
     def listen(self, samples: Pcm) -> Iterator[list[Heard]]:
         """All letters at once, as a word may lie over the edge of a piece; the sound is worked on piece by piece."""

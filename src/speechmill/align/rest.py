@@ -2,7 +2,7 @@
 
 What is left between kept sentences is cut where it is quietest. A piece in which words are heard clearly becomes an
 utterance; words that are not clear are wildcards. One in which too little is clear is speech for the account, one
-without words silence or music.
+without words silence or music; so are one or two unclear ones: noise has these as well.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def hear_rest(
             clear = sum(sure >= SURE for _, sure in heard)
             if clear >= _WORDS and clear >= _CLEAR * len(heard):
                 found.append(Rest(start, end, with_wildcards(heard), clear / len(heard)))
-            elif len(heard) >= _WORDS:
+            elif clear or len(heard) >= _WORDS:
                 unclear.append((start, end))
     return found, unclear
 

@@ -22,12 +22,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from speechmill.align import judge, ledger
 from speechmill.align.aligners import open_aligner
 from speechmill.align.base import Aligner
-from speechmill.align.known import count, count_words, telling, with_known_text
+from speechmill.align.known import count, count_words, summed, telling, with_known_text
 from speechmill.align.opened import hear_open_places
 from speechmill.align.recording import align_recording
 from speechmill.align.rest import hear_rest
@@ -55,7 +56,8 @@ from speechmill.settings import AlignSettings
 from speechmill.workers import ALONE, Worker, cores, end_with_parent
 
 _VERSION = 19  # of what align does: raise it where the same input would give other rows
-_MERGING_VERSION = 5  # the same, of what is made of all recordings together: then they need not be aligned again
+_TOGETHER = 500  # recordings whose words are counted before they are added up: each has a thousand different ones
+_MERGING_VERSION = 6  # the same, of what is made of all recordings together: then they need not be aligned again
 _TABLES = ("utterances", "words", "sentences", "spans")
 _KILLED = 4  # recordings in a row at each of which a process is killed: that is the machine
 _MERGING = 3600.0  # seconds that a worker waits for another one's merging
@@ -137,11 +139,13 @@ def align_manifest(
         raise SpeechmillError(f"{out}: align would overwrite the manifest that it reads; choose another output.")
     if processes is not None and processes < 1:
         raise SpeechmillError(f"align: {processes} processes; at least 1 is needed.")
-    if settings.hear_rest and aligner.partition(":")[0] != "ctc":
+    opened = open_aligner(aligner)
+    if settings.hear_rest and opened.hear(np.zeros(0, np.int16)) is None:
         raise SpeechmillError(
-            f"align.hear_rest: {aligner} hears only what the transcript says; it takes --aligner ctc:RUN."
+            f"align.hear_rest: {aligner} hears only what the transcript says, or does not write as transcripts do; it "
+            f"takes --aligner ctc:RUN with a run that was trained with tokenizer.text=as_written."
         )
-    jobs = _jobs(table, out, settings, aligner, open_aligner(aligner).version)
+    jobs = _jobs(table, out, settings, aligner, opened.version)
     whole = fingerprint([_MERGING_VERSION, *(job.name for job in jobs)])
     if report := _finished(out, whole):
         tidy(out)
@@ -376,9 +380,15 @@ def _utterances(folders: Sequence[Path]) -> pl.DataFrame:
         return pl.read_parquet(folder / "words.parquet")
 
     found = [(folder, pl.read_parquet(folder / "utterances.parquet")) for folder in folders]
-    by_voice = pl.concat([count(words(folder), table) for folder, table in found])
-    by_word = pl.concat([count_words(words(folder)) for folder, _ in found])
-    tells = telling(by_voice, by_word)
+    by_voice: list[pl.DataFrame] = []
+    by_word: list[pl.DataFrame] = []
+    for folder, table in found:
+        said = words(folder)
+        by_voice.append(count(said, table))
+        by_word.append(count_words(said))
+        if len(by_word) == _TOGETHER:
+            by_word = [summed(by_word)]
+    tells = telling(pl.concat(by_voice), summed(by_word))
     known = [
         with_known_text(table, words(folder), tells)
         for folder, table in track(found, "merge", len(found), "recordings")

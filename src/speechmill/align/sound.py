@@ -40,8 +40,9 @@ def pieces(found: Levels, shortest: float = 6.0, longest: float = 15.0) -> list[
     around = np.pad(found, (width // 2, width - 1 - width // 2), "edge")
     smooth = np.convolve(around, np.ones(width, np.float32) / width, "valid")
     while len(found) - cuts[-1] > most:
-        there = smooth[cuts[-1] + least : min(cuts[-1] + most, len(found) - _SHORTEST)]
-        cuts.append(cuts[-1] + least + int(np.argmin(there)))
+        first = cuts[-1] + least
+        last = min(cuts[-1] + most, len(found) - _SHORTEST)
+        cuts.append(first + int(np.argmin(smooth[first : max(last, first + 1)])))
     return list(zip(cuts, [*cuts[1:], len(found)], strict=True))
 
 

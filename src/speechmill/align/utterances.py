@@ -69,11 +69,10 @@ def _joins(
     short = last.seconds < wanted or new.seconds < settings.min_seconds
     near = new.start - last.end <= _JOIN_GAP and new.end - last.start <= max(settings.max_seconds, 0.0)
     follows = new.places[0] == last.places[-1] + 1 and group_of[new.places[0]] == group_of[last.places[-1]]
-    between = any(last.end - 0.05 < (start + end) / 2 < new.start + 0.05 for start, end in others)
     fits = settings.join_seconds == 0 or new.end - last.start <= max(settings.join_seconds, settings.min_seconds)
-    return (
-        short and near and follows and not between and (fits or min(last.seconds, new.seconds) < settings.min_seconds)
-    )
+    if not (short and near and follows and (fits or min(last.seconds, new.seconds) < settings.min_seconds)):
+        return False
+    return not any(last.end - 0.05 < (start + end) / 2 < new.start + 0.05 for start, end in others)
 
 
 def _join(last: Utterance, new: Utterance) -> Utterance:
