@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -256,6 +257,21 @@ def test_where_words_cannot_be_spelled_or_the_sound_is_too_short_nothing_can_be_
     aligner._emitter.writes = False
     assert aligner.hear_between(samples, words) is None
     assert aligner.hear(samples) is None
+
+
+def test_where_nothing_is_written_and_nothing_said_nothing_is_open() -> None:
+    samples, _, _ = said([A])
+    aligner = Ctc(Spelling(samples, [A]))
+    words = A.split()
+    assert aligner.hear_between(samples, [*words[:2], Open(()), *words[2:]]) == [""]
+    assert aligner.hear_between(samples, [*words[:2], Open(()), *words[3:]]) == ["strong"]
+    aligner._heard = lambda _: []  # type: ignore[method-assign]
+    assert aligner.hear_between(samples, [*words[:2], Open(()), *words[3:]]) == [None]
+    tokens = tuple(TimedToken(word, float(place), place + 0.9, True) for place, word in enumerate(words))
+    tokens = (*tokens[:2], replace(tokens[2], extra=1), *tokens[3:])
+    seconds = len(samples) / RATE
+    found = hear_open_places(Ctc(Spelling(samples, [A])), samples, Outcome(0, "kept", 0.9, 0.0, seconds, tokens))
+    assert (found.tokens[2].extra, found.tokens[2].instead) == (0, None)
 
 
 def test_nobody_is_asked_what_is_said_in_a_sentence_of_minutes() -> None:

@@ -102,9 +102,9 @@ class Aligner(Protocol):
         """
 
     def hear_between(self, samples: Pcm, words: Sequence[str | Open]) -> list[str | None] | None:
-        """What is said in the open places between written words, place by place: what is written there, where that is
-        about as likely as anything, or words as the model writes them; None where that is not clear, or nothing is
-        heard. None for the whole where the aligner cannot tell.
+        """What is said in the open places between written words, place by place: what is written there, or "" where
+        nothing is, if that is about as likely as anything; else words as the model writes them; None where that is not
+        clear, or nothing is heard. None for the whole where the aligner cannot tell.
         """
 
     def fit(self, samples: Pcm, words: Sequence[str]) -> list[Heard] | None:

@@ -46,7 +46,7 @@ _CLEAR = 1.0
 _AWAY = 0.1  # nats a step by which a known token is preferred to "anything" where it is the likeliest
 # Nats for each token that is written in an open place by which anything may be likelier there: it was misheard.
 _AS_WRITTEN = 4.0
-_MORE = 5.0  # nats by which anything beside it may make it likelier; beyond, more is said there than is written
+_MORE = 3.0  # nats by which anything beside it may make it likelier; beyond, more is said there than is written
 _VERSION = 11
 
 
@@ -178,19 +178,20 @@ class Ctc:
         anything = log_probs.shape[1]
         over = TextOver(log_probs, [ids or [anything] for ids in coded])
         return [
-            " ".join(place.written) if self._may_be_said(over, number, place) else instead
+            " ".join(place.written) if self._may_be_said(over, number, place, instead) else instead
             for (number, place), instead in zip(places, said_between(words, self._heard(log_probs)), strict=True)
         ]
 
-    def _may_be_said(self, over: TextOver, number: int, place: Open) -> bool:
+    def _may_be_said(self, over: TextOver, number: int, place: Open, instead: str | None) -> bool:
         """Whether what is written in an open place, that at `number`, is about as likely there as anything, and as with
-        anything beside it."""
+        anything beside it. Where nothing is written: whether nothing is said, of which anything makes more by itself,
+        so that it must not have been heard, either."""
         coded = [self._emitter.encode(word) for word in place.written]
-        if not coded or not all(coded):
+        if not all(coded) or (not coded and instead is not None):
             return False
         written = [token for ids in coded for token in ids]
         misheard, more = over.likelier(number, written)
-        return misheard <= _AS_WRITTEN * len(written) and more <= _MORE
+        return misheard <= max(_AS_WRITTEN * len(written), _MORE) and more <= _MORE
 
     def hear(self, samples: Pcm) -> list[tuple[str, float]] | None:
         """See `Aligner.hear`."""

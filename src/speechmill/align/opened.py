@@ -58,8 +58,11 @@ def hear_open_places(aligner: Aligner, samples: Pcm, outcome: Outcome) -> Outcom
         return outcome
     tokens = list(outcome.tokens)
     for place, text in zip(begin, heard, strict=True):
-        # That nothing is heard does not tell that nothing is said: a model that is taught so would miss it ever again.
+        # That nothing is heard instead does not tell that nothing is said: a model that is taught so would miss it ever
+        # again.
         tokens[place] = replace(tokens[place], instead=text or WILDCARD)
+        if text == "" and tokens[place].heard:  # nothing is said behind it, as nothing is written
+            tokens[place] = replace(tokens[place], instead=None, extra=0)
     return replace(outcome, tokens=tuple(tokens))
 
 
