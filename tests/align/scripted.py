@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import soundfile
 
-from speechmill.align.base import Floats, Heard, Open, Passage, Sentence, Stretch
+from speechmill.align.base import Floats, Heard, Open, Passage, Sentence, Stretch, Transcribed
 from speechmill.align.spoken import Token, read_aloud
 from speechmill.audio import RATE, Pcm
 from speechmill.manifest import SCHEMA, write_manifest
@@ -41,7 +41,7 @@ class Scripted:
     def learn_voices(self, samples: Pcm, passages: Sequence[Passage]) -> None:
         del samples, passages
 
-    def hear(self, samples: Pcm) -> list[tuple[str, float]] | None:
+    def hear(self, samples: Pcm) -> list[Transcribed] | None:
         del samples
         return None
 

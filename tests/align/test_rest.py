@@ -10,6 +10,7 @@ import pytest
 from scripted import Scripted, manifest, said
 
 from speechmill.align import run
+from speechmill.align.base import Transcribed
 from speechmill.align.recording import Outcome
 from speechmill.align.rest import gaps, hear_rest, with_wildcards
 from speechmill.align.run import align_manifest
@@ -34,17 +35,20 @@ def test_gaps_are_what_lies_between() -> None:
 
 
 def test_words_that_are_not_clear_are_wildcards() -> None:
-    heard = [("margins", 0.9), ("where", 0.3), ("uh", 0.5), ("lower", 0.6), ("than", 0.1)]
-    assert with_wildcards(heard) == "margins ★ lower ★"
+    assert with_wildcards(told(margins=0.9, where=0.3, uh=0.5, lower=0.6, than=0.1)) == "margins ★ lower ★"
     assert with_wildcards([]) == ""
+
+
+def told(**sure: float) -> list[Transcribed]:
+    return [Transcribed(word, value, 0.0, 0.1) for word, value in sure.items()]
 
 
 class Hearing(Scripted):
     """Also hears B, clearly but for a word, in any sound."""
 
-    def hear(self, samples: Pcm) -> list[tuple[str, float]]:
+    def hear(self, samples: Pcm) -> list[Transcribed]:
         assert not len(samples) or np.any(samples)
-        return [(word, 0.2 if word == "little" else 0.9) for word in B.split()]
+        return told(**{word: 0.2 if word == "little" else 0.9 for word in B.split()})
 
 
 @pytest.mark.parametrize(("sure", "found"), [(0.9, 1), (0.5, 0)])
@@ -52,7 +56,7 @@ def test_a_piece_is_kept_where_words_are_clear(sure: float, found: int) -> None:
     samples, _, spans = said([A, B, C])
     kept = [Outcome(place, "kept", 0.9, *spans[place]) for place in (0, 2)]
     aligner = Scripted([])
-    aligner.hear = lambda _: [("margins", sure), ("were", sure), ("lower", 0.9)]  # type: ignore[method-assign]
+    aligner.hear = lambda _: told(margins=sure, were=sure, lower=0.9)  # type: ignore[method-assign]
     rest, unclear = hear_rest(aligner, samples, kept, AlignSettings())
     assert [one.text for one in rest] == ["margins were lower"] * found
     places = [(one.start, one.end) for one in rest] + unclear
@@ -65,7 +69,7 @@ def test_a_piece_is_kept_where_words_are_clear(sure: float, found: int) -> None:
 def test_few_words_are_speech_where_one_is_clear(heard: list[float], speech: bool) -> None:
     samples, _, _ = said([A])
     aligner = Scripted([])
-    aligner.hear = lambda _: [("you", sure) for sure in heard]  # type: ignore[method-assign]
+    aligner.hear = lambda _: [Transcribed("you", sure, 0.0, 0.1) for sure in heard]  # type: ignore[method-assign]
     rest, unclear = hear_rest(aligner, samples, [], AlignSettings())
     assert not rest
     assert bool(unclear) == speech
@@ -74,7 +78,7 @@ def test_few_words_are_speech_where_one_is_clear(heard: list[float], speech: boo
 def test_pieces_are_as_short_as_utterances_may_be() -> None:
     samples, _, _ = said([A, B, C])
     aligner = Scripted([])
-    aligner.hear = lambda _: [("you", 0.9)] * 3  # type: ignore[method-assign]
+    aligner.hear = lambda _: told(you=0.9) * 3  # type: ignore[method-assign]
     rest, _ = hear_rest(aligner, samples, [], AlignSettings(min_seconds=0.3, max_seconds=0.9))
     assert rest
     assert max(one.end - one.start for one in rest) <= 0.9 + 1e-6

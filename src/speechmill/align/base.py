@@ -30,6 +30,16 @@ class Heard(NamedTuple):
     more: bool = False
 
 
+class Transcribed(NamedTuple):
+    """A word that was heard whatever a transcript says, as the model writes it: how likely it is (0 to 1), and its
+    times in seconds from the start of the samples that it was heard in."""
+
+    word: str
+    sure: float
+    start: float
+    end: float
+
+
 @dataclass(frozen=True)
 class Sentence:
     """A sentence of a transcript, read aloud. `place` is its row among the recording's sentences."""
@@ -96,10 +106,8 @@ class Aligner(Protocol):
         they fit. `samples` are the whole recording's.
         """
 
-    def hear(self, samples: Pcm) -> list[tuple[str, float]] | None:
-        """The words of int16 `[samples]` as the model's own search writes them, whatever the transcript says, each with
-        how likely it is (0 to 1); None where the aligner hears only what it expects.
-        """
+    def hear(self, samples: Pcm) -> list[Transcribed] | None:
+        """The words of int16 `[samples]` by a model's own search; None where the aligner hears only what it expects."""
 
     def hear_between(self, samples: Pcm, words: Sequence[str | Open]) -> list[str | None] | None:
         """What is said in the open places between written words, place by place: what is written there, or "" where

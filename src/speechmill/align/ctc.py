@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from speechmill.align.base import SURE, Heard, Open, Passage, Sentence
+from speechmill.align.base import SURE, Heard, Open, Passage, Sentence, Transcribed
 from speechmill.align.sound import FRAME, SECONDS, levels, pieces
 from speechmill.align.spoken import Token, brackets, is_unsaid
 from speechmill.artefact import fingerprint, sha256_file
@@ -174,12 +174,12 @@ class Ctc:
         unknown = any(isinstance(word, str) and not ids for word, ids in zip(words, coded, strict=True))
         if len(samples) < RATE // 10 or unknown:
             return [None] * len(places)
-        log_probs, _ = self._emitter.log_probs(samples)
+        log_probs, step = self._emitter.log_probs(samples)
         anything = log_probs.shape[1]
         over = TextOver(log_probs, [ids or [anything] for ids in coded])
         return [
             " ".join(place.written) if self._may_be_said(over, number, place, instead) else instead
-            for (number, place), instead in zip(places, said_between(words, self._heard(log_probs)), strict=True)
+            for (number, place), instead in zip(places, said_between(words, self._heard(log_probs, step)), strict=True)
         ]
 
     def _may_be_said(self, over: TextOver, number: int, place: Open, instead: str | None) -> bool:
@@ -193,28 +193,32 @@ class Ctc:
         misheard, more = over.likelier(number, written)
         return misheard <= max(_AS_WRITTEN * len(written), _MORE) and more <= _MORE
 
-    def hear(self, samples: Pcm) -> list[tuple[str, float]] | None:
+    def hear(self, samples: Pcm) -> list[Transcribed] | None:
         """See `Aligner.hear`."""
         if not self._emitter.writes:
             return None
         if len(samples) < RATE // 10:
             return []
-        return self._heard(self._emitter.log_probs(samples)[0])
+        return self._heard(*self._emitter.log_probs(samples))
 
-    def _heard(self, log_probs: Tensor) -> list[tuple[str, float]]:
+    def _heard(self, log_probs: Tensor, step: float) -> list[Transcribed]:
         """The words that the model's own search hears, each as likely as its tokens are in the (geometric) mean, at the
-        best of their steps."""
+        best of their steps, which take `step` seconds."""
         tokens = self._emitter.heard(log_probs)
         steps = place_tokens(log_probs, tokens)
         if steps is None:
             return []
+        of_word: dict[int, list[int]] = {}  # the numbers of its tokens
+        for number in range(len(tokens)):
+            place = max(1, len(self._emitter.decode(tokens[: number + 1]).split()))
+            of_word.setdefault(place, []).append(number)
         best = [float(log_probs[slice(*edges), token].max()) for token, edges in zip(tokens, steps, strict=True)]
-        likely: dict[int, list[float]] = {}  # of each word's tokens
-        for end, value in enumerate(best, 1):
-            likely.setdefault(max(1, len(self._emitter.decode(tokens[:end]).split())), []).append(value)
-        words = enumerate(self._emitter.decode(tokens).split(), 1)
-        # A dash is no word that is said.
-        return [(word, math.exp(statistics.fmean(likely[number]))) for number, word in words if normalize(word)]
+        found = []
+        for place, word in enumerate(self._emitter.decode(tokens).split(), 1):
+            mine = of_word[place]
+            sure = math.exp(statistics.fmean(best[number] for number in mine))
+            found.append(Transcribed(word, sure, steps[mine[0]][0] * step, steps[mine[-1]][1] * step))
+        return [one for one in found if normalize(one.word)]  # a dash is no word that is said
 
     def _spelled(self, log_probs: Tensor, written: Sequence[str]) -> list[Spelled]:
         """The words that the model can spell, in their places; none where they do not fit."""
@@ -273,14 +277,14 @@ def passed_over(words: Sequence[Spelled], log_probs: Tensor) -> list[bool]:
     return [said >= _CLEAR for said in between] + [False] * bool(words)
 
 
-def said_between(words: Sequence[str | Open], heard: Sequence[tuple[str, float]]) -> list[str | None]:
+def said_between(words: Sequence[str | Open], heard: Sequence[Transcribed]) -> list[str | None]:
     """What is heard in each open place of a text: what stands between the known words beside it. None where nothing
     does, one of these was heard otherwise, or a word between is not so likely (`SURE`)."""
     known = [normalize(word) for word in words if isinstance(word, str)]
     agree = [True, *[False] * len(known), True]  # the edges, too
-    between: list[list[tuple[str, float]]] = [[] for _ in range(len(known) + 1)]
+    between: list[list[Transcribed]] = [[] for _ in range(len(known) + 1)]
     done = place = 0
-    for edit in align(known, [normalize(word) for word, _ in heard]):
+    for edit in align(known, [normalize(one.word) for one in heard]):
         done += edit.op != "I"
         agree[done] |= edit.op == "="
         if edit.op == "I":
@@ -292,8 +296,8 @@ def said_between(words: Sequence[str | Open], heard: Sequence[tuple[str, float]]
         if isinstance(word, str):
             done += 1
         else:
-            clear = agree[done] and agree[done + 1] and all(sure >= SURE for _, sure in between[done])
-            found.append((clear and " ".join(said for said, _ in between[done])) or None)
+            clear = agree[done] and agree[done + 1] and all(one.sure >= SURE for one in between[done])
+            found.append((clear and " ".join(one.word for one in between[done])) or None)
     return found
 
 

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
-from speechmill.align.base import Aligner, Open
+import numpy as np
+
+from speechmill.align.base import Aligner, Open, Transcribed
 from speechmill.align.place import LONGEST
 from speechmill.align.recording import Outcome, TimedToken
+from speechmill.align.sound import SECONDS, levels, quiet_frames
 from speechmill.audio import RATE, Pcm
 from speechmill.text import WILDCARD
+
+_BESIDE = 0.8  # seconds of sound beside a sentence in which a word that its edge cuts is heard whole
+_QUIET_BESIDE = 0.05  # seconds from an edge in which a quiet frame tells that no word is cut
+_ROOM = 0.06  # seconds, at most, between such a word, as a model places it, and the edge
 
 
 def heads(tokens: Sequence[TimedToken]) -> list[int]:
@@ -64,6 +72,62 @@ def hear_open_places(aligner: Aligner, samples: Pcm, outcome: Outcome) -> Outcom
         if text == "" and tokens[place].heard:  # nothing is said behind it, as nothing is written
             tokens[place] = replace(tokens[place], instead=None, extra=0)
     return replace(outcome, tokens=tuple(tokens))
+
+
+def with_whole_words(aligner: Aligner, samples: Pcm, outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
+    """The outcomes of a recording; a kept sentence whose first or last word was not heard as written, and whose edge is
+    in the middle of sound, has the whole of the word that the edge cuts, as far as no other sentence has it: that edge
+    was reckoned from what is written.
+
+    `samples` are the whole recording's.
+    """
+    found = list(outcomes)
+    quiet = quiet_frames(levels(samples)) if outcomes else np.zeros(0, np.bool_)
+
+    def cuts(token: TimedToken, edge: float) -> bool:
+        """Whether a sentence's edge is in the middle of sound, and was reckoned."""
+        near = slice(max(0, round((edge - _QUIET_BESIDE) / SECONDS)), round((edge + _QUIET_BESIDE) / SECONDS))
+        return not token.heard and not quiet[near].any()
+
+    in_time = sorted((one.start or 0.0, number) for number, one in enumerate(outcomes) if one.kept)
+    before = 0.0
+    for (_, number), (after, _) in pairwise([*in_time, (len(samples) / RATE, -1)]):
+        outcome = found[number]
+        said = [token for token in outcome.tokens if token.start is not None]
+        start, end = outcome.start or 0.0, outcome.end or 0.0
+        low = max(min(before, start), start - _BESIDE) if said and cuts(said[0], start) else start
+        high = min(max(after, end), end + _BESIDE) if said and cuts(said[-1], end) else end
+        if low < start or high > end:
+            heard = aligner.hear(samples[round(low * RATE) : round(high * RATE)]) if high - low <= LONGEST else None
+            found[number] = _widened(outcome, *around(heard or [], start - low, end - low, high - low), low)
+        before = max(before, found[number].end or 0.0)
+    return tuple(found)
+
+
+def around(heard: Sequence[Transcribed], start: float, end: float, seconds: float) -> tuple[float, float]:
+    """The edges of a part of some sound, moved outwards to those of the words that they cut: half-way to the words
+    beside them, but `_ROOM` at most."""
+    wider = start, end
+    for number, word in enumerate(heard):
+        before = heard[number - 1].end if number else 0.0
+        after = heard[number + 1].start if number + 1 < len(heard) else seconds
+        if word.start < start < word.end:
+            wider = max(word.start - _ROOM, (before + word.start) / 2), wider[1]
+        if word.start < end < word.end:
+            wider = wider[0], min(word.end + _ROOM, (word.end + after) / 2)
+    return wider
+
+
+def _widened(outcome: Outcome, start: float, end: float, offset: float) -> Outcome:
+    """The outcome with other edges, which are those of its first and last said words, too."""
+    said = [place for place, token in enumerate(outcome.tokens) if token.start is not None]
+    tokens = list(outcome.tokens)
+    start, end = min(outcome.start or 0.0, start + offset), max(outcome.end or 0.0, end + offset)
+    if not tokens[said[0]].heard:
+        tokens[said[0]] = replace(tokens[said[0]], start=min(tokens[said[0]].start or 0.0, start))
+    if not tokens[said[-1]].heard:
+        tokens[said[-1]] = replace(tokens[said[-1]], end=max(tokens[said[-1]].end or 0.0, end))
+    return replace(outcome, start=start, end=end, tokens=tuple(tokens))
 
 
 def cut_before(tokens: Sequence[TimedToken], place: int) -> tuple[tuple[TimedToken, ...], tuple[TimedToken, ...]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from speechmill.align.base import SURE, Aligner
+from speechmill.align.base import SURE, Aligner, Transcribed
 from speechmill.align.recording import Outcome
 from speechmill.align.sound import SECONDS, edges, levels, pieces
 from speechmill.audio import RATE, Pcm
@@ -51,7 +51,7 @@ def hear_rest(
             if end - start < settings.min_seconds:
                 continue
             heard = aligner.hear(samples[round(start * RATE) : round(end * RATE)]) or []
-            clear = sum(sure >= SURE for _, sure in heard)
+            clear = sum(one.sure >= SURE for one in heard)
             if clear >= _WORDS and clear >= _CLEAR * len(heard):
                 found.append(Rest(start, end, with_wildcards(heard), clear / len(heard)))
             elif clear or len(heard) >= _WORDS:
@@ -68,7 +68,7 @@ def gaps(kept: Sequence[tuple[float, float]], seconds: float) -> Iterator[tuple[
         edge = max(edge, end + _APART)
 
 
-def with_wildcards(heard: Sequence[tuple[str, float]]) -> str:
+def with_wildcards(heard: Sequence[Transcribed]) -> str:
     """The clear words, and a wildcard for each run of others."""
-    words = [word if sure >= SURE else WILDCARD for word, sure in heard]
+    words = [one.word if one.sure >= SURE else WILDCARD for one in heard]
     return " ".join(word for before, word in pairwise(["", *words]) if (before, word) != (WILDCARD, WILDCARD))

@@ -29,7 +29,7 @@ from speechmill.align import judge, ledger
 from speechmill.align.aligners import open_aligner
 from speechmill.align.base import Aligner
 from speechmill.align.known import count, count_words, summed, telling, with_known_text
-from speechmill.align.opened import hear_open_places
+from speechmill.align.opened import hear_open_places, with_whole_words
 from speechmill.align.recording import align_recording
 from speechmill.align.rest import hear_rest
 from speechmill.align.tables import Tables, failed, tables
@@ -311,7 +311,8 @@ def align_rows(rows: pl.DataFrame, aligner: Aligner, settings: AlignSettings) ->
     except SpeechmillError as error:
         return failed(rows, found, _seconds(path), judge.UNREADABLE, str(error))
     aligned = align_recording(aligner, samples, [line.sentence for line in found])
-    outcomes = tuple(hear_open_places(aligner, samples, outcome) for outcome in aligned.outcomes)
+    whole = with_whole_words(aligner, samples, aligned.outcomes)
+    outcomes = tuple(hear_open_places(aligner, samples, outcome) for outcome in whole)
     is_heard = settings.hear_rest and any(outcome.kept for outcome in outcomes)
     rest, unclear = hear_rest(aligner, samples, outcomes, settings) if is_heard else ([], [])
     aligned = replace(aligned, outcomes=outcomes, others=(*aligned.others, *unclear))

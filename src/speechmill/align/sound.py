@@ -56,9 +56,15 @@ def pauses(found: Levels) -> npt.NDArray[np.float64]:
     return middles
 
 
+def quiet_frames(found: Levels) -> npt.NDArray[np.bool_]:
+    """Which frames are 25 dB below the loud tenth of a recording."""
+    quiet: npt.NDArray[np.bool_] = found < np.quantile(found, 0.9) - _QUIET
+    return quiet
+
+
 def quiet_runs(found: Levels) -> npt.NDArray[np.int64]:
     """`[runs, 2]`: first frame, last without, of stretches 25 dB below the loud tenth of a recording."""
-    quiet = np.concatenate([[False], found < np.quantile(found, 0.9) - _QUIET, [False]])
+    quiet = np.concatenate([[False], quiet_frames(found), [False]])
     return np.flatnonzero(quiet[1:] != quiet[:-1]).reshape(-1, 2)
 
 
