@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from speechmill.align.base import SURE, Heard, Open, Passage, Sentence, Transcribed
-from speechmill.align.sound import FRAME, SECONDS, levels, pieces
+from speechmill.align.sound import FRAME, SECONDS, levels, long_pauses, pieces
 from speechmill.align.spoken import Token, brackets, is_unsaid
 from speechmill.artefact import fingerprint, sha256_file
 from speechmill.audio import RATE, Pcm
@@ -47,7 +48,7 @@ _AWAY = 0.1  # nats a step by which a known token is preferred to "anything" whe
 # Nats for each token that is written in an open place by which anything may be likelier there: it was misheard.
 _AS_WRITTEN = 4.0
 _MORE = 3.0  # nats by which anything beside it may make it likelier; beyond, more is said there than is written
-_VERSION = 11
+_VERSION = 12
 
 
 class Emitter(Protocol):
@@ -120,10 +121,12 @@ class Ctc:
 
     def listen(self, samples: Pcm) -> Iterator[list[Heard]]:
         """See `Aligner.listen`."""
-        for first, last in pieces(levels(samples), *_PIECE):
+        found = levels(samples)
+        quiet = long_pauses(found)
+        for first, last in pieces(found, *_PIECE):
             part = samples[first * FRAME : last * FRAME]
             log_probs, step = self._emitter.log_probs(part)
-            words = self._spelled(log_probs, self._decoded(log_probs))
+            words = self._spelled(log_probs, self._decoded(log_probs), (quiet - first * SECONDS) / step)
             heard: list[Heard] = []
             for one, more in zip(words, passed_over(words, log_probs), strict=True):
                 start, end = (first * SECONDS + edge * step for edge in (one.first, one.last))
@@ -220,8 +223,11 @@ class Ctc:
             found.append(Transcribed(word, sure, steps[mine[0]][0] * step, steps[mine[-1]][1] * step))
         return [one for one in found if normalize(one.word)]  # a dash is no word that is said
 
-    def _spelled(self, log_probs: Tensor, written: Sequence[str]) -> list[Spelled]:
-        """The words that the model can spell, in their places; none where they do not fit."""
+    def _spelled(
+        self, log_probs: Tensor, written: Sequence[str], pauses: npt.NDArray[np.float64] | None = None
+    ) -> list[Spelled]:
+        """The words that the model can spell, in their places; none where they do not fit. One that goes on behind one
+        of the `pauses` (`[pauses, 2]`, steps) is two: the model missed that another begins there."""
         coded = [(word, self._emitter.encode(word)) for word in written]
         coded = [(word, ids) for word, ids in coded if ids]
         steps = place_tokens(log_probs, [token for _, ids in coded for token in ids])
@@ -230,8 +236,13 @@ class Ctc:
         found = []
         place = 0
         for word, ids in coded:
-            found.append(Spelled(word, steps[place][0], steps[place + len(ids) - 1][1]))
+            mine = steps[place : place + len(ids)]
             place += len(ids)
+            gaps = [(before[1], after[0]) for before, after in itertools.pairwise(mine)]
+            cuts = [number for number, gap in enumerate(gaps, 1) if pauses is not None and _in_gap(pauses, gap)]
+            for first, last in itertools.pairwise([0, *cuts, len(ids)]):
+                text = self._emitter.decode(ids[first:last]) if cuts else word
+                found.append(Spelled(text, mine[first][0], mine[last - 1][1]))
         return found
 
 
@@ -299,6 +310,12 @@ def said_between(words: Sequence[str | Open], heard: Sequence[Transcribed]) -> l
             clear = agree[done] and agree[done + 1] and all(one.sure >= SURE for one in between[done])
             found.append((clear and " ".join(one.word for one in between[done])) or None)
     return found
+
+
+def _in_gap(pauses: npt.NDArray[np.float64], gap: tuple[int, int]) -> bool:
+    """Whether most of one of the pauses (`[pauses, 2]`, steps) is between two tokens."""
+    inside = np.minimum(pauses[:, 1], gap[1]) - np.maximum(pauses[:, 0], gap[0])
+    return bool((inside > 0.5 * (pauses[:, 1] - pauses[:, 0])).any())
 
 
 class RunEmitter:
