@@ -19,6 +19,8 @@ from speechmill.audio import RATE, Pcm
 _ENOUGH, _MOST = 8.0, 40.0  # seconds: a stretch ends at the first pause after `_ENOUGH`, and anywhere after `_MOST`
 _PAUSE = 0.12  # seconds between heard words where a stretch may end
 _STRETCH, _LOOSE = 2.5, 0.3  # unheard words at an edge take at most so many times what they would, and so much more
+_ON = 1.5  # seconds more, instead, where the sound goes on without a pause: something longer is said there
+_LIKELY = 1.3  # nats by which an edge is likelier in a pause
 _SLOW, _PAUSED = 1.3, 0.2  # so many times what they would, and seconds, for those beside which nothing was heard
 _GRAIN = 0.25  # seconds: of two lengths below it, neither is the better guess
 _ASTRAY = 0.4  # seconds between the passes beyond which the second is not believed
@@ -170,14 +172,16 @@ def _reach(edges: Sequence[tuple[float, int]], wanted: float, heard: Sequence[He
     (`sure`), is a likely place to stop.
     """
     best, choice = math.inf, edges[0][1]
+    reach = _STRETCH * wanted + _ON
     for number, (time, index) in enumerate(edges):
         there = abs(time - edges[0][0])
-        if there > _STRETCH * wanted + _LOOSE:
+        if there > reach:
             break
         cost = abs(math.log((there + _GRAIN) / (wanted + _GRAIN)))
         beside = heard[index].start - heard[index - 1].end if 0 < index < len(heard) else _PAUSE
         if beside >= _PAUSE or (sure and number == len(edges) - 1):
-            cost -= 0.7
+            cost -= _LIKELY
+            reach = _STRETCH * wanted + _LOOSE
         if cost < best:
             best, choice = cost, index
     return choice
