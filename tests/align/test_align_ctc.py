@@ -240,6 +240,19 @@ def test_what_is_said_in_an_open_place_is_what_stands_between_the_known_words() 
     assert said_between(["we", Open()], []) == [None], "the word beside it was not heard"
 
 
+def test_what_the_model_writes_as_one_word_across_a_pause_is_two() -> None:
+    samples, _, spans = said([A, B])
+    aligner = Ctc(Spelling(samples, [A, B]))
+    words = A.split() + B.split()
+    aligner._decoded = lambda _: [*words[:5], words[5] + words[6], *words[7:]]  # type: ignore[method-assign]
+    heard = [one for piece in aligner.listen(samples) for one in piece]
+    assert [one.word for one in heard] == words
+    assert heard[5].end == pytest.approx(spans[0][1], abs=WORD)
+    assert heard[6].start == pytest.approx(spans[1][0], abs=WORD)
+    aligner._decoded = lambda _: [words[0] + words[1], *words[2:]]  # type: ignore[method-assign]
+    assert next(iter(aligner.listen(samples)))[0].word == words[0] + words[1], "without one it is one"
+
+
 def test_a_dash_is_nothing_that_is_said() -> None:
     samples, _, _ = said([A])
     emitter = Spelling(samples, [A])

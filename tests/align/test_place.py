@@ -64,6 +64,16 @@ def test_heard_words_between_stay_where_they_are() -> None:
     assert [word.start for word in words] == sorted(word.start for word in words)
 
 
+def test_an_edge_goes_on_to_the_pause_where_something_longer_is_said() -> None:
+    def last(*words: Heard) -> float:
+        found = rewrite([*words, Heard("six", 9.0, 9.4)], [sentence(("one", 0), ("two", 1), ("no", -1))], 9.5)
+        return round(max(word.end for word in found if word.sentence == 0), 3)
+
+    assert last(*HEARD[:2], Heard("semi", 5.8, 6.3), Heard("conductor", 6.3, 7.1)) >= 7.1
+    assert last(*HEARD[:2], Heard("so", 5.8, 6.1), Heard("semi", 6.5, 7.1), Heard("conductor", 7.1, 7.9)) < 6.5
+    assert last(*HEARD[:2], Heard("semi", 5.8, 6.8), Heard("conductor", 6.8, 8.5)) < 8.5, "too long for it"
+
+
 def test_a_heard_word_that_is_too_near_or_too_far_for_what_is_between_agrees_by_chance() -> None:
     def first(match: Match, *starts: float) -> int:
         return without_strays(match, [Heard("", start, start + 0.4) for start in starts], 0.1).first
