@@ -122,7 +122,10 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=1, help="of the first and last models that training compares")
     parser.add_argument(
-        "--hear-rest", action=argparse.BooleanOptionalAction, default=True, help="in the passes of training from the third on"
+        "--hear-rest",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="in the passes of training from the third on",
     )
     parser.add_argument("--aligner", default="pocketsphinx")
     parser.add_argument("--run", type=Path, help="the ctc model of segmentation (default: the one of bootstrap)")

@@ -55,7 +55,7 @@ from speechmill.progress import Progress, track
 from speechmill.settings import AlignSettings
 from speechmill.workers import ALONE, Worker, cores, end_with_parent
 
-_VERSION = 19  # of what align does: raise it where the same input would give other rows
+_VERSION = 20  # of what align does: raise it where the same input would give other rows
 _TOGETHER = 500  # recordings whose words are counted before they are added up: each has a thousand different ones
 _MERGING_VERSION = 6  # the same, of what is made of all recordings together: then they need not be aligned again
 _TABLES = ("utterances", "words", "sentences", "spans")
