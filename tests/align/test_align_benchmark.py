@@ -135,7 +135,8 @@ def test_what_nobody_wrote_down_is_no_part_of_what_was_said(tmp_path: Path) -> N
 
 def test_outcomes_of_another_corpus_or_aligner_are_not_taken_for_these(tmp_path: Path) -> None:
     args = Namespace(work=tmp_path, corpus=Path("a"), demo=None, demo_calls=3, calls=1, seed=0, aligner="mms", run=None,
-                     first_calls=1, first_updates=1, seeds=1, hear_rest=True, overrides=[])  # fmt: skip
+                     first_calls=1, first_updates=1, next_updates=1, seeds=1,
+                         hear_rest=True, overrides=[])  # fmt: skip
     assert other_outcomes(args) == ""
     assert other_outcomes(args) == ""
     args.seed, args.corpus = 1, Path("b")
