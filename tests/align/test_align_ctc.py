@@ -179,7 +179,14 @@ def test_what_is_about_as_likely_as_what_is_heard_stands_as_written(
     aligner = Ctc(emitter)
     aligner._decoded = lambda _: A.replace("demand", heard).split()  # type: ignore[method-assign]
     text = A.replace("demand", written)
-    assert aligner.hear_between(samples, ["we", "saw", "strong", Open((written,)), "in", "europe"]) == [heard]
+    assert aligner.hear_between(samples, ["we", "saw", "strong", Open((written,)), "in", "europe"]) == [
+        "",
+        "",
+        "",
+        heard,
+        "",
+        "",
+    ]
     if heard != written:
         given = [Sentence(0, text, tuple(aligner.read(text)))]
         outcome = hear_open_places(aligner, samples, align_recording(aligner, samples, given).outcomes[0])
@@ -231,13 +238,15 @@ def test_what_is_said_in_an_open_place_is_what_stands_between_the_known_words() 
         for word in ["we", "Saw,", "strong", "demand", "in", "north", "europe"]
     ]
     saw = ["we", "saw", Open(("weak",)), "demand", "in"]
-    assert said_between([*saw, "europe"], heard) == ["strong"]
-    assert said_between([*saw, Open(), "europe"], heard) == ["strong", None], "not clear"
-    assert said_between([*saw, "north", "europe", Open()], heard) == ["strong", None], "nothing is heard"
-    assert said_between([Open(), "saw", "strong", Open(("in",))], heard) == ["we", None]
-    assert said_between(["we", "say", Open(), "demand", Open(), "north", "europe"], heard) == [None, "in"]
+    assert said_between([*saw, "europe"], heard) == [None, None, "strong", None, None, None], "north is not clear"
+    assert said_between([*saw, Open(), "europe"], heard)[5] is None, "not clear"
+    assert said_between([*saw, "north", "europe", Open()], heard)[7] is None, "nothing is heard"
+    assert said_between(["we", "strong", "demand", "north", "europe"], heard) == ["Saw,", None, "in", None, None]
+    assert said_between(["we", "weak", "demand"], heard) == [None] * 3, "not as written"
+    assert said_between([Open(), "saw", "strong", Open(("in",))], heard) == ["we", None, None, None]
+    assert said_between(["we", "say", Open(), "demand", Open(), "north", "europe"], heard)[2:5:2] == [None, "in"]
     assert said_between([Open()], []) == [None]
-    assert said_between(["we", Open()], []) == [None], "the word beside it was not heard"
+    assert said_between(["we", Open()], []) == [None, None], "the word beside it was not heard"
 
 
 def test_what_the_model_writes_as_one_word_across_a_pause_is_two() -> None:
@@ -265,11 +274,12 @@ def test_where_words_cannot_be_spelled_or_the_sound_is_too_short_nothing_can_be_
     aligner = Ctc(Spelling(samples, [A]))
     aligner._emitter.encode = lambda word: [] if word == "\u00df" else [LETTERS.index(one) for one in word]  # type: ignore[method-assign]
     words = ["we", "saw", Open(("strong",)), "demand", "in", "europe"]
-    assert aligner.hear_between(samples, words) == ["strong"]
-    assert aligner.hear_between(samples[:1000], words) == [None]
-    assert aligner.hear_between(samples, [*words[:-1], "\u00df"]) == [None], "a known word"
+    assert aligner.hear_between(samples, words) == ["", "", "strong", "", "", ""]
+    nothing = ["", "", None, "", "", ""]
+    assert aligner.hear_between(samples[:1000], words) == nothing
+    assert aligner.hear_between(samples, [*words[:-1], "\u00df"]) == nothing, "a known word"
     aligner._heard = lambda *_: []  # type: ignore[method-assign]
-    assert aligner.hear_between(samples, ["we", "saw", Open(("\u00df",)), *words[3:]]) == [None]
+    assert aligner.hear_between(samples, ["we", "saw", Open(("\u00df",)), *words[3:]]) == ["", "", None, "", "", ""]
     aligner._emitter.writes = False
     assert aligner.hear_between(samples, words) is None
     assert aligner.hear(samples) is None
@@ -279,10 +289,11 @@ def test_where_nothing_is_written_and_nothing_said_nothing_is_open() -> None:
     samples, _, _ = said([A])
     aligner = Ctc(Spelling(samples, [A]))
     words = A.split()
-    assert aligner.hear_between(samples, [*words[:2], Open(()), *words[2:]]) == [""]
-    assert aligner.hear_between(samples, [*words[:2], Open(()), *words[3:]]) == ["strong"]
+    assert aligner.hear_between(samples, [*words[:2], Open(()), *words[2:]]) == [""] * 7
+    assert aligner.hear_between(samples, [*words[:2], Open(()), *words[3:]]) == ["", "", "strong", "", "", ""]
+    assert aligner.hear_between(samples, [*words[:2], *words[3:]]) == ["", "strong", "", "", ""], "nobody had asked"
     aligner._heard = lambda *_: []  # type: ignore[method-assign]
-    assert aligner.hear_between(samples, [*words[:2], Open(()), *words[3:]]) == [None]
+    assert aligner.hear_between(samples, [*words[:2], Open(()), *words[3:]]) == ["", "", None, "", "", ""]
     tokens = tuple(TimedToken(word, float(place), place + 0.9, True) for place, word in enumerate(words))
     tokens = (*tokens[:2], replace(tokens[2], extra=1), *tokens[3:])
     seconds = len(samples) / RATE
@@ -293,7 +304,7 @@ def test_where_nothing_is_written_and_nothing_said_nothing_is_open() -> None:
 def test_nobody_is_asked_what_is_said_in_a_sentence_of_minutes() -> None:
     asked: list[int] = []
     aligner = Scripted([])
-    aligner.hear_between = lambda samples, _: asked.append(len(samples)) or [None]  # type: ignore[method-assign]
+    aligner.hear_between = lambda samples, _: asked.append(len(samples)) or ["", None, ""]  # type: ignore[method-assign]
     tokens = (
         TimedToken("we", 0.0, 0.4, True),
         TimedToken("saw", 0.5, 0.9, False),

@@ -292,7 +292,7 @@ def test_what_is_made_of_all_together_is_made_anew_without_listening(
     listened: list[str] = []
     count_recordings(monkeypatch, listened)
     monkeypatch.setattr(run, "_MERGING_VERSION", run._MERGING_VERSION + 1)
-    monkeypatch.setattr(run, "telling", lambda *_: Telling(frozenset(), frozenset()))
+    monkeypatch.setattr(run, "telling", lambda *_: Telling(*[frozenset()] * 4))
     align(source)
     rows = read_manifest(tmp_path / "out.parquet")
     assert listened == []

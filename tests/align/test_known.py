@@ -130,7 +130,9 @@ def test_what_is_missing_is_told_of_behind_words_that_were_heard() -> None:
     )  # fmt: skip
 
     def known(voices: frozenset[tuple[str, str | None]], *places: str) -> str:
-        text: str = with_known_text(utterances, words, Telling(voices, frozenset(places)))["known_text"].item()
+        text: str = with_known_text(utterances, words, Telling(voices, frozenset(places), frozenset(), frozenset()))[
+            "known_text"
+        ].item()
         return text
 
     voice = frozenset({("one.wav", "one")})
@@ -161,6 +163,29 @@ def test_nothing_was_kept() -> None:
     nothing = with_known_text(utterances.clear(), words.clear(), tells_of(utterances.clear(), words.clear()))
     assert nothing.is_empty()
     assert nothing["known_text"].dtype == pl.String
+
+
+def test_what_is_heard_instead_stands_where_any_transcript_has_its_words() -> None:
+    tells = Telling(frozenset({("a", "x")}), frozenset({"inside"}), frozenset(), frozenset({"STRONG", "DEMAND"}))
+    words = pl.DataFrame(
+        [
+            ("1", 0, "we", 0.0, 0.4, True, 0, False, None),
+            ("1", 1, "saw", 0.5, 0.9, False, 0, False, None),
+            ("1", 2, "it", 1.0, 1.4, True, 0, False, None),
+        ],
+        schema=WORDS, orient="row",
+    )  # fmt: skip
+    utterances = pl.DataFrame({"id": ["1"], "text": ["we saw it"], "recording": ["a"], "speaker": ["x"]})
+
+    def known(instead: str) -> str:
+        told = words.with_columns(instead=pl.when(pl.col("word") == "saw").then(pl.lit(instead)))
+        return str(with_known_text(utterances, told, tells)["known_text"].item())
+
+    assert known("Strong demand,") == "we Strong demand, it"
+    assert known("strong $13.6") == "we strong $13.6 it", "numbers may be said that nobody wrote"
+    assert known("strong lume") == known("\u2605") == "we \u2605 it"
+    heard = utterances.with_columns(text=pl.lit(""), known_text=pl.lit("Lume ang strong, \u2605 demand 5%"))
+    assert with_known_text(heard, words[:0], tells)["known_text"].item() == "\u2605 strong, \u2605 demand 5%"
 
 
 def test_wildcards_stand_for_words_that_are_open_and_for_missing_ones() -> None:

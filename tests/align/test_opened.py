@@ -7,7 +7,7 @@ import pytest
 from scripted import Scripted
 
 from speechmill.align.base import Transcribed
-from speechmill.align.opened import around, with_whole_words
+from speechmill.align.opened import around, hear_open_places, with_whole_words
 from speechmill.align.recording import Outcome, TimedToken
 from speechmill.audio import RATE, Pcm
 
@@ -77,3 +77,12 @@ def test_an_edge_in_a_pause_cuts_no_word() -> None:
     rejected = Outcome(0, "not-spoken", 0.0)
     assert with_whole_words(aligner, samples, [rejected]) == (rejected,)
     assert with_whole_words(aligner, samples[:0], []) == ()
+
+
+def test_after_a_word_that_was_heard_stands_what_is_clearly_said_there_and_not_written() -> None:
+    aligner = Scripted([])
+    aligner.hear_between = lambda _, words: ["two more" if word == "a" else "" for word in words]  # type: ignore[method-assign]
+    found = hear_open_places(aligner, loud(5.0), outcome(0, 0.5, 2.0, (True, True)))
+    assert [(token.extra, token.instead) for token in found.tokens] == [(2, "two more"), (0, None)]
+    rejected = Outcome(0, "not-spoken", 0.0)
+    assert hear_open_places(aligner, loud(5.0), rejected) == rejected

@@ -110,9 +110,12 @@ class Aligner(Protocol):
         """The words of int16 `[samples]` by a model's own search; None where the aligner hears only what it expects."""
 
     def hear_between(self, samples: Pcm, words: Sequence[str | Open]) -> list[str | None] | None:
-        """What is said in the open places between written words, place by place: what is written there, or "" where
-        nothing is, if that is about as likely as anything; else words as the model writes them; None where that is not
-        clear, or nothing is heard. None for the whole where the aligner cannot tell.
+        """What is said in the open places between written words, and after these: one for each of `words`. None for the
+        whole where the aligner cannot tell.
+
+        In an open place what is written there, or "" where nothing is, if that is about as likely as anything; else
+        words as the model writes them; None where that is not clear, or nothing is heard. After a written word what is
+        clearly said before the written one that follows it, which the text does not have; mostly "".
         """
 
     def fit(self, samples: Pcm, words: Sequence[str]) -> list[Heard] | None:

@@ -48,7 +48,7 @@ _AWAY = 0.1  # nats a step by which a known token is preferred to "anything" whe
 # Nats for each token that is written in an open place by which anything may be likelier there: it was misheard.
 _AS_WRITTEN = 4.0
 _MORE = 3.0  # nats by which anything beside it may make it likelier; beyond, more is said there than is written
-_VERSION = 12
+_VERSION = 13
 
 
 class Emitter(Protocol):
@@ -172,18 +172,25 @@ class Ctc:
         if not self._emitter.writes:
             return None
         coded = [self._emitter.encode(word) if isinstance(word, str) else [] for word in words]
-        places = [(number, word) for number, word in enumerate(words) if not isinstance(word, str)]
         # The sound of a word that it cannot spell would be taken for what is said beside it.
         unknown = any(isinstance(word, str) and not ids for word, ids in zip(words, coded, strict=True))
         if len(samples) < RATE // 10 or unknown:
-            return [None] * len(places)
+            return ["" if isinstance(word, str) else None for word in words]
         log_probs, step = self._emitter.log_probs(samples)
         anything = log_probs.shape[1]
         over = TextOver(log_probs, [ids or [anything] for ids in coded])
-        return [
-            " ".join(place.written) if self._may_be_said(over, number, place, instead) else instead
-            for (number, place), instead in zip(places, said_between(words, self._heard(log_probs, step)), strict=True)
-        ]
+        found: list[str | None] = []
+        for number, (word, said) in enumerate(
+            zip(words, said_between(words, self._heard(log_probs, step)), strict=True)
+        ):
+            if isinstance(word, str):
+                found.append(said if said and over.gained(number, self._tokens(said)) > _MORE else "")
+            else:
+                found.append(" ".join(word.written) if self._may_be_said(over, number, word, said) else said)
+        return found
+
+    def _tokens(self, text: str) -> list[int]:
+        return [token for word in text.split() for token in self._emitter.encode(word)]
 
     def _may_be_said(self, over: TextOver, number: int, place: Open, instead: str | None) -> bool:
         """Whether what is written in an open place, that at `number`, is about as likely there as anything, and as with
@@ -263,6 +270,11 @@ class TextOver:
     def _likely(self, tokens: Sequence[int]) -> float:
         return path_likelihood(self._log_probs, tokens)
 
+    def gained(self, number: int, more: Sequence[int]) -> float:
+        """The nats by which the text is likelier with these tokens behind the part at `number`."""
+        parts = [*self._parts[: number + 1], list(more), *self._parts[number + 1 :]]
+        return self._likely([token for ids in parts for token in ids]) - self._open
+
     def likelier(self, number: int, written: Sequence[int]) -> tuple[float, float]:
         """The nats by which anything is likelier in the open place at `number` than these tokens, and by which they are
         likelier with anything before or behind them."""
@@ -289,8 +301,9 @@ def passed_over(words: Sequence[Spelled], log_probs: Tensor) -> list[bool]:
 
 
 def said_between(words: Sequence[str | Open], heard: Sequence[Transcribed]) -> list[str | None]:
-    """What is heard in each open place of a text: what stands between the known words beside it. None where nothing
-    does, one of these was heard otherwise, or a word between is not so likely (`SURE`)."""
+    """What is heard in each open place of a text, and after each known word that another one follows: what stands
+    between the known words beside it. None where nothing does, one of these was heard otherwise, or a word between is
+    not so likely (`SURE`)."""
     known = [normalize(word) for word in words if isinstance(word, str)]
     agree = [True, *[False] * len(known), True]  # the edges, too
     between: list[list[Transcribed]] = [[] for _ in range(len(known) + 1)]
@@ -303,12 +316,11 @@ def said_between(words: Sequence[str | Open], heard: Sequence[Transcribed]) -> l
         place += edit.op != "D"
     found: list[str | None] = []
     done = 0
-    for word in words:
-        if isinstance(word, str):
-            done += 1
-        else:
-            clear = agree[done] and agree[done + 1] and all(one.sure >= SURE for one in between[done])
-            found.append((clear and " ".join(one.word for one in between[done])) or None)
+    for word, following in itertools.pairwise([*words, Open(())]):
+        done += isinstance(word, str)
+        clear = agree[done] and agree[done + 1] and all(one.sure >= SURE for one in between[done])
+        is_asked = not isinstance(word, str) or isinstance(following, str)
+        found.append((is_asked and clear and " ".join(one.word for one in between[done])) or None)
     return found
 
 

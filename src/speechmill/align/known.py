@@ -1,6 +1,6 @@
 """The text of utterances as far as it is known: words that were not heard as written are left open, where that tells of
 the transcript and not of who listened. What the aligner hears in an open place (`opened`) stands there, if that is
-clear.
+clear, and of words that any transcript has: what a model spells of a word that it does not know is seldom one.
 
 A written word that was not heard was not said, or it was hard to hear. An aligner that hears without the transcript
 tells which (`Aligner.hear_between`). Of others, how often words of one kind are not heard does, as far as a transcript
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import polars as pl
@@ -36,11 +37,17 @@ Voice = tuple[str, str | None]
 class Telling:
     """Where an unheard word tells of the transcript: of these voices, at these places in an utterance, and where it is
     none of the `hard` words (normalized), which are missed more often than not: that is seldom the transcript's
-    fault."""
+    fault. `written`: all words that any transcript has (normalized)."""
 
     voices: frozenset[Voice]
     places: frozenset[str]
-    hard: frozenset[str] = frozenset()
+    hard: frozenset[str]
+    written: frozenset[str]
+
+    def may_be(self, heard: str) -> bool:
+        """Whether a word that nothing but a model's hearing speaks for may stand: a number, or one that is written
+        somewhere."""
+        return all(part in self.written or any(map(str.isdigit, part)) for part in normalize(heard).split())
 
 
 class Token(NamedTuple):
@@ -84,19 +91,19 @@ def summed(by_word: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 def telling(counts: pl.DataFrame, by_word: pl.DataFrame) -> Telling:
     """What the counts of all recordings say, those of `count` and of `count_words`, `summed`."""
-    hard = _hard(by_word)
+    hard, written = _hard(by_word), frozenset(part for word in by_word["word"] for part in word.split())
     inside = pl.col("where") == _INSIDE
     voices = counts.group_by(*_VOICE).agg(pl.col("words", "unheard").filter(inside).sum())
     words, unheard = (int(voices[name].sum()) for name in ("words", "unheard"))
     if not words:  # utterances of two words: there is nothing to compare with
-        return Telling(frozenset(voices.select(_VOICE).rows()), frozenset((_FIRST, _INSIDE, _LAST)), hard)
+        return Telling(frozenset(voices.select(_VOICE).rows()), frozenset((_FIRST, _INSIDE, _LAST)), hard, written)
     voices = voices.with_columns(rate=_rate(unheard / words)).sort("rate", *_VOICE)
     most = _TELLING * voices.filter(pl.col("words").cum_sum() >= _BEST * words)["rate"][0]
     clear = voices.filter(pl.col("rate") <= most)
     of_clear = counts.join(clear.select(_VOICE), on=_VOICE, how="semi", nulls_equal=True)
     places = of_clear.group_by("where").agg(rate=pl.col("unheard").sum() / pl.col("words").sum())
     told = places.filter(inside | (pl.col("rate") <= most))
-    return Telling(frozenset(clear.select(_VOICE).rows()), frozenset(told["where"]), hard)
+    return Telling(frozenset(clear.select(_VOICE).rows()), frozenset(told["where"]), hard, written)
 
 
 def _hard(by_word: pl.DataFrame) -> frozenset[str]:
@@ -123,6 +130,7 @@ def with_known_text(utterances: pl.DataFrame, words: pl.DataFrame, tells: Tellin
     # Then an unheard word inside is left open, and one more is told of.
     told = (pl.col("clear") | asked_of) & ~pl.col("by_sound")
     there = pl.col("where").is_in(tells.places) | asked_of
+    words = words.with_columns(_instead(words["instead"], tells))
     table = _placed(words).join(asked, on="id", how="left", maintain_order="left")
     table = table.with_columns(
         known=pl.col("heard") | ~(told & there) | _normalized(table["word"]).is_in(tells.hard),
@@ -135,10 +143,26 @@ def with_known_text(utterances: pl.DataFrame, words: pl.DataFrame, tells: Tellin
         opened.setdefault(name, []).append(Token(*token))
     given = utterances[KNOWN_TEXT] if KNOWN_TEXT in utterances.columns else [None] * len(utterances)
     found = [
-        known_text(opened[name]) if name in opened else text or heard
+        known_text(opened[name]) if name in opened else text or (heard and _with_wildcards(heard, tells))
         for (name, text), heard in zip(utterances.select("id", "text").iter_rows(), given, strict=True)
     ]
     return utterances.drop(KNOWN_TEXT, strict=False).with_columns(pl.Series(KNOWN_TEXT, found, pl.String))
+
+
+def _instead(instead: pl.Series, tells: Telling) -> pl.Series:
+    """What is said instead; a wildcard where no transcript has a word of it."""
+    known = {
+        text: text if all(map(tells.may_be, text.split())) else WILDCARD
+        for text in instead.unique()
+        if text is not None
+    }
+    return instead.replace_strict(known, default=None, return_dtype=pl.String)
+
+
+def _with_wildcards(heard: str, tells: Telling) -> str:
+    """What is heard where nothing is written, with wildcards for words that no transcript has."""
+    words = [word if word == WILDCARD or tells.may_be(word) else WILDCARD for word in heard.split()]
+    return " ".join(word for before, word in pairwise(["", *words]) if (before, word) != (WILDCARD, WILDCARD))
 
 
 def known_text(tokens: Iterable[Token]) -> str:

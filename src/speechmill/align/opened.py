@@ -40,32 +40,40 @@ def heads(tokens: Sequence[TimedToken]) -> list[int]:
 
 def hear_open_places(aligner: Aligner, samples: Pcm, outcome: Outcome) -> Outcome:
     """The outcome of a kept sentence with `instead` at the heads of its open places: what the aligner hears there, a
-    wildcard where it cannot tell, or hears nothing; what is written, where that is about as likely. Of a sentence that
-    is too long to be worked on at once nothing can be told.
+    wildcard where it cannot tell, or hears nothing; what is written, where that is about as likely. A word after which
+    something is clearly said that is not written becomes such a head. Of a sentence that is too long to be worked on at
+    once nothing can be told.
 
     `samples` are the whole recording's.
     """
-    begin = heads(outcome.tokens)
-    if not begin or outcome.start is None or outcome.end is None:
+    if not outcome.kept or outcome.start is None or outcome.end is None:
         return outcome
-    words: list[str | list[str]] = []  # a list has what is written in an open place
+    begin = heads(outcome.tokens)
+    asked: list[str | list[str]] = []  # a list has what is written in an open place
+    places: list[int] = []  # the tokens of what is asked
     written: list[str] = []
     for place, token in enumerate(outcome.tokens):
         if token.start is not None and token.heard:
-            words.append(token.written)
+            asked.append(token.written)
+            places.append(place)
         if place in begin:
             written = []
-            words.append(written)
+            asked.append(written)
+            places.append(place)
         if token.start is not None and not token.heard:
             written.append(token.written)
-    asked = [word if isinstance(word, str) else Open(tuple(word)) for word in words]
+    words = [word if isinstance(word, str) else Open(tuple(word)) for word in asked]
     is_long = outcome.end - outcome.start > LONGEST  # a hold of minutes in the middle of it
     part = samples[: 0 if is_long else None][round(outcome.start * RATE) : round(outcome.end * RATE)]
-    heard = aligner.hear_between(part, asked)
+    heard = aligner.hear_between(part, words)
     if heard is None:
         return outcome
     tokens = list(outcome.tokens)
-    for place, text in zip(begin, heard, strict=True):
+    for place, word, text in zip(places, words, heard, strict=True):
+        if isinstance(word, str):
+            if text:
+                tokens[place] = replace(tokens[place], instead=text, extra=len(text.split()))
+            continue
         # That nothing is heard instead does not tell that nothing is said: a model that is taught so would miss it ever
         # again.
         tokens[place] = replace(tokens[place], instead=text or WILDCARD)

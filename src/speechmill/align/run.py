@@ -57,7 +57,7 @@ from speechmill.workers import ALONE, Worker, cores, end_with_parent
 
 _VERSION = 20  # of what align does: raise it where the same input would give other rows
 _TOGETHER = 500  # recordings whose words are counted before they are added up: each has a thousand different ones
-_MERGING_VERSION = 6  # the same, of what is made of all recordings together: then they need not be aligned again
+_MERGING_VERSION = 7  # the same, of what is made of all recordings together: then they need not be aligned again
 _TABLES = ("utterances", "words", "sentences", "spans")
 _KILLED = 4  # recordings in a row at each of which a process is killed: that is the machine
 _MERGING = 3600.0  # seconds that a worker waits for another one's merging
