@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
+from itertools import groupby
 
 WILDCARD = "\u2605"
 """Stands in a training text, as a word of its own, for what is said there and is not known (`losses.ctc_loss`)."""
@@ -81,3 +83,8 @@ def strip_punctuation(text: str) -> str:
     if "," in plain:
         plain = _THOUSANDS.sub("", plain).replace(",", " ")
     return " ".join(plain.split())
+
+
+def joined(words: Iterable[str]) -> str:
+    """Words as a text, with one wildcard for each run of them."""
+    return " ".join(word for head, run in groupby(words) for word in ([head] if head == WILDCARD else run))

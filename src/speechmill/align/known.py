@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import polars as pl
 
 from speechmill.manifest import KNOWN_TEXT
-from speechmill.text import WILDCARD, normalize
+from speechmill.text import WILDCARD, joined, normalize
 
 # Unheard words are left open of voices that miss, inside utterances, at most so many times what a good one does: that
 # below which this share of all words is. At the edges, where these voices together miss no more than that.
@@ -161,8 +160,7 @@ def _instead(instead: pl.Series, tells: Telling) -> pl.Series:
 
 def _with_wildcards(heard: str, tells: Telling) -> str:
     """What is heard where nothing is written, with wildcards for words that no transcript has."""
-    words = [word if word == WILDCARD or tells.may_be(word) else WILDCARD for word in heard.split()]
-    return " ".join(word for before, word in pairwise(["", *words]) if (before, word) != (WILDCARD, WILDCARD))
+    return joined(word if word == WILDCARD or tells.may_be(word) else WILDCARD for word in heard.split())
 
 
 def known_text(tokens: Iterable[Token]) -> str:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from speechmill.align.base import SURE, Aligner, Transcribed
 from speechmill.align.recording import Outcome
 from speechmill.align.sound import SECONDS, edges, levels, pieces
 from speechmill.audio import RATE, Pcm
 from speechmill.settings import AlignSettings
-from speechmill.text import WILDCARD
+from speechmill.text import WILDCARD, joined
 
 _WORDS, _CLEAR = 3, 0.5  # an utterance has so many clear words, and they are such a share of all
 _PIECE = (2.0, 8.0)  # seconds, as `ctc:` listens
@@ -70,5 +69,4 @@ def gaps(kept: Sequence[tuple[float, float]], seconds: float) -> Iterator[tuple[
 
 def with_wildcards(heard: Sequence[Transcribed]) -> str:
     """The clear words, and a wildcard for each run of others."""
-    words = [one.word if one.sure >= SURE else WILDCARD for one in heard]
-    return " ".join(word for before, word in pairwise(["", *words]) if (before, word) != (WILDCARD, WILDCARD))
+    return joined(one.word if one.sure >= SURE else WILDCARD for one in heard)
